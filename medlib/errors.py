@@ -1,0 +1,27 @@
+"""Errors for people: what was found, what was expected, what to do, in one line."""
+
+from __future__ import annotations
+
+
+class MedlibError(Exception):
+    """A fault that the user can mend. The command line prints it in one line and exits with 2."""
+
+
+class InputError(MedlibError):
+    """The images given cannot be read safely."""
+
+
+class DataError(MedlibError):
+    """A cohort, manifest or checksum is not what it should be."""
+
+
+class OverlapError(MedlibError):
+    """A patient stands on both sides of a split."""
+
+
+class RunError(MedlibError):
+    """A run folder is missing, incomplete or made from other inputs."""
+
+
+class BookError(MedlibError):
+    """A chapter failed, or the built book breaks one of its rules."""

@@ -1,0 +1,79 @@
+"""A CT volume in Hounsfield units and millimetres."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class SeriesIdentity:
+    """Which series this is, and what took it. Never a name, a birth date or an address."""
+
+    patient_id: str
+    study_instance_uid: str
+    series_instance_uid: str
+    frame_of_reference_uid: str = ""
+    manufacturer: str = ""
+    manufacturer_model: str = ""
+    kernel: str = ""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One CT series.
+
+    Attributes
+    ----------
+    hu : ndarray of float32, shape (z, y, x)
+        Hounsfield units. z ascends towards the head, y along the rows, x along the columns.
+    affine : ndarray of float64, shape (4, 4)
+        Maps a voxel index ``(x, y, z, 1)`` (column, row, slice) to DICOM patient coordinates
+        in mm (LPS+). NIfTI wants RAS+: flip the first two rows.
+    identity : SeriesIdentity
+    sop_instance_uids : tuple of str
+        One a slice, in the order of z; empty where the source is not DICOM.
+    warnings : tuple of str
+        What was read with reservations; it must reach the report.
+    """
+
+    hu: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    identity: SeriesIdentity
+    sop_instance_uids: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.hu.ndim != 3:
+            raise ValueError(f"hu must be [z, y, x], got shape {self.hu.shape}")
+        if self.affine.shape != (4, 4):
+            raise ValueError(f"affine must be 4 x 4, got shape {self.affine.shape}")
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between voxel centres along z, y and x in mm."""
+        sx, sy, sz = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(sz), float(sy), float(sx)
+
+    @property
+    def voxel_volume_mm3(self) -> float:
+        """Volume of one voxel in mm^3."""
+        return float(np.prod(self.spacing_mm))
+
+    def to_patient_mm(self, index_zyx: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Map voxel indices to patient coordinates.
+
+        Parameters
+        ----------
+        index_zyx : ndarray, shape (..., 3)
+            Voxel indices (slice, row, column); fractions allowed.
+
+        Returns
+        -------
+        ndarray, shape (..., 3)
+            x, y, z in mm, DICOM patient coordinates (LPS+).
+        """
+        index_xyz = np.asarray(index_zyx, dtype=np.float64)[..., ::-1]
+        return index_xyz @ self.affine[:3, :3].T + self.affine[:3, 3]

@@ -1,0 +1,54 @@
+"""Progress of long work: a bar on a terminal, one line in a file inside a notebook.
+
+A notebook's output is part of the book, so nothing that moves may be printed there. `medlib book
+build` names a file in ``MEDLIB_PROGRESS_FILE``, the kernel writes its state into it, and the
+builder shows it beside the chapter's name.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from rich.progress import Progress
+
+T = TypeVar("T")
+
+PROGRESS_FILE = "MEDLIB_PROGRESS_FILE"
+MIN_SECONDS_BETWEEN_WRITES = 0.5
+
+
+def report(description: str, done: int, total: int | None) -> None:
+    """Write the state of the present step to the progress file, where one is asked for."""
+    if path := os.environ.get(PROGRESS_FILE):
+        Path(path).write_text(f"{description} {done}/{total if total is not None else '?'}")
+
+
+def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Yield `items`, showing how far they are.
+
+    Parameters
+    ----------
+    items : iterable
+        The work.
+    description : str
+        What is being done, for people: ``"phantom patients"``.
+    total : int, optional
+        How many there are, where `items` has no length.
+    """
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)
+    if sys.stderr.isatty() and PROGRESS_FILE not in os.environ:
+        with Progress(transient=True) as bar:
+            yield from bar.track(items, total=total, description=description)
+        return
+    last_write = 0.0
+    for done, item in enumerate(items, start=1):
+        yield item
+        if time.monotonic() - last_write > MIN_SECONDS_BETWEEN_WRITES or done == total:
+            report(description, done, total)
+            last_write = time.monotonic()
