@@ -1,0 +1,26 @@
+"""A chest CT phantom in Hounsfield units and millimetres: synthetic anatomy, real readers' lesions.
+
+The anatomy, the scanners and the noise are modelled; no image of a person went into them. The
+lesions are placed by the caller, as occupancy maps made from outlines that radiologists drew. Three
+steps: `draw_anatomy`, then `insert_lesions`, then `acquire`.
+"""
+
+from __future__ import annotations
+
+from medlib.images.phantom.anatomy import Anatomy, draw_anatomy
+from medlib.images.phantom.lesions import PhantomLesion, insert_lesions, lesion_hu
+from medlib.images.phantom.scan import acquire
+from medlib.images.phantom.sites import SITES, Grid, PhantomSite, site_grid
+
+__all__ = [
+    "SITES",
+    "Anatomy",
+    "Grid",
+    "PhantomLesion",
+    "PhantomSite",
+    "acquire",
+    "draw_anatomy",
+    "insert_lesions",
+    "lesion_hu",
+    "site_grid",
+]
