@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
 from typing import Any
+
+import pandas as pd
 
 HIGH_SCORE = 0.85
 MEDIUM_SCORE = 0.6
@@ -37,3 +39,110 @@ def review_priority(case: Mapping[str, Any]) -> str:
     if case["lesion_score"] >= MEDIUM_SCORE or case["size_mm"] >= LARGE_MM:
         return "medium"
     return "low"
+
+
+def deciding_lesion(lesions: Sequence[Mapping[str, float]]) -> Mapping[str, float] | None:
+    """Return the lesion by which a case is ranked: highest priority, then largest, then score.
+
+    Parameters
+    ----------
+    lesions : sequence of mappings
+        `lesion_score` and `size_mm` of each.
+
+    Returns
+    -------
+    mapping or None
+        None where the case holds no lesion.
+    """
+    return min(
+        lesions,
+        key=lambda lesion: (
+            PRIORITIES.index(review_priority(lesion)),
+            -lesion["size_mm"],
+            -lesion["lesion_score"],
+        ),
+        default=None,
+    )
+
+
+def case_priority(lesions: Sequence[Mapping[str, float]]) -> str:
+    """Return the priority of a case: that of its deciding lesion, ``"low"`` where it has none."""
+    lesion = deciding_lesion(lesions)
+    return review_priority(lesion) if lesion is not None else "low"
+
+
+def explain_priority(lesion: Mapping[str, float] | None) -> str:
+    """Say in words why a case with this deciding lesion stands where it stands."""
+    if lesion is None:
+        return "nothing reached the operating point; this does not rule a lesion out"
+    score, size_mm = lesion["lesion_score"], lesion["size_mm"]
+    if score >= HIGH_SCORE:
+        return f"score {score:.2f} is at least {HIGH_SCORE}"
+    if score >= MEDIUM_SCORE:
+        return f"score {score:.2f} lies from {MEDIUM_SCORE} to below {HIGH_SCORE}"
+    if size_mm >= LARGE_MM:
+        return f"score {score:.2f} is below {MEDIUM_SCORE}, but {size_mm:.0f} mm is large"
+    return f"score {score:.2f} is below {MEDIUM_SCORE}, and {size_mm:.0f} mm is below {LARGE_MM} mm"
+
+
+def review_queue(lesions_by_case: Mapping[str, Sequence[Mapping[str, float]]]) -> pd.DataFrame:
+    """Put cases into the order in which a human should look at them.
+
+    Every case stays in the queue, those without a lesion too: the priority orders the work and
+    takes none of it away.
+
+    Parameters
+    ----------
+    lesions_by_case : mapping of str to sequence of mappings
+        For each case the `lesion_score` and `size_mm` of every lesion at the operating point.
+
+    Returns
+    -------
+    DataFrame
+        A row a case: `position` (from 1), `case_id`, `priority`, `lesion_score` and `size_mm` of
+        the deciding lesion (NaN where there is none), `n_lesions`, `why`. High before medium
+        before low, then the larger first.
+    """
+    rows = []
+    for case_id, lesions in lesions_by_case.items():
+        lesion = deciding_lesion(lesions)
+        rows.append(
+            {
+                "case_id": case_id,
+                "priority": case_priority(lesions),
+                "lesion_score": lesion["lesion_score"] if lesion else float("nan"),
+                "size_mm": lesion["size_mm"] if lesion else float("nan"),
+                "n_lesions": len(lesions),
+                "why": explain_priority(lesion),
+            }
+        )
+    queue = pd.DataFrame(
+        rows, columns=["case_id", "priority", "lesion_score", "size_mm", "n_lesions", "why"]
+    )
+    queue["priority"] = pd.Categorical(queue["priority"], categories=PRIORITIES, ordered=True)
+    queue = queue.sort_values(
+        ["priority", "size_mm", "case_id"], ascending=[True, False, True], ignore_index=True
+    )
+    queue.insert(0, "position", range(1, len(queue) + 1))
+    return queue
+
+
+def lesions_from_candidates(
+    candidates: pd.DataFrame, case_ids: Iterable[str], operating_point: float
+) -> dict[str, list[dict[str, float]]]:
+    """Turn an evaluation's candidate table into what `review_queue` takes.
+
+    Parameters
+    ----------
+    candidates : DataFrame
+        A row a candidate: `case_id`, `score`, `diameter_mm`.
+    case_ids : iterable of str
+        Every case that was read, also those without a candidate.
+    operating_point : float
+        Lowest score that counts.
+    """
+    kept = candidates[candidates["score"] >= operating_point]
+    lesions: dict[str, list[dict[str, float]]] = {case_id: [] for case_id in case_ids}
+    for row in kept[kept["case_id"].isin(lesions)].itertuples():
+        lesions[row.case_id].append({"lesion_score": row.score, "size_mm": row.diameter_mm})
+    return lesions
