@@ -1,0 +1,118 @@
+"""CT pictures: enlarged crops with the outlines of reference mask and prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.colors import to_rgb
+
+if TYPE_CHECKING:
+    from medlib.images.windows import Window
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.measure import find_contours
+from skimage.transform import resize
+
+from medlib.gallery.svg import OKABE_ITO
+
+
+@dataclass(frozen=True)
+class OutlineStyle:
+    """How an outline is drawn: colour and dash both differ, so it reads without colour."""
+
+    colour: str
+    dash_px: int  # length of a dash and of the gap after it; 0 is a solid line
+    words: str
+
+
+REFERENCE_STYLE = OutlineStyle(OKABE_ITO["sky"], 0, "solid blue")
+PREDICTION_STYLE = OutlineStyle(OKABE_ITO["orange"], 6, "dashed orange")
+
+
+def upscale(image: NDArray[Any], factor: int, *, smooth: bool = True) -> NDArray[Any]:
+    """Enlarge a 2D array by a whole factor.
+
+    Parameters
+    ----------
+    image : ndarray, shape (rows, columns)
+    factor : int
+        At least 1.
+    smooth : bool
+        Bilinear where true; nearest neighbour, which shows the pixels, where false. A boolean
+        image is always enlarged by nearest neighbour.
+    """
+    if factor < 1:
+        raise ValueError(f"factor must be a whole number of at least 1, got {factor}")
+    if factor == 1:
+        return image
+    if not smooth or image.dtype == bool:
+        return image.repeat(factor, axis=0).repeat(factor, axis=1)
+    shape = tuple(factor * length for length in image.shape)
+    enlarged = resize(image, shape, order=1, preserve_range=True)  # type: ignore[no-untyped-call]
+    return np.asarray(enlarged, dtype=image.dtype)
+
+
+def overlay(
+    slice_hu: NDArray[np.float32],
+    reference_mask: NDArray[np.bool_] | None,
+    predicted_mask: NDArray[np.bool_] | None,
+    window: Window,
+    *,
+    factor: int = 1,
+    smooth: bool = True,
+) -> NDArray[np.uint8]:
+    """Draw the outlines of two masks on a CT slice.
+
+    Parameters
+    ----------
+    slice_hu : ndarray, shape (y, x)
+        Hounsfield units.
+    reference_mask, predicted_mask : ndarray of bool, shape (y, x), or None
+        Either may be left out; with neither, the plain slice is drawn.
+    window : Window
+        Centre and width in HU.
+    factor : int
+        Enlargement, for small crops.
+    smooth : bool
+        Bilinear (default) or nearest-neighbour enlargement of the CT.
+
+    Returns
+    -------
+    ndarray of uint8, shape (factor * y, factor * x, 3)
+        RGB. The reference standard is a solid, the prediction a dashed line.
+
+    Raises
+    ------
+    ValueError
+        Where a mask and the slice differ in shape.
+    """
+    from medlib.images.windows import apply_window
+
+    grey = upscale(apply_window(slice_hu, window), factor, smooth=smooth)
+    picture = np.repeat(np.round(grey * 255).astype(np.uint8)[..., None], 3, axis=-1)
+    for mask, style in ((reference_mask, REFERENCE_STYLE), (predicted_mask, PREDICTION_STYLE)):
+        if mask is None:
+            continue
+        if mask.shape != slice_hu.shape:
+            raise ValueError(
+                f"mask is {mask.shape}, the slice is {slice_hu.shape}: one grid, please"
+            )
+        line = _outline(upscale(mask.astype(bool), factor), style.dash_px, thick=factor > 1)
+        picture[line] = np.round(np.array(to_rgb(style.colour)) * 255).astype(np.uint8)
+    return picture
+
+
+def _outline(mask: NDArray[np.bool_], dash_px: int, *, thick: bool) -> NDArray[np.bool_]:
+    """Mark the pixels of the mask's outline, dashed by the length along it."""
+    line = np.zeros(mask.shape, dtype=bool)
+    padded = np.pad(mask, 1).astype(np.float32)
+    for contour in find_contours(padded, 0.5):  # type: ignore[no-untyped-call]
+        steps = np.linalg.norm(np.diff(contour, axis=0), axis=1)
+        travelled = np.concatenate([[0.0], np.cumsum(steps)])
+        drawn = contour if dash_px == 0 else contour[(travelled // dash_px) % 2 == 0]
+        rows, columns = (np.round(drawn).astype(int) - 1).T
+        rows = rows.clip(0, mask.shape[0] - 1)
+        line[rows, columns.clip(0, mask.shape[1] - 1)] = True
+    return ndimage.binary_dilation(line) if thick else line
