@@ -150,30 +150,46 @@ def show_table(
         Where `caption` is empty.
     """
     _require(caption=caption)
-    rounded = _formatted(df, digits, undefined)
-    with_index = not isinstance(df.index, pd.RangeIndex)
-    table = rounded.to_html(
-        classes="medlib-table table", border=0, index=with_index, index_names=with_index
+    shown = df if isinstance(df.index, pd.RangeIndex) else df.reset_index(names=_names(df))
+    texts = pd.DataFrame(
+        {
+            str(name): [_cell(value, _places(digits, name), undefined) for value in values]
+            for name, values in shown.items()
+        }
     )
-    head, body = table.split("\n", 1)
+    aligned = [
+        ' style="text-align:right"' if pd.api.types.is_numeric_dtype(dtype) else ""
+        for dtype in shown.dtypes
+    ]
+    header = "".join(
+        f'<th scope="col"{align}>{html.escape(name)}</th>'
+        for name, align in zip(texts, aligned, strict=True)
+    )
+    rows = "".join(
+        "<tr>"
+        + "".join(
+            f"<td{align}>{html.escape(text)}</td>" for text, align in zip(row, aligned, strict=True)
+        )
+        + "</tr>\n"
+        for row in texts.itertuples(index=False)
+    )
     words = html.escape(caption)
     _publish(
         '<div class="medlib-table-scroll" role="region" tabindex="0" '
         f'aria-label="{words}" style="overflow-x:auto;max-width:100%;margin:1.25rem 0">'
-        f'{head}<caption style="caption-side:top;text-align:left;color:inherit">{words}'
-        f"</caption>\n{body}</div>",
-        plain=f"{caption}\n{rounded.to_string(index=with_index)}",
+        '<table class="medlib-table table">'
+        f'<caption style="caption-side:top;text-align:left;color:inherit">{words}</caption>'
+        f"<thead><tr>{header}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>",
+        plain=f"{caption}\n{texts.to_string(index=False)}",
     )
 
 
-def _formatted(df: pd.DataFrame, digits: int | Mapping[str, int], undefined: str) -> pd.DataFrame:
-    """Turn every cell to text, by its own type: a column may hold counts beside NaN."""
-    text = pd.DataFrame(index=df.index)
-    for column in df.columns:
-        places = digits.get(str(column), 2) if isinstance(digits, Mapping) else digits
-        text[column] = [_cell(value, places, undefined) for value in df[column]]
-    text.columns.name = None
-    return text
+def _names(df: pd.DataFrame) -> list[str]:
+    return ["" if name is None else str(name) for name in df.index.names]
+
+
+def _places(digits: int | Mapping[str, int], name: object) -> int:
+    return digits.get(str(name), 2) if isinstance(digits, Mapping) else digits
 
 
 def _cell(value: object, places: int, undefined: str) -> str:
