@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+
+from medlib.review.priority import (
+    case_priority,
+    deciding_lesion,
+    explain_priority,
+    lesions_from_candidates,
+    review_priority,
+    review_queue,
+)
+
+
+def lesion(score: float, size_mm: float) -> dict[str, float]:
+    return {"lesion_score": score, "size_mm": size_mm}
+
+
+def test_expected_output_of_the_document(capsys):
+    cases = [
+        {"id": "case-001", "lesion_score": 0.91, "size_mm": 18},
+        {"id": "case-002", "lesion_score": 0.44, "size_mm": 5},
+        {"id": "case-003", "lesion_score": 0.78, "size_mm": 22},
+    ]
+    for case in cases:
+        print(case["id"], review_priority(case))
+    assert capsys.readouterr().out == "case-001 high\ncase-002 low\ncase-003 medium\n"
+
+
+@pytest.mark.parametrize(
+    ("score", "size_mm", "priority"),
+    [
+        (0.85, 1, "high"),
+        (0.8499, 1, "medium"),
+        (0.6, 1, "medium"),
+        (0.5999, 19.99, "low"),
+        (0.5999, 20, "medium"),
+        (0.0, 300, "medium"),
+        (1.0, 0, "high"),
+    ],
+)
+def test_limits(score, size_mm, priority):
+    assert review_priority(lesion(score, size_mm)) == priority
+
+
+@pytest.mark.parametrize("case", [lesion(math.nan, 30), lesion(0.9, math.nan)])
+def test_what_was_not_measured_does_not_sink(case):
+    with pytest.raises(ValueError, match="needs a score and a size"):
+        review_priority(case)
+
+
+def test_the_deciding_lesion_has_the_highest_priority_not_the_largest_size():
+    small_but_sure, large_but_doubtful = lesion(0.9, 6), lesion(0.3, 40)
+    assert deciding_lesion([large_but_doubtful, small_but_sure]) is small_but_sure
+    assert deciding_lesion([lesion(0.9, 6), lesion(0.86, 9)]) == lesion(0.86, 9)
+    assert deciding_lesion([]) is None
+    assert case_priority([]) == "low"
+    assert case_priority([large_but_doubtful]) == "medium"
+
+
+def test_queue_goes_from_high_to_low_then_by_size_and_drops_nobody():
+    queue = review_queue(
+        {
+            "none": [],
+            "large": [lesion(0.3, 25)],
+            "sure": [lesion(0.95, 4), lesion(0.2, 30)],
+            "surer": [lesion(0.86, 12)],
+            "small": [lesion(0.3, 5)],
+            "middle": [lesion(0.7, 8)],
+        }
+    )
+    assert queue["case_id"].tolist() == ["surer", "sure", "large", "middle", "small", "none"]
+    assert queue["position"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert queue["priority"].tolist() == ["high", "high", "medium", "medium", "low", "low"]
+    last = queue.iloc[-1]
+    assert math.isnan(last["lesion_score"])
+    assert last["n_lesions"] == 0
+    assert "does not rule a lesion out" in last["why"]
+
+
+def test_empty_queue_keeps_its_columns():
+    queue = review_queue({})
+    assert len(queue) == 0
+    assert {"position", "case_id", "priority", "why"} <= set(queue.columns)
+
+
+@pytest.mark.parametrize("score", [0.1, 0.59, 0.6, 0.84, 0.85, 1.0])
+@pytest.mark.parametrize("size_mm", [3.0, 19.9, 20.0, 50.0])
+def test_words_agree_with_the_priority(score, size_mm):
+    words = explain_priority(lesion(score, size_mm))
+    expected = {
+        "high": "at least 0.85" in words,
+        "medium": "lies from 0.6" in words or "is large" in words,
+        "low": "below 20 mm" in words,
+    }
+    assert [name for name, said in expected.items() if said] == [
+        review_priority(lesion(score, size_mm))
+    ]
+
+
+def test_lesions_from_candidates_cuts_at_the_operating_point_and_keeps_empty_cases():
+    candidates = pd.DataFrame(
+        {
+            "case_id": ["a", "a", "b", "elsewhere"],
+            "score": [0.5, 0.49, 0.1, 0.9],
+            "diameter_mm": [8.0, 9.0, 10.0, 11.0],
+        }
+    )
+    lesions = lesions_from_candidates(candidates, ["a", "b", "c"], operating_point=0.5)
+    assert lesions == {"a": [lesion(0.5, 8.0)], "b": [], "c": []}
