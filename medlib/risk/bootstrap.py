@@ -1,0 +1,145 @@
+"""Estimates with intervals, from resampling patients.
+
+Lesions of one patient share a scanner, a noise level and a lung: they are not independent. So
+whole patients are drawn with replacement, each with all of its rows :cite:p:`efron1993`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+N_RESAMPLES = 1000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and its interval.
+
+    Attributes
+    ----------
+    value, low, high : float
+        In `unit`; NaN where undefined.
+    n : int
+        Patients it rests on.
+    unit : str
+        Of the value: ``"mm"``, ``"per scan"``; empty for a share.
+    method : str
+        How it was computed.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    unit: str = ""
+    method: str = ""
+
+    def __str__(self) -> str:
+        """Return ``0.82 (0.70 to 0.91)``."""
+        if np.isnan(self.value):
+            return "undefined"
+        if np.isnan(self.low):
+            return f"{self.value:.2f} (interval undefined)"
+        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def bootstrap(
+    table: pd.DataFrame,
+    statistic: Callable[[pd.DataFrame], float],
+    patient_column: str = "patient_id",
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+    *,
+    unit: str = "",
+) -> Estimate:
+    """Estimate any statistic of a table with a patient-level percentile interval.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A row a lesion, a candidate or a case.
+    statistic : callable
+        Takes a table, returns a number; NaN where it is undefined.
+    patient_column : str
+        Says which rows belong together.
+    n_resamples : int
+    seed : int
+    unit : str
+
+    Returns
+    -------
+    Estimate
+        With NaN for an interval where there are fewer than two patients. Resamples in which the
+        statistic is undefined are left out of the interval, and counted in `method`.
+    """
+    row_numbers = list(table.groupby(patient_column, sort=True).indices.values())
+    draws = _draw_patients(len(row_numbers), n_resamples, seed)
+    resampled = np.array(
+        [
+            statistic(table.iloc[np.concatenate([row_numbers[patient] for patient in draw])])
+            for draw in draws
+        ]
+    )
+    value = statistic(table) if len(table) else float("nan")
+    return _estimate(value, resampled, len(row_numbers), len(table), n_resamples, unit)
+
+
+def bootstrap_mean(
+    table: pd.DataFrame,
+    column: str,
+    patient_column: str = "patient_id",
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+    *,
+    unit: str = "",
+) -> Estimate:
+    """Estimate the mean of a column; the same figures as `bootstrap`, without a loop.
+
+    Undefined (NaN) rows stay out of the mean, and patients with nothing else out of `n`. With a
+    column of true and false the mean is a share: of lesions hit, for example.
+    """
+    defined = table[[patient_column, column]].dropna(subset=[column])
+    values = defined[column].astype(float)
+    by_patient = values.groupby(defined[patient_column], sort=True)
+    totals, counts = by_patient.sum().to_numpy(), by_patient.count().to_numpy()
+    draws = _draw_patients(len(totals), n_resamples, seed)
+    with np.errstate(invalid="ignore"):
+        resampled = totals[draws].sum(axis=1) / counts[draws].sum(axis=1)
+    value = float(values.mean()) if len(values) else float("nan")
+    return _estimate(value, resampled, len(totals), len(values), n_resamples, unit)
+
+
+def _draw_patients(n_patients: int, n_resamples: int, seed: int) -> NDArray[np.int64]:
+    """Draw patients with replacement: a row a resample; no rows for fewer than two patients."""
+    if n_patients < 2:
+        return np.empty((0, n_patients), dtype=np.int64)
+    return np.random.default_rng(seed).integers(n_patients, size=(n_resamples, n_patients))
+
+
+def _estimate(
+    value: float,
+    resampled: NDArray[np.float64],
+    n_patients: int,
+    n_rows: int,
+    n_resamples: int,
+    unit: str,
+) -> Estimate:
+    defined = resampled[~np.isnan(resampled)]
+    low = high = float("nan")
+    if len(defined):
+        low, high = (float(bound) for bound in np.quantile(defined, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2]))
+    method = (
+        f"{n_rows} rows of {n_patients} patients; {LEVEL:.0%} percentile interval of "
+        f"{n_resamples} resamples of patients"
+    )
+    if n_patients < 2:
+        method = f"{n_rows} rows of {n_patients} patients; an interval needs two patients"
+    elif undefined := len(resampled) - len(defined):
+        method += f", {undefined} of them undefined"
+    return Estimate(float(value), low, high, n_patients, unit, method)

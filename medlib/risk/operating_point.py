@@ -1,0 +1,113 @@
+"""Which score is high enough: the operating point, and what every other choice would have given."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from medlib.errors import OverlapError
+
+MAX_FALSE_ALARMS_PER_SCAN = 1.0
+RULE = (
+    "the lowest lesion score at which the tune part has at most "
+    f"{MAX_FALSE_ALARMS_PER_SCAN:g} false alarm a scan"
+)
+
+# False alarms a scan at which LUNA16 reads sensitivity off the curve.
+FROC_POINTS = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
+
+
+def choose_operating_point(
+    cases: pd.DataFrame,
+    candidates: pd.DataFrame,
+    max_false_alarms_per_scan: float = MAX_FALSE_ALARMS_PER_SCAN,
+) -> float:
+    """Choose the lowest score threshold that keeps false alarms in bounds on the tune part.
+
+    Parameters
+    ----------
+    cases : DataFrame
+        A row a scan of the tune part (`patient_id`, `split`), those without candidates too.
+    candidates : DataFrame
+        Their candidates: `patient_id`, `split`, `score`, `outcome`.
+    max_false_alarms_per_scan : float
+
+    Returns
+    -------
+    float
+        A candidate counts where its score is at least this. 0 where even all of them keep the
+        bound. Candidates tied with the first false alarm too many are all left out.
+
+    Raises
+    ------
+    OverlapError
+        Where a row is of another part: a threshold chosen on test patients flatters the test.
+    ValueError
+        Where there is no tune scan.
+    """
+    for table in (cases, candidates):
+        others = table.loc[table["split"] != "tune"]
+        if len(others):
+            raise OverlapError(
+                f"patient {others['patient_id'].iloc[0]} of part '{others['split'].iloc[0]}' was "
+                "given to choose the operating point; give tune patients only"
+            )
+    if cases.empty:
+        raise ValueError("no tune scan to choose the operating point on; give at least one")
+    false_alarms = candidates.loc[candidates["outcome"] == "false alarm", "score"]
+    allowed = int(np.floor(max_false_alarms_per_scan * len(cases)))
+    if len(false_alarms) <= allowed:
+        return 0.0
+    first_too_many = false_alarms.sort_values(ascending=False).iloc[allowed]
+    return float(np.nextafter(float(first_too_many), np.inf))
+
+
+def froc(cases: pd.DataFrame, lesions: pd.DataFrame, candidates: pd.DataFrame) -> pd.DataFrame:
+    """Trace sensitivity against false alarms a scan over every score threshold.
+
+    Parameters
+    ----------
+    cases : DataFrame
+        A row a scan, those without lesion or candidate too.
+    lesions : DataFrame
+        `status` and `best_score`; only required lesions count.
+    candidates : DataFrame
+        `score` and `outcome`.
+
+    Returns
+    -------
+    DataFrame
+        `threshold` (descending, from infinity: nothing is marked), `sensitivity`,
+        `false_alarms_per_scan`. Duplicates and disputed regions are neither.
+    """
+    scores = lesions.loc[lesions["status"] == "required", "best_score"]
+    false_alarms = candidates.loc[candidates["outcome"] == "false alarm", "score"]
+    thresholds = np.unique(np.concatenate([scores.dropna(), candidates["score"]]))[::-1]
+    thresholds = np.concatenate([[np.inf], thresholds])
+    n_hit = (scores.to_numpy()[None] >= thresholds[:, None]).sum(axis=1)
+    n_false = (false_alarms.to_numpy()[None] >= thresholds[:, None]).sum(axis=1)
+    return pd.DataFrame(
+        {
+            "threshold": thresholds,
+            "sensitivity": n_hit / len(scores) if len(scores) else np.nan,
+            "false_alarms_per_scan": n_false / len(cases) if len(cases) else np.nan,
+        }
+    )
+
+
+def sensitivity_at(curve: pd.DataFrame, points: tuple[float, ...] = FROC_POINTS) -> pd.Series:
+    """Read the best sensitivity within each bound of false alarms a scan off a FROC curve.
+
+    The curve is taken as steps: only thresholds that exist are counted, nothing is interpolated
+    between them.
+
+    Returns
+    -------
+    Series
+        Indexed by false alarms a scan. Its mean over `FROC_POINTS` is the LUNA16 score.
+    """
+    found = {
+        point: curve.loc[curve["false_alarms_per_scan"] <= point, "sensitivity"].max()
+        for point in points
+    }
+    return pd.Series(found, name="sensitivity").rename_axis("false_alarms_per_scan")

@@ -1,0 +1,137 @@
+"""Agreement of two masks, voxel by voxel.
+
+One policy for empty masks, everywhere: a ratio whose denominator is zero is undefined. It is NaN,
+stays out of means, and is counted. Two empty masks have no Dice; an empty reference with a
+non-empty prediction has a Dice of 0, because there is a region and none of it is right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+EMPTY_POLICY = (
+    "A ratio whose denominator is zero is undefined: it is NaN, stays out of means, and is counted."
+)
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class VoxelCounts:
+    """Numbers of voxels: the four fields of the confusion matrix, and the ratios made of them."""
+
+    true_positive: int
+    false_positive: int
+    false_negative: int
+    true_negative: int
+
+    @property
+    def dice(self) -> float:
+        """2 TP / (2 TP + FP + FN)."""
+        hits = 2 * self.true_positive
+        return ratio(hits, hits + self.false_positive + self.false_negative)
+
+    @property
+    def iou(self) -> float:
+        """TP / (TP + FP + FN), the Jaccard index."""
+        union = self.true_positive + self.false_positive + self.false_negative
+        return ratio(self.true_positive, union)
+
+    @property
+    def sensitivity(self) -> float:
+        """TP / (TP + FN), also called recall."""
+        return ratio(self.true_positive, self.true_positive + self.false_negative)
+
+    @property
+    def false_negative_rate(self) -> float:
+        """FN / (TP + FN) = 1 - sensitivity."""
+        return ratio(self.false_negative, self.true_positive + self.false_negative)
+
+    @property
+    def specificity(self) -> float:
+        """TN / (TN + FP)."""
+        return ratio(self.true_negative, self.true_negative + self.false_positive)
+
+    @property
+    def accuracy(self) -> float:
+        """(TP + TN) / all: nearly 1 for whoever marks nothing, where lesions are rare."""
+        right = self.true_positive + self.true_negative
+        return ratio(right, right + self.false_positive + self.false_negative)
+
+    def metrics(self) -> dict[str, float]:
+        """Return every ratio by its name."""
+        return {name: getattr(self, name) for name in VOXEL_METRICS}
+
+
+VOXEL_METRICS = ("dice", "iou", "sensitivity", "false_negative_rate", "specificity", "accuracy")
+
+
+def ratio(part: float, whole: float) -> float:
+    """Divide by the empty policy: NaN where `whole` is zero."""
+    return part / whole if whole else float("nan")
+
+
+def count_voxels(reference: Mask, prediction: Mask, ignored: Mask | None = None) -> VoxelCounts:
+    """Count how two masks agree.
+
+    Parameters
+    ----------
+    reference, prediction : ndarray of bool, any shape, the same for both
+    ignored : ndarray of bool, optional
+        Voxels that count for nothing: neither right nor wrong.
+
+    Raises
+    ------
+    ValueError
+        Where the masks are not boolean or differ in shape.
+    """
+    masks = [reference, prediction] if ignored is None else [reference, prediction, ignored]
+    for mask in masks:
+        if mask.dtype != bool:
+            raise ValueError(f"a mask must be boolean, got {mask.dtype}; compare it with a threshold")
+        if mask.shape != reference.shape:
+            raise ValueError(f"masks must share one grid, got {[m.shape for m in masks]}")
+    if ignored is not None:
+        reference, prediction = reference[~ignored], prediction[~ignored]
+    n_both = int(np.count_nonzero(reference & prediction))
+    n_reference = int(np.count_nonzero(reference))
+    n_prediction = int(np.count_nonzero(prediction))
+    return VoxelCounts(
+        true_positive=n_both,
+        false_positive=n_prediction - n_both,
+        false_negative=n_reference - n_both,
+        true_negative=reference.size - n_reference - n_prediction + n_both,
+    )
+
+
+def dice(reference: Mask, prediction: Mask) -> float:
+    """Dice coefficient; NaN where both masks are empty."""
+    return count_voxels(reference, prediction).dice
+
+
+def iou(reference: Mask, prediction: Mask) -> float:
+    """Intersection over union; NaN where both masks are empty."""
+    return count_voxels(reference, prediction).iou
+
+
+def sensitivity(reference: Mask, prediction: Mask) -> float:
+    """Share of the reference that is predicted; NaN where the reference is empty."""
+    return count_voxels(reference, prediction).sensitivity
+
+
+def false_negative_rate(reference: Mask, prediction: Mask) -> float:
+    """Share of the reference that is missed; NaN where the reference is empty."""
+    return count_voxels(reference, prediction).false_negative_rate
+
+
+def specificity(reference: Mask, prediction: Mask) -> float:
+    """Share of the background left alone; NaN where there is no background."""
+    return count_voxels(reference, prediction).specificity
+
+
+def accuracy(reference: Mask, prediction: Mask) -> float:
+    """Share of voxels that agree; NaN for arrays without voxels."""
+    return count_voxels(reference, prediction).accuracy
