@@ -8,7 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from medlib.images.phantom.build import Build, draw_build
 from medlib.images.phantom.sites import Grid, PhantomSite
+from medlib.images.phantom.tissues import draw_level
+from medlib.images.phantom.vessels import Points, Polyline, grow_tree, paint_tubes
+
+_LEVEL_MM = 1.3  # slices thicker than this are averaged over several levels
+_COARSE_MM = 6.0
+_TARGETS_PER_TREE = 650
+_FREE_RIM_MM = 5.0  # the outermost lung holds no vessel that can be seen
 
 
 @dataclass(frozen=True)
@@ -22,9 +30,11 @@ class Anatomy:
     lung : ndarray of bool, shape (z, y, x)
         Both lungs with their vessels; without mediastinum, trachea and main bronchi.
     vessel : ndarray of bool, shape (z, y, x)
-        Vessels inside the lung.
+        Vessels inside the lung that show against it.
     grid : Grid
     site : PhantomSite
+    build : Build
+        Sex, age and everything else that was drawn for this patient.
     """
 
     hu: NDArray[np.float32]
@@ -32,6 +42,7 @@ class Anatomy:
     vessel: NDArray[np.bool_]
     grid: Grid
     site: PhantomSite
+    build: Build
 
     def pleural_depth_mm(self) -> NDArray[np.float32]:
         """Distance of each lung voxel from the outside of the lung in mm; 0 outside.
@@ -40,7 +51,9 @@ class Anatomy:
         -------
         ndarray of float32, shape (z, y, x)
         """
-        depth = ndimage.distance_transform_edt(self.lung, sampling=self.grid.spacing_mm)
+        depth: NDArray[np.float64] = ndimage.distance_transform_edt(
+            self.lung, sampling=self.grid.spacing_mm
+        )
         return depth.astype(np.float32)
 
 
@@ -60,17 +73,133 @@ def draw_anatomy(seed: int, site: PhantomSite, grid: Grid) -> Anatomy:
     -------
     Anatomy
     """
-    rng = np.random.default_rng(seed)
-    slices, rows, columns = grid.shape_zyx
+    body_rng, tree_rng, texture_rng = np.random.default_rng([seed, 0]).spawn(3)
+    build = draw_build(body_rng)
     dz, dy, dx = grid.spacing_mm
-    z = (np.arange(slices) - (slices - 1) / 2)[:, None, None] * dz
-    y = (np.arange(rows) - (rows - 1) / 2)[None, :, None] * dy
-    x = (np.arange(columns) - (columns - 1) / 2)[None, None, :] * dx
-    width = rng.normal(150.0, 8.0)
-    body = (x / width) ** 2 + (y / (0.68 * width)) ** 2 < 1 + 0 * z
-    lung = ((np.abs(x) - 0.5 * width) / (0.36 * width)) ** 2 + (y / (0.5 * width)) ** 2 + (
-        (z + 20) / 140
-    ) ** 2 < 1
-    hu = np.where(lung, -850.0 + site.lung_shift_hu, np.where(body, 40.0, -1000.0))
-    vessel = np.zeros_like(lung)
-    return Anatomy(hu.astype(np.float32), lung, vessel, grid, site)
+    z, y, x = _centers_mm(grid)
+    per_slice = max(1, round(dz / _LEVEL_MM))
+    level_grid = (grid.shape_zyx[0] * per_slice, *grid.shape_zyx[1:])
+    level_mm = dz / per_slice
+    origin = (z[0] - (dz - level_mm) / 2, float(y[0]), float(x[0]))
+
+    arteries, veins, bronchi = _trees(build, tree_rng)
+    levels = (level_grid, (level_mm, dy, dx), origin)
+    vessel_share = paint_tubes(_join(arteries, veins), *levels)
+    wall_share, lumen_share = _paint_bronchi(bronchi, *levels)
+
+    hu = np.empty(grid.shape_zyx, dtype=np.float32)
+    lung_share = np.empty_like(hu)
+    vessel = np.empty(grid.shape_zyx, dtype=np.float32)
+    front_to_back = np.empty_like(hu)
+    columns, rows = x[None, :].astype(np.float32), y[:, None].astype(np.float32)
+    for k in range(grid.shape_zyx[0]):
+        total_hu = np.zeros(grid.shape_zyx[1:], dtype=np.float32)
+        total_lung, total_vessel = np.zeros_like(total_hu), np.zeros_like(total_hu)
+        for level in range(k * per_slice, (k + 1) * per_slice):
+            height = origin[0] + level * level_mm
+            level_hu, lung, back = draw_level(build, height, columns, rows, dx)
+            level_hu += lung * wall_share[level] * (np.float32(-150.0) - level_hu)
+            level_hu += lung * vessel_share[level] * (np.float32(build.blood_hu) - level_hu)
+            level_hu += lung * lumen_share[level] * (np.float32(-960.0) - level_hu)
+            total_hu += level_hu
+            total_lung += lung
+            total_vessel += lung * vessel_share[level]
+        hu[k], lung_share[k] = total_hu / per_slice, total_lung / per_slice
+        vessel[k], front_to_back[k] = total_vessel / per_slice, back
+    parenchyma = lung_share * np.maximum(0, 1 - 1.5 * vessel)
+    hu += parenchyma * (_lung_texture(build, grid, texture_rng) + site.lung_shift_hu)
+    hu += parenchyma * (0.5 * build.gravity_hu * front_to_back)
+    hu += (hu > -200) * _tissue_texture(grid, texture_rng)
+    lung_mask = lung_share > 0.5
+    return Anatomy(hu, lung_mask, lung_mask & (vessel > 0.25), grid, site, build)
+
+
+def _centers_mm(
+    grid: Grid,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Voxel centres along z (above the carina), y and x."""
+    z, y, x = (
+        (np.arange(n) - (n - 1) / 2) * step
+        for n, step in zip(grid.shape_zyx, grid.spacing_mm, strict=True)
+    )
+    return z + grid.center_above_carina_mm, y, x
+
+
+def _trees(
+    build: Build, rng: np.random.Generator
+) -> tuple[list[Polyline], list[Polyline], list[Polyline]]:
+    """Arteries, veins and bronchi of both lungs, over their whole height."""
+    axis = np.arange(-174.0, 175.0, _COARSE_MM, dtype=np.float32)
+    heights = np.arange(-190.0, 120.0, _COARSE_MM)
+    lung = np.stack(
+        [draw_level(build, h, axis[None, :], axis[:, None], _COARSE_MM)[1] > 0.5 for h in heights]
+    )
+    deep = ndimage.distance_transform_edt(lung, sampling=_COARSE_MM) > _FREE_RIM_MM
+    k, j, i = np.nonzero(deep)
+    xyz = np.column_stack([axis[i], axis[j], heights[k]]).astype(np.float64)
+    arteries, veins, bronchi = [], [], []
+    for side in (-1.0, 1.0):
+        half = xyz[xyz[:, 0] * side > 0]
+        hilum = build.scale * np.array([48.0 * side, 6.0, -30.0])
+        for trees, shift in ((arteries, (0, 2, 6)), (veins, (-4 * side, -4, -16))):
+            chosen = half[rng.choice(len(half), _TARGETS_PER_TREE, replace=False)]
+            chosen = chosen + rng.uniform(-_COARSE_MM / 2, _COARSE_MM / 2, chosen.shape)
+            trees.append(grow_tree(hilum + np.array(shift), chosen, build.vessel_radius_mm))
+        bronchi.append(_beside(arteries[-1]))
+    return arteries, veins, bronchi
+
+
+def _beside(artery: Polyline) -> Polyline:
+    """Bronchi run with the arteries and are about as wide; the small ones cannot be seen."""
+    seen = artery.radius_mm > 1.25
+    radius = 0.8 * artery.radius_mm[seen]
+    shift = np.array([0.45, 0.75, 0.48]) * (artery.radius_mm[seen] + radius + 0.5)[:, None]
+    return Polyline(artery.xyz_mm[seen] + shift, radius)
+
+
+def _join(*groups: list[Polyline]) -> Polyline:
+    lines = [line for group in groups for line in group]
+    return Polyline(
+        np.concatenate([line.xyz_mm for line in lines]),
+        np.concatenate([line.radius_mm for line in lines]),
+    )
+
+
+def _paint_bronchi(
+    bronchi: list[Polyline],
+    shape_zyx: tuple[int, int, int],
+    spacing_zyx: tuple[float, float, float],
+    origin_zyx: tuple[float, float, float],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    lumen = _join(bronchi)
+    wall = Polyline(lumen.xyz_mm, lumen.radius_mm + 0.35 + 0.12 * lumen.radius_mm)
+    grid = (shape_zyx, spacing_zyx, origin_zyx)
+    return paint_tubes(wall, *grid), paint_tubes(lumen, *grid)
+
+
+def _lung_texture(build: Build, grid: Grid, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Difference from the mean density: lobules, patches, the finest vessels, emphysema."""
+    patches = _smooth_noise(grid, 14.0, rng)
+    texture = 9.0 * patches + 16.0 * _smooth_noise(grid, 3.0, rng)
+    texture += 20.0 * np.maximum(_smooth_noise(grid, 1.1, rng) - 0.9, 0)
+    if build.emphysema > 0:
+        holes = _smooth_noise(grid, 5.0, rng) + 0.6 * patches
+        texture -= 75.0 * np.clip(2 * (holes - 1.3 + 1.8 * build.emphysema), 0, 1)
+    return texture
+
+
+def _tissue_texture(grid: Grid, rng: np.random.Generator) -> NDArray[np.float32]:
+    return 6.0 * _smooth_noise(grid, 2.5, rng)
+
+
+def _smooth_noise(grid: Grid, sigma_mm: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Gaussian noise with unit variance, smooth over `sigma_mm`; coarse where that is enough."""
+    spacing = np.array(grid.spacing_mm)
+    step = np.maximum(1, np.floor(sigma_mm / spacing)).astype(int)
+    shape = -(-np.array(grid.shape_zyx) // step) + 2
+    noise = rng.standard_normal(shape, dtype=np.float32)
+    noise = ndimage.gaussian_filter(noise, sigma_mm / (spacing * step), mode="wrap")
+    noise /= noise.std()
+    if (step > 1).any():
+        noise = ndimage.zoom(noise, step, order=1, grid_mode=True, mode="nearest")
+    return noise[tuple(slice(n) for n in grid.shape_zyx)]

@@ -1,0 +1,216 @@
+"""How one phantom patient is built: sizes, shapes and densities drawn from a seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Ellipsoid:
+    """An organ: centre and half axes in mm (x to the left, y to the back, z up), density in HU."""
+
+    center_xyz: tuple[float, float, float]
+    radii_xyz: tuple[float, float, float]
+    hu: float
+    fat_mm: float = 4.0
+
+
+@dataclass(frozen=True)
+class Tube:
+    """A straight round tube between two points in mm, with its density in HU."""
+
+    start_xyz: tuple[float, float, float]
+    end_xyz: tuple[float, float, float]
+    radius_mm: float
+    hu: float
+    fat_mm: float = 3.0
+
+
+@dataclass(frozen=True)
+class Build:
+    """One patient. Lengths in mm; the origin is the midline at the carina.
+
+    Attributes
+    ----------
+    sex : str
+    age_years : int
+    scale : float
+        Size of the organs against the average adult.
+    cavity_half_width_mm, cavity_half_depth_mm : float
+        Of the rib cage, inside, at its widest.
+    apex_mm, diaphragm_right_mm, diaphragm_left_mm : float
+        Heights above the carina.
+    fat_mm, muscle_mm : float
+        Thickness of the subcutaneous fat and of the chest wall's muscle.
+    breast_mm : float
+        Additional thickness in front.
+    lung_hu, gravity_hu : float
+        Mean density of the lung; difference between its back and its front.
+    emphysema : float
+        Share of the lung that is destroyed.
+    blood_hu : float
+        Higher where contrast was given.
+    vessel_radius_mm : float
+        Of the finest branches that are drawn.
+    warp : ndarray, shape (n, 7)
+        Waves that bend the patient: wave vector x, y, z in rad/mm, phase, amplitude along x and
+        y in mm, phase difference.
+    ripple : ndarray, shape (n, 3)
+        Modulation of the rib cage's outline: relative amplitude, phase, twist in rad/mm.
+    rib_phase_mm : float
+        Height of one of the ribs at the spine.
+    organs : tuple of Ellipsoid or Tube
+        Of the mediastinum, painted in this order.
+    airways : tuple of Tube
+        Trachea and main bronchi: lumen.
+    """
+
+    sex: Literal["F", "M"]
+    age_years: int
+    scale: float
+    cavity_half_width_mm: float
+    cavity_half_depth_mm: float
+    apex_mm: float
+    diaphragm_right_mm: float
+    diaphragm_left_mm: float
+    fat_mm: float
+    muscle_mm: float
+    breast_mm: float
+    lung_hu: float
+    gravity_hu: float
+    emphysema: float
+    blood_hu: float
+    vessel_radius_mm: float
+    warp: NDArray[np.float64]
+    ripple: NDArray[np.float64]
+    rib_phase_mm: float
+    organs: tuple[Ellipsoid | Tube, ...]
+    airways: tuple[Tube, ...]
+
+
+def draw_build(rng: np.random.Generator) -> Build:
+    """Draw a patient's build."""
+    sex: Literal["F", "M"] = "F" if rng.random() < 0.45 else "M"
+    age = int(np.clip(rng.normal(62, 10), 35, 88))
+    scale = (0.94 if sex == "F" else 1.02) * rng.normal(1.0, 0.035)
+    contrast = rng.random() < 0.4
+    blood = rng.normal(170.0, 35.0) if contrast else rng.normal(42.0, 4.0)
+    waves = 4
+    wave_number = 2 * np.pi / rng.uniform(110.0, 260.0, waves)
+    direction = rng.standard_normal((waves, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    warp = np.column_stack(
+        [
+            direction * wave_number[:, None],
+            rng.uniform(0, 2 * np.pi, waves),
+            rng.normal(0, 2.2, (waves, 2)),
+            rng.uniform(0, 2 * np.pi, waves),
+        ]
+    )
+    orders = np.arange(2, 7)
+    ripple = np.column_stack(
+        [
+            rng.normal(0, 0.03, len(orders)) / (orders - 1),
+            rng.uniform(0, 2 * np.pi, len(orders)),
+            rng.normal(0, 0.012, len(orders)),
+        ]
+    )
+    return Build(
+        sex=sex,
+        age_years=age,
+        scale=scale,
+        cavity_half_width_mm=scale * rng.normal(121.0, 5.0),
+        cavity_half_depth_mm=scale * rng.normal(84.0, 5.0),
+        apex_mm=scale * rng.normal(104.0, 6.0),
+        diaphragm_right_mm=-scale * rng.normal(98.0, 9.0),
+        diaphragm_left_mm=-scale * rng.normal(110.0, 9.0),
+        fat_mm=float(np.clip(rng.gamma(4.0, 3.2), 4.0, 32.0)),
+        muscle_mm=(11.0 if sex == "F" else 15.0) * rng.normal(1.0, 0.15),
+        breast_mm=rng.uniform(8.0, 30.0) if sex == "F" else rng.uniform(0.0, 4.0),
+        lung_hu=rng.normal(-862.0, 16.0),
+        gravity_hu=rng.uniform(15.0, 55.0),
+        emphysema=float(rng.beta(1.0, 3.0)) * 0.5 if rng.random() < 0.3 else 0.0,
+        blood_hu=blood,
+        vessel_radius_mm=rng.uniform(0.40, 0.52),
+        warp=warp,
+        ripple=ripple,
+        rib_phase_mm=rng.uniform(0, 24.0),
+        organs=_organs(rng, scale, blood, contrast),
+        airways=_airways(rng, scale),
+    )
+
+
+def _organs(
+    rng: np.random.Generator, scale: float, blood: float, contrast: bool
+) -> tuple[Ellipsoid | Tube, ...]:
+    """Heart and great vessels, each with its own small displacement."""
+    muscle = 85.0 if contrast else 48.0
+
+    def at(x: float, y: float, z: float, jitter_mm: float = 2.0) -> tuple[float, float, float]:
+        x, y, z = (scale * np.array([x, y, z]) + rng.normal(0, jitter_mm, 3)).tolist()
+        return x, y, z
+
+    def size(*radii: float) -> tuple[float, float, float]:
+        x, y, z = (scale * np.array(radii) * rng.normal(1.0, 0.06, 3)).tolist()
+        return x, y, z
+
+    def radius(mm: float) -> float:
+        return float(scale * mm * rng.normal(1.0, 0.08))
+
+    arch_front, arch_back = at(-12, -18, 22), at(24, 26, 20)
+    arch_top = at(8, 2, 34)
+    descending = at(25, 34, -20)
+    return (
+        Ellipsoid(at(20, -26, -72), size(56, 44, 46), muscle, fat_mm=6.0),  # ventricles
+        Ellipsoid(at(-22, -18, -62), size(32, 34, 36), blood, fat_mm=5.0),  # right atrium
+        Ellipsoid(at(30, -16, -74), size(32, 23, 32), blood),  # left ventricle, cavity
+        Ellipsoid(at(4, -44, -68), size(34, 20, 34), blood),  # right ventricle, cavity
+        Ellipsoid(at(2, 6, -48), size(36, 20, 22), blood),  # left atrium
+        Tube(at(20, -34, -44), at(16, -26, -12), radius(14.0), blood),  # pulmonary trunk
+        Tube(at(14, -22, -14), at(-44, -4, -22), radius(9.5), blood, 2.0),  # right artery
+        Tube(at(18, -22, -10), at(44, 4, -12), radius(10.0), blood, 2.0),  # left artery
+        Tube(at(-44, -4, -22), at(-52, 8, -52), radius(7.5), blood, 1.0),
+        Tube(at(44, 4, -12), at(52, 16, -48), radius(7.5), blood, 1.0),
+        Tube(at(-24, 6, -48), at(-56, -2, -56), radius(6.5), blood, 1.0),  # right lower vein
+        Tube(at(26, 8, -48), at(56, 12, -60), radius(6.5), blood, 1.0),  # left lower vein
+        Tube(at(-26, -12, -44), at(-50, -16, -24), radius(5.5), blood, 1.0),  # right upper vein
+        Tube(at(24, -6, -42), at(46, -20, -20), radius(5.5), blood, 1.0),  # left upper vein
+        Tube(at(-4, -22, -46), arch_front, radius(15.5), blood),  # ascending aorta
+        Tube(arch_front, arch_top, radius(14.5), blood),
+        Tube(arch_top, arch_back, radius(13.5), blood),
+        Tube(arch_back, descending, radius(12.5), blood),
+        Tube(descending, at(20, 36, -180), radius(12.0), blood),  # descending aorta
+        Tube(at(-24, -20, -50), at(-24, -14, 50), radius(9.5), blood),  # superior vena cava
+        Tube(at(-24, -14, 50), at(-14, -4, 110), radius(7.5), blood),
+        Tube(at(10, -2, 36), at(26, 8, 110), radius(6.5), blood),  # left subclavian
+        Tube(at(0, -8, 36), at(12, -2, 110), radius(6.0), blood),
+        Tube(at(5, 24, 110), at(8, 26, -180), radius(7.0), 35.0),  # oesophagus
+        Tube(at(-2, -50, -20), at(-1, -96, -24), 5.0, -95.0, 4.0),  # fat to the breast bone
+        Tube(at(-1, -40, 20), at(-1, -90, 16), 4.0, -95.0, 4.0),
+        Tube(at(4, -50, -60), at(0, -96, -60), 9.0, -95.0, 4.0),
+    )
+
+
+def _airways(rng: np.random.Generator, scale: float) -> tuple[Tube, ...]:
+    """Trachea, main bronchi and their first branches: the lumen."""
+
+    def at(x: float, y: float, z: float) -> tuple[float, float, float]:
+        x, y, z = (scale * np.array([x, y, z]) + rng.normal(0, 1.5, 3)).tolist()
+        return x, y, z
+
+    air = -985.0
+    carina, right, left = at(0, 6, 0), at(-34, 10, -26), at(38, 14, -32)
+    wide = scale * rng.normal(1.0, 0.07)
+    return (
+        Tube(at(0, -2, 120), carina, 8.5 * wide, air),
+        Tube(carina, right, 6.8 * wide, air),
+        Tube(carina, left, 5.8 * wide, air),
+        Tube(at(-26, 9, -18), at(-48, 2, -6), 4.4 * wide, air),  # right upper lobe
+        Tube(right, at(-44, 20, -66), 4.6 * wide, air),  # right intermediate, lower lobe
+        Tube(left, at(50, 0, -26), 4.0 * wide, air),  # left upper lobe
+        Tube(left, at(48, 26, -64), 4.3 * wide, air),  # left lower lobe
+    )
