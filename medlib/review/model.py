@@ -1,0 +1,113 @@
+"""The model that a report speaks for: its weights, its operating point and what is known of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from medlib.baseline.config import TrainConfig
+from medlib.baseline.run import CARD, Run
+from medlib.errors import RunError
+from medlib.paths import REFERENCE_RUNS, RUNS
+from medlib.review.schema import ModelIdentity
+from medlib.risk.summary import risk_summary
+
+QUICK_RUN = "phantom-quick-seed0"
+METHOD = "network"
+HOW_TO_GET_ONE = "make one with: medlib train"
+PHANTOM_WARNING = "the model was trained on a phantom: not validated on real CT"
+
+
+@dataclass(frozen=True)
+class ReportingModel:
+    """All that a report takes from a run folder.
+
+    Attributes
+    ----------
+    network : nn.Module
+    config : TrainConfig
+    identity : ModelIdentity
+    operating_point : float
+        Lowest score of a lesion, chosen on the tune part.
+    risk_statement : str
+        `risk_summary` of the lesion-wise metrics on held-out internal patients.
+    warnings : tuple of str
+        What holds for every series that this model reads.
+    """
+
+    network: nn.Module
+    config: TrainConfig
+    identity: ModelIdentity
+    operating_point: float
+    risk_statement: str
+    warnings: tuple[str, ...] = ()
+
+
+def load_model(run_dir: Path | None = None) -> ReportingModel:
+    """Load the model of a run, by default of the newest reference run, else of the quick run.
+
+    Raises
+    ------
+    RunError
+        If there is no run, or it was never evaluated.
+    """
+    run = Run(run_dir if run_dir is not None else default_run())
+    if not (run.folder / CARD).is_file():
+        raise RunError(f"{run.folder}: not a run folder (it has no {CARD}); {HOW_TO_GET_ONE}")
+    metrics = _evaluation(run, "metrics.json")[METHOD]["test"]
+    return ReportingModel(
+        network=run.load_network(),
+        config=run.config,
+        identity=_identity(run),
+        operating_point=_evaluation(run, "operating_point.json")[METHOD],
+        risk_statement=risk_summary(
+            {
+                "sensitivity": metrics["lesion_sensitivity"]["value"],
+                "false_negative_rate": metrics["lesion_false_negative_rate"]["value"],
+            }
+        ),
+        warnings=(PHANTOM_WARNING,) if run.card["data"]["cohort"].startswith("phantom") else (),
+    )
+
+
+def _identity(run: Run) -> ModelIdentity:
+    """Name the weights, and refuse those that the card does not speak of."""
+    stated, found = run.card["model"]["sha256"], run.weights_sha256()
+    if stated != found:
+        raise RunError(
+            f"{run.folder}: the weights have SHA-256 {found[:12]}..., the card states "
+            f"{stated[:12]}...; restore the run or {HOW_TO_GET_ONE}"
+        )
+    return ModelIdentity(name=f"{run.card['model']['name']}, run {run.folder.name}", sha256=found)
+
+
+def _evaluation(run: Run, name: str) -> dict[str, Any]:
+    path = run.folder / "evaluation" / name
+    if not path.is_file():
+        raise RunError(f"{run.folder}: the run was never evaluated (no {name}); {HOW_TO_GET_ONE}")
+    content: dict[str, Any] = json.loads(path.read_bytes())
+    return content
+
+
+def default_run() -> Path:
+    """Return the newest complete reference run, else the quick run of the phantom.
+
+    Raises
+    ------
+    RunError
+        If there is neither.
+    """
+    complete = [
+        folder
+        for folder in REFERENCE_RUNS.glob("*")
+        if (folder / CARD).is_file() and (folder / "evaluation" / "operating_point.json").is_file()
+    ]
+    if complete:  # a clone gives every file the same date, so the card has to say it
+        return max(complete, key=lambda folder: str(Run(folder).card["time"]["finished"]))
+    if (RUNS / QUICK_RUN / CARD).is_file():
+        return RUNS / QUICK_RUN
+    raise RunError(f"no trained run in {REFERENCE_RUNS.name}/ or {RUNS}; {HOW_TO_GET_ONE}")

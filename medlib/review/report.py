@@ -1,0 +1,186 @@
+"""`medlib assist`: from a folder of DICOM to a mask and a report for the human who reviews it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from medlib.baseline.inference import Prediction, predict_volume
+from medlib.errors import InputError
+from medlib.images.dicom import read_series
+from medlib.images.nifti import write_mask
+from medlib.images.volume import Volume
+from medlib.progress import track
+from medlib.review.measure import center_xyz_mm, max_diameter_mm
+from medlib.review.model import ReportingModel, load_model
+from medlib.review.priority import case_priority
+from medlib.review.schema import DECISIONS_FILE, MASK_FILE, REPORT_FILE, Lesion, Report
+
+UID = re.compile(r"[0-9.]{1,64}")
+MM3_PER_ML = 1000
+THICK_SLICES = 1.5  # times the slice spacing of training
+
+
+def assist(input_path: Path, out_dir: Path, run_dir: Path | None = None) -> list[Path]:
+    """Mark lung lesions in every CT series of a folder.
+
+    Parameters
+    ----------
+    input_path : Path
+        A DICOM file, or a folder with one or more CT series.
+    out_dir : Path
+        Gets a folder for each series, named by its SeriesInstanceUID, with ``mask.nii.gz`` (on the
+        source grid; a voxel's value is the lesion's id) and ``report.json``. An earlier result
+        for the same series is replaced, unless a reviewer has already answered it.
+    run_dir : Path, optional
+        Run folder of the model; by default the newest of the reference runs, else the quick run.
+
+    Returns
+    -------
+    list of Path
+        The folders written.
+
+    Raises
+    ------
+    InputError
+        If the images cannot be read safely, or the results cannot be written.
+    RunError
+        If there is no run, or it is not evaluated.
+
+    Notes
+    -----
+    Results are made in a temporary folder beside their place and renamed at the end, so an error
+    leaves nothing behind. Nothing that names the patient is written.
+    """
+    volumes = read_series(input_path)
+    targets = _targets(volumes, out_dir)
+    model = load_model(run_dir)
+    with _staging(out_dir) as staging:
+        for volume in track(volumes, "series"):
+            prediction = predict_volume(model.network, model.config, volume)
+            report, mask = report_on(volume, prediction, model)
+            folder = staging / report.series_instance_uid
+            folder.mkdir()
+            write_mask(mask, volume, folder / MASK_FILE)
+            (folder / REPORT_FILE).write_text(
+                report.model_dump_json(indent=2) + "\n", encoding="utf-8"
+            )
+        for target in targets:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists():
+                target.rename(staging / f"{target.name}.replaced")
+            (staging / target.name).rename(target)
+    return targets
+
+
+def report_on(
+    volume: Volume, prediction: Prediction, model: ReportingModel
+) -> tuple[Report, NDArray[np.uint16]]:
+    """Report what a prediction holds at the operating point.
+
+    Returns
+    -------
+    report : Report
+    mask : ndarray of uint16, shape (z, y, x)
+        0 outside, else the id of the lesion in the report.
+    """
+    candidates = prediction.candidates
+    kept = candidates[candidates["score"] >= model.operating_point].sort_values(
+        "score", ascending=False, kind="stable"
+    )
+    boxes = ndimage.find_objects(prediction.labels)
+    mask = np.zeros(prediction.labels.shape, dtype=np.uint16)
+    lesions = []
+    for number, candidate in enumerate(kept.itertuples(), start=1):
+        box = boxes[int(candidate.candidate_id) - 1]
+        inside = prediction.labels[box] == candidate.candidate_id
+        mask[box][inside] = number
+        voxels = np.argwhere(inside) + [part.start for part in box]
+        lesions.append(
+            Lesion(
+                id=number,
+                volume_ml=len(voxels) * volume.voxel_volume_mm3 / MM3_PER_ML,
+                max_diameter_mm=max_diameter_mm(voxels, volume.spacing_mm),
+                score=candidate.score,
+                center_xyz_mm=center_xyz_mm(voxels, volume),
+                slices=(int(voxels[:, 0].min()), int(voxels[:, 0].max())),
+            )
+        )
+    report = Report(
+        series_instance_uid=volume.identity.series_instance_uid,
+        model=model.identity,
+        operating_point=model.operating_point,
+        lesions=tuple(lesions),
+        review_priority=case_priority([ranked(lesion) for lesion in lesions]),
+        risk_statement=model.risk_statement,
+        warnings=(*volume.warnings, *_series_warnings(volume, prediction, model), *model.warnings),
+    )
+    return report, mask
+
+
+def ranked(lesion: Lesion) -> dict[str, float]:
+    """Return what `medlib.review.priority` asks of a lesion."""
+    return {"lesion_score": lesion.score, "size_mm": lesion.max_diameter_mm}
+
+
+def _series_warnings(
+    volume: Volume, prediction: Prediction, model: ReportingModel
+) -> Iterator[str]:
+    """Say what about this series makes the result weaker than on held-out patients."""
+    slice_spacing_mm = volume.spacing_mm[0]
+    if volume.hu.shape[0] == 1:
+        yield "single slice: volume and diameter in 3D mean little, neighbours were not seen"
+    elif slice_spacing_mm > THICK_SLICES * model.config.slice_spacing_mm:
+        yield (
+            f"slices lie {slice_spacing_mm:.1f} mm apart, the model was trained at about "
+            f"{model.config.slice_spacing_mm:.1f} mm: small lesions may be missed"
+        )
+    if not prediction.probability.any():
+        yield "no lung tissue was looked at: an empty result says nothing about this series"
+
+
+def _targets(volumes: list[Volume], out_dir: Path) -> list[Path]:
+    """Name a result folder for each series, or say why it cannot be."""
+    if out_dir.exists() and not out_dir.is_dir():
+        raise InputError(f"{out_dir}: is a file; name a folder for the results")
+    uids = [volume.identity.series_instance_uid for volume in volumes]
+    for uid in uids:
+        if not UID.fullmatch(uid) or not uid.strip("."):
+            raise InputError(
+                f"SeriesInstanceUID {uid!r} is not a DICOM UID (digits and dots, at most 64); "
+                "the file may be damaged"
+            )
+        if uids.count(uid) > 1:
+            raise InputError(f"series {uid} was found more than once; give one copy of it")
+        if (out_dir / uid / DECISIONS_FILE).exists():
+            raise InputError(
+                f"{out_dir / uid}: a reviewer has answered this report; choose another --out"
+            )
+    return [out_dir / uid for uid in uids]
+
+
+@contextmanager
+def _staging(out_dir: Path) -> Iterator[Path]:
+    """Give a temporary folder on the file system of `out_dir`; it is gone afterwards."""
+    ancestor = out_dir.absolute()
+    while not ancestor.exists():
+        ancestor = ancestor.parent
+    staging = ancestor / f".medlib-{uuid4().hex}"
+    try:
+        staging.mkdir()
+        yield staging
+    except OSError as error:
+        raise InputError(
+            f"{out_dir}: cannot write here ({error.strerror or error}); choose another --out"
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
