@@ -107,9 +107,10 @@ def draw_anatomy(seed: int, site: PhantomSite, grid: Grid) -> Anatomy:
         hu[k], lung_share[k] = total_hu / per_slice, total_lung / per_slice
         vessel[k], front_to_back[k] = total_vessel / per_slice, back
     parenchyma = lung_share * np.maximum(0, 1 - 1.5 * vessel)
-    hu += parenchyma * (_lung_texture(build, grid, texture_rng) + site.lung_shift_hu)
-    hu += parenchyma * (0.5 * build.gravity_hu * front_to_back)
-    hu += (hu > -200) * _tissue_texture(grid, texture_rng)
+    lung_texture, tissue_texture = _textures(build, grid, texture_rng)
+    hu += parenchyma * (lung_texture + np.float32(site.lung_shift_hu))
+    hu += parenchyma * (np.float32(0.5 * build.gravity_hu) * front_to_back)
+    hu += (hu > -200) * tissue_texture
     lung_mask = lung_share > 0.5
     return Anatomy(hu, lung_mask, lung_mask & (vessel > 0.25), grid, site, build)
 
@@ -177,29 +178,46 @@ def _paint_bronchi(
     return paint_tubes(wall, *grid), paint_tubes(lumen, *grid)
 
 
-def _lung_texture(build: Build, grid: Grid, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Difference from the mean density: lobules, patches, the finest vessels, emphysema."""
-    patches = _smooth_noise(grid, 14.0, rng)
-    texture = 9.0 * patches + 16.0 * _smooth_noise(grid, 3.0, rng)
-    texture += 20.0 * np.maximum(_smooth_noise(grid, 1.1, rng) - 0.9, 0)
-    if build.emphysema > 0:
-        holes = _smooth_noise(grid, 5.0, rng) + 0.6 * patches
-        texture -= 75.0 * np.clip(2 * (holes - 1.3 + 1.8 * build.emphysema), 0, 1)
-    return texture
+def _textures(
+    build: Build, grid: Grid, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Differences in HU from the mean density, of the lung and of the other tissues.
 
-
-def _tissue_texture(grid: Grid, rng: np.random.Generator) -> NDArray[np.float32]:
-    return 6.0 * _smooth_noise(grid, 2.5, rng)
-
-
-def _smooth_noise(grid: Grid, sigma_mm: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Gaussian noise with unit variance, smooth over `sigma_mm`; coarse where that is enough."""
+    Lung: lobules, patches, the finest vessels, emphysema.
+    """
     spacing = np.array(grid.spacing_mm)
-    step = np.maximum(1, np.floor(sigma_mm / spacing)).astype(int)
-    shape = -(-np.array(grid.shape_zyx) // step) + 2
+    step = np.maximum(1, np.floor(3.0 / spacing)).astype(int)
+    coarse = tuple((-(-np.array(grid.shape_zyx) // step) + 1).tolist())
+
+    def noise(sigma_mm: float) -> NDArray[np.float32]:
+        return _smooth_noise(coarse, sigma_mm / (spacing * step), rng)
+
+    lobules, patches = noise(3.0), noise(14.0)
+    lung = 16.0 * lobules + 9.0 * patches
+    if build.emphysema > 0:
+        holes = noise(5.0) + 0.6 * patches
+        lung -= 75.0 * np.clip(2 * (holes - 1.3 + 1.8 * build.emphysema), 0, 1)
+    fine = _smooth_noise(grid.shape_zyx, 1.1 / spacing, rng)
+    lung = _enlarge(lung, step, grid.shape_zyx) + 20.0 * np.maximum(fine - 0.9, 0)
+    return lung, 6.0 * _enlarge(lobules, step, grid.shape_zyx)
+
+
+def _smooth_noise(
+    shape: tuple[int, ...], sigma_px: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Gaussian noise with unit variance, smooth over `sigma_px`."""
     noise = rng.standard_normal(shape, dtype=np.float32)
-    noise = ndimage.gaussian_filter(noise, sigma_mm / (spacing * step), mode="wrap")
-    noise /= noise.std()
-    if (step > 1).any():
-        noise = ndimage.zoom(noise, step, order=1, grid_mode=True, mode="nearest")
-    return noise[tuple(slice(n) for n in grid.shape_zyx)]
+    noise = ndimage.gaussian_filter(noise, sigma_px, mode="wrap", truncate=3.0)
+    return noise / noise.std()
+
+
+def _enlarge(
+    values: NDArray[np.float32], step: NDArray[np.int_], shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Interpolate linearly along each axis to a grid `step` times as fine."""
+    for axis, (factor, size) in enumerate(zip(step.tolist(), shape, strict=True)):
+        index, part = np.divmod(np.arange(size), factor)
+        weight = np.expand_dims(part / np.float32(factor), [k for k in range(3) if k != axis])
+        low = values.take(index, axis)
+        values = low + weight.astype(np.float32) * (values.take(index + 1, axis) - low)
+    return values

@@ -16,18 +16,19 @@ class Ellipsoid:
     center_xyz: tuple[float, float, float]
     radii_xyz: tuple[float, float, float]
     hu: float
-    fat_mm: float = 4.0
+    fat_mm: float = 2.5
 
 
 @dataclass(frozen=True)
 class Tube:
-    """A straight round tube between two points in mm, with its density in HU."""
+    """A straight round tube between two points in mm, with its density in HU; may be a cone."""
 
     start_xyz: tuple[float, float, float]
     end_xyz: tuple[float, float, float]
     radius_mm: float
     hu: float
-    fat_mm: float = 3.0
+    fat_mm: float = 2.5
+    end_radius_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -164,9 +165,16 @@ def _organs(
     arch_front, arch_back = at(-12, -18, 22), at(24, 26, 20)
     arch_top = at(8, 2, 34)
     descending = at(25, 34, -20)
+    fat = -95.0
     return (
-        Ellipsoid(at(20, -26, -72), size(56, 44, 46), muscle, fat_mm=6.0),  # ventricles
-        Ellipsoid(at(-22, -18, -62), size(32, 34, 36), blood, fat_mm=5.0),  # right atrium
+        Tube(at(0, 6, -70), at(0, 6, 110), 20.0, fat),  # what holds the organs together
+        Tube(at(8, -30, -66), at(-2, -98, -66), 26.0, fat, 0.0, end_radius_mm=4.0),
+        Tube(at(2, -24, -34), at(-2, -98, -34), 26.0, fat, 0.0, end_radius_mm=2.0),
+        Tube(at(0, -20, -2), at(-2, -96, -4), 26.0, fat, 0.0, end_radius_mm=1.0),
+        Tube(at(0, -14, 30), at(-1, -88, 26), 24.0, fat, 0.0, end_radius_mm=2.0),
+        Tube(at(0, -8, 60), at(0, -70, 58), 22.0, fat, 0.0, end_radius_mm=3.0),
+        Ellipsoid(at(20, -26, -72), size(56, 44, 46), muscle),  # ventricles
+        Ellipsoid(at(-22, -18, -62), size(32, 34, 36), blood),  # right atrium
         Ellipsoid(at(30, -16, -74), size(32, 23, 32), blood),  # left ventricle, cavity
         Ellipsoid(at(4, -44, -68), size(34, 20, 34), blood),  # right ventricle, cavity
         Ellipsoid(at(2, 6, -48), size(36, 20, 22), blood),  # left atrium
@@ -189,9 +197,6 @@ def _organs(
         Tube(at(10, -2, 36), at(26, 8, 110), radius(6.5), blood),  # left subclavian
         Tube(at(0, -8, 36), at(12, -2, 110), radius(6.0), blood),
         Tube(at(5, 24, 110), at(8, 26, -180), radius(7.0), 35.0),  # oesophagus
-        Tube(at(-2, -50, -20), at(-1, -96, -24), 5.0, -95.0, 4.0),  # fat to the breast bone
-        Tube(at(-1, -40, 20), at(-1, -90, 16), 4.0, -95.0, 4.0),
-        Tube(at(4, -50, -60), at(0, -96, -60), 9.0, -95.0, 4.0),
     )
 
 
