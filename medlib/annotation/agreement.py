@@ -1,0 +1,167 @@
+"""How far readers agree: where a lesion ends, whether it is there, and what it looks like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import krippendorff
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+PANEL_SIZE = 4  # radiologists who read every LIDC-IDRI scan
+
+
+def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Overlap of two masks, ``2 |A and B| / (|A| + |B|)`` :cite:p:`dice1945`.
+
+    Returns
+    -------
+    float
+        0 to 1; NaN where both are empty.
+    """
+    total = int(first.sum()) + int(second.sum())
+    return 2.0 * int((first & second).sum()) / total if total else float("nan")
+
+
+@dataclass(frozen=True)
+class PairAgreement:
+    """Two readers' outlines of one nodule.
+
+    Attributes
+    ----------
+    readers : tuple of int
+        Positions in the nodule's list of readers.
+    dice_3d : float
+    n_shared_slices : int
+        Slices on which both drew something.
+    dice_2d : float
+        Mean over the shared slices; NaN where there is none.
+    """
+
+    readers: tuple[int, int]
+    dice_3d: float
+    n_shared_slices: int
+    dice_2d: float
+
+
+def pairwise_agreement(masks: NDArray[np.bool_]) -> list[PairAgreement]:
+    """Compare every two readers of one nodule.
+
+    Parameters
+    ----------
+    masks : ndarray of bool, shape (reader, z, y, x)
+    """
+    found = []
+    area = masks.sum(axis=(2, 3))
+    for i, j in combinations(range(len(masks)), 2):
+        common = (masks[i] & masks[j]).sum(axis=(1, 2))
+        shared = (area[i] > 0) & (area[j] > 0)
+        total = area[i] + area[j]
+        by_slice = 2.0 * common[shared] / total[shared]
+        found.append(
+            PairAgreement(
+                readers=(i, j),
+                dice_3d=2.0 * common.sum() / total.sum() if total.any() else float("nan"),
+                n_shared_slices=int(shared.sum()),
+                dice_2d=float(by_slice.mean()) if shared.any() else float("nan"),
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class MajorityAgreement:
+    """One reader's outline against the voxels that most of the others marked.
+
+    Attributes
+    ----------
+    reader : int
+    dice_3d : float
+    voxel_false_negative_rate : float
+        Share of the majority's voxels that the reader left out; NaN where it has none.
+    """
+
+    reader: int
+    dice_3d: float
+    voxel_false_negative_rate: float
+
+
+def reader_vs_majority(masks: NDArray[np.bool_]) -> list[MajorityAgreement]:
+    """Compare each reader with the strict majority of all the others.
+
+    Parameters
+    ----------
+    masks : ndarray of bool, shape (reader, z, y, x)
+        At least three readers. Of three others, two make the majority.
+
+    Raises
+    ------
+    ValueError
+        With fewer than three readers, since one other reader is no majority.
+    """
+    if len(masks) < 3:
+        raise ValueError(f"a majority of others needs at least 3 readers, got {len(masks)}")
+    votes = masks.sum(axis=0)
+    found = []
+    for reader, mask in enumerate(masks):
+        majority = 2 * (votes - mask) > len(masks) - 1
+        positive = int(majority.sum())
+        missed = int((majority & ~mask).sum())
+        rate = missed / positive if positive else float("nan")
+        found.append(MajorityAgreement(reader, dice(mask, majority), rate))
+    return found
+
+
+def lesion_detection(n_readers: int, panel_size: int = PANEL_SIZE) -> tuple[int, int, int]:
+    """Read one lesion against the rest of the panel, once for each reader of the panel.
+
+    For each reader the reference standard is what the other readers say: a lesion where at least
+    two of them marked it. A mark that no other reader shares is a false positive; a mark that one
+    other shares is disputed and counts as neither.
+
+    Parameters
+    ----------
+    n_readers : int
+        Readers of the panel who marked the lesion.
+    panel_size : int
+
+    Returns
+    -------
+    hits, misses, false_positives : int
+        Summed over the readers of the panel.
+
+    Raises
+    ------
+    ValueError
+        If more readers marked it than the panel has.
+    """
+    if not 0 < n_readers <= panel_size:
+        raise ValueError(f"{n_readers} readers marked it; expected 1 to {panel_size}")
+    hits = n_readers if n_readers - 1 >= 2 else 0
+    misses = panel_size - n_readers if n_readers >= 2 else 0
+    return hits, misses, int(n_readers == 1)
+
+
+def krippendorff_alpha(counts: ArrayLike, level: str = "ordinal") -> float:
+    """Agreement of ratings beyond chance, Krippendorff's alpha :cite:p:`krippendorff2019`.
+
+    Parameters
+    ----------
+    counts : array_like of int, shape (unit, category)
+        How many readers gave each category, in ascending order; units with fewer than two
+        ratings carry no information and count for nothing.
+    level : str
+        Of measurement: ``"nominal"``, ``"ordinal"``, ``"interval"`` or ``"ratio"``.
+
+    Returns
+    -------
+    float
+        1 is perfect agreement, 0 is chance; NaN where alpha is undefined: no unit with two
+        ratings, or one category only.
+    """
+    table = np.asarray(counts)
+    table = table[table.sum(axis=1) >= 2]
+    if (table.sum(axis=0) > 0).sum() < 2:
+        return float("nan")
+    return float(krippendorff.alpha(value_counts=table, level_of_measurement=level))
