@@ -1,0 +1,31 @@
+"""Which device computes, in which precision."""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+
+
+def best_device() -> torch.device:
+    """Return the GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Tell whether the device multiplies bfloat16 in hardware; elsewhere it is slower than float32.
+
+    On a CPU that takes AMX or AVX512-BF16.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def describe(device: torch.device) -> str:
+    """Name the device for people, without naming the machine."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return f"CPU {platform.machine()} {instructions}, {torch.get_num_threads()} threads"

@@ -1,0 +1,56 @@
+"""The network: a U-Net whose encoder has seen ImageNet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import segmentation_models_pytorch as smp
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from medlib.baseline.config import TrainConfig
+from medlib.baseline.weights import load_imagenet
+
+
+def build_network(config: TrainConfig, *, pretrained: bool | None = None) -> nn.Module:
+    """Build the U-Net.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    pretrained : bool, optional
+        Whether the encoder starts from ImageNet; by default as the configuration says.
+
+    Returns
+    -------
+    nn.Module
+        Maps images (batch, n_slices, y, x) in -1..1, y and x multiples of 32, to the logits
+        (batch, 1, y, x) of the middle slice.
+    """
+    network = smp.Unet(
+        config.encoder,
+        encoder_weights=None,
+        decoder_channels=config.decoder_channels,
+        in_channels=config.n_slices,
+        classes=1,
+    )
+    if config.pretrained if pretrained is None else pretrained:
+        load_imagenet(network.encoder, config.encoder)
+    return network.to(memory_format=torch.channels_last)
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write the weights in half precision, without pickle."""
+    half = {
+        key: (t.half() if t.is_floating_point() else t).detach().cpu().contiguous()
+        for key, t in network.state_dict().items()
+    }
+    save_file(half, path)
+
+
+def load_weights(config: TrainConfig, path: Path) -> nn.Module:
+    """Build the network with weights of a run; ready for inference in single precision."""
+    network = build_network(config, pretrained=False)
+    network.load_state_dict(load_file(path))
+    return network.eval()

@@ -1,0 +1,124 @@
+"""What every method returns: a probability volume and the candidates in it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import cc3d
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from medlib.baseline.config import TrainConfig
+
+CANDIDATE_COLUMNS = (
+    "candidate_id",  # value in Prediction.labels
+    "score",  # 0..1: how sure the method is that this is a lesion
+    "volume_mm3",
+    "diameter_mm",  # of the sphere of equal volume
+    "center_z",  # voxel index on the case's own grid, as are y and x
+    "center_y",
+    "center_x",
+)
+SMALLEST_PROBABILITY = 1e-3  # below it zero is stored, so that a volume packs well
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a method sees in one case, on the case's own grid.
+
+    Attributes
+    ----------
+    probability : ndarray of float16, shape (z, y, x)
+        That a voxel belongs to a lesion; 0 outside the lung field.
+    labels : ndarray of uint16, shape (z, y, x)
+        0 outside, else the candidate's id.
+    candidates : DataFrame
+        A row a candidate, columns `CANDIDATE_COLUMNS`, highest score first.
+    """
+
+    probability: NDArray[np.float16]
+    labels: NDArray[np.uint16]
+    candidates: pd.DataFrame
+
+
+def sphere_diameter_mm(volume_mm3: float) -> float:
+    """Return the diameter of the sphere of this volume."""
+    return float(2 * (3 * volume_mm3 / (4 * np.pi)) ** (1 / 3))
+
+
+def find_candidates(
+    probability: NDArray[np.float32], spacing_mm: tuple[float, float, float], config: TrainConfig
+) -> Prediction:
+    """Join voxels above the candidate level into candidates and score them.
+
+    Voxels that touch by a face, an edge or a corner (26-connectivity) belong together. The score is
+    a high quantile of the probabilities inside: nearly the maximum, but not hanging on one voxel.
+
+    Parameters
+    ----------
+    probability : ndarray, shape (z, y, x)
+    spacing_mm : tuple of float
+        Along z, y and x.
+    config : TrainConfig
+        `candidate_level`, `min_diameter_mm` and `score_quantile` are used.
+
+    Returns
+    -------
+    Prediction
+    """
+    components = cc3d.connected_components(probability >= config.candidate_level, connectivity=26)
+    statistics = cc3d.statistics(components)
+    voxel_mm3 = float(np.prod(spacing_mm))
+    rows = []
+    for component in range(1, len(statistics["voxel_counts"])):
+        volume_mm3 = float(statistics["voxel_counts"][component]) * voxel_mm3
+        diameter_mm = sphere_diameter_mm(volume_mm3)
+        if diameter_mm < config.min_diameter_mm:
+            continue
+        box = statistics["bounding_boxes"][component]
+        inside = probability[box][components[box] == component]
+        score = float(np.quantile(inside, config.score_quantile))
+        rows.append(
+            (component, score, volume_mm3, diameter_mm, *statistics["centroids"][component])
+        )
+    candidates = pd.DataFrame(rows, columns=list(CANDIDATE_COLUMNS)).sort_values(
+        "score", ascending=False, ignore_index=True
+    )
+    # Number by rank: 1 is the surest.
+    rank_of_component = np.zeros(len(statistics["voxel_counts"]), dtype=np.uint16)
+    rank_of_component[candidates["candidate_id"].to_numpy(dtype=int)] = candidates.index + 1
+    candidates["candidate_id"] = candidates.index + 1
+    stored = np.where(probability < SMALLEST_PROBABILITY, 0, probability)
+    return Prediction(stored.astype(np.float16), rank_of_component[components], candidates)
+
+
+def save_prediction(prediction: Prediction, path: Path, key: str) -> None:
+    """Write a prediction and the key of what it was made from; beside first, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+    np.savez_compressed(
+        beside,
+        key=np.array(key),
+        probability=prediction.probability,
+        labels=prediction.labels,
+        candidates=prediction.candidates.to_numpy(dtype=np.float64),
+    )
+    beside.replace(path)
+
+
+def load_prediction(path: Path, key: str) -> Prediction | None:
+    """Read a prediction; None where there is none or it was made from something else."""
+    if not path.is_file():
+        return None
+    with np.load(path) as stored:
+        if str(stored["key"]) != key:
+            return None
+        candidates = pd.DataFrame(stored["candidates"], columns=list(CANDIDATE_COLUMNS))
+        return Prediction(
+            probability=stored["probability"],
+            labels=stored["labels"],
+            candidates=candidates.astype({"candidate_id": int}),
+        )

@@ -1,0 +1,171 @@
+"""The run folder: found where it was made from the same inputs, made where not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from medlib.annotation.cohort import Cohort, open_cohort
+from medlib.baseline.card import evidence_card
+from medlib.baseline.config import TrainConfig, train_config
+from medlib.baseline.device import best_device
+from medlib.baseline.keys import training_keys
+from medlib.baseline.network import load_weights, save_weights
+from medlib.errors import RunError
+from medlib.paths import RUNS
+
+CONFIG, WEIGHTS, HISTORY, CARD = "config.json", "weights.safetensors", "history.csv", "card.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run on disk.
+
+    Attributes
+    ----------
+    folder : Path
+        Holds ``config.json``, ``weights.safetensors``, ``history.csv`` and ``card.json``; later
+        also ``predictions/`` and ``evaluation/``.
+    """
+
+    folder: Path
+
+    @cached_property
+    def config(self) -> TrainConfig:
+        """What the run was made with."""
+        return TrainConfig.model_validate_json(self._file(CONFIG).read_bytes())
+
+    @cached_property
+    def card(self) -> dict[str, Any]:
+        """The evidence card; see `medlib.baseline.card`."""
+        card: dict[str, Any] = json.loads(self._file(CARD).read_bytes())
+        return card
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """The training curves; see `medlib.baseline.train.Trained`."""
+        return pd.read_csv(self._file(HISTORY))
+
+    def load_network(self) -> nn.Module:
+        """Return the trained network, ready for inference."""
+        return load_weights(self.config, self._file(WEIGHTS))
+
+    def weights_sha256(self) -> str:
+        """Return the SHA-256 of the weights file: which model this is."""
+        return hashlib.sha256(self._file(WEIGHTS).read_bytes()).hexdigest()
+
+    def _file(self, name: str) -> Path:
+        path = self.folder / name
+        if not path.is_file():
+            raise RunError(
+                f"the run folder {self.folder.name} has no {name}: delete the folder and run again"
+            )
+        return path
+
+
+def find_or_make_run(
+    profile: str = "quick", dataset: str = "phantom", seed: int = 0, run_dir: Path | None = None
+) -> Run:
+    """Return the run made from these inputs; train it where there is none. Prints which it was.
+
+    Parameters
+    ----------
+    profile : str
+        A name in `medlib.baseline.config.PROFILES`.
+    dataset : str
+        ``"phantom"`` or a folder with a cohort.
+    seed : int
+        Of the cohort and of the training.
+    run_dir : Path, optional
+        Where the run stands; by default under the project's build folder.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    RunError
+        If the profile is unknown, or `run_dir` holds something that is not a run.
+    """
+    config = train_config(profile, seed)
+    folder = Path(run_dir) if run_dir else RUNS / f"{Path(dataset).name}-{profile}-seed{seed}"
+    cohort = open_cohort(dataset, profile, seed)
+    keys = training_keys(config, cohort)
+    changed = _what_changed(folder, keys)
+    if not changed:
+        run = Run(folder)
+        made = run.card["time"]
+        print(f"found the run {folder.name}, made {made['finished']} in {made['seconds']:.0f} s")
+        return run
+    run = make_run(config, cohort, folder, keys)
+    seconds = run.card["time"]["seconds"]
+    print(f"made the run {folder.name} in {seconds:.0f} s ({' and '.join(changed)})")
+    return run
+
+
+def _what_changed(folder: Path, keys: dict[str, str]) -> list[str]:
+    """Say why the folder is no run of these inputs; an empty list if it is one."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return ["there was none"]
+    if not (folder / CARD).is_file():
+        raise RunError(
+            f"{folder} holds files but no {CARD}, so it is no run: name an empty or a new folder"
+        )
+    before = json.loads((folder / CARD).read_bytes()).get("keys", {})
+    return [f"another {name}" for name, key in keys.items() if before.get(name) != key]
+
+
+def make_run(config: TrainConfig, cohort: Cohort, folder: Path, keys: dict[str, str]) -> Run:
+    """Train and write the run beside its folder, then put it in place of what stood there."""
+    # Training needs Lightning, which takes seconds to import; finding a run does not.
+    from medlib.baseline.slices import training_volumes
+    from medlib.baseline.train import train
+    from medlib.images.splits import check_disjoint
+
+    check_disjoint(cohort.table)
+    patients = {
+        str(split): sorted(group["patient_id"].astype(str).unique())
+        for split, group in cohort.table.groupby("split")
+    }
+    volumes = {
+        split: training_volumes(
+            cohort.cases(split),
+            config,
+            split,
+            {p for other, members in patients.items() if other != split for p in members},
+        )
+        for split in ("train", "tune")
+    }
+    device = best_device()
+    trained = train(config, volumes["train"], volumes["tune"], device)
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = folder.parent / f".{folder.name}.{os.getpid()}"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    (beside / CONFIG).write_text(config.model_dump_json(indent=2))
+    save_weights(trained.network, beside / WEIGHTS)
+    trained.history.to_csv(beside / HISTORY, index=False)
+    card = evidence_card(config, cohort, patients, trained, device, Run(beside).weights_sha256())
+    (beside / CARD).write_text(json.dumps({**card, "keys": keys}, indent=2))
+    _replace(folder, beside)
+    return Run(folder)
+
+
+def _replace(folder: Path, beside: Path) -> None:
+    """Put a finished folder in the place of an older one, which is gone only once it is moved."""
+    old = beside.with_name(beside.name + ".old")
+    if folder.exists():
+        folder.rename(old)
+    beside.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)

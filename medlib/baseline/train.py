@@ -1,0 +1,214 @@
+"""Training: Lightning's loop, judged on the tune part only."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import lightning as L
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch import nn
+from torch.utils.data import DataLoader
+
+from medlib import progress
+from medlib.baseline.augment import Augmentation
+from medlib.baseline.config import TrainConfig
+from medlib.baseline.device import has_fast_bfloat16
+from medlib.baseline.losses import DiceBCELoss
+from medlib.baseline.network import build_network
+from medlib.baseline.slices import IGNORED, LESION, Crops, TrainingVolume
+
+HISTORY_EVERY = 10  # steps between two rows of the training loss
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network and how it came about.
+
+    Attributes
+    ----------
+    network : nn.Module
+        With the weights of the best look at the tune part, on the CPU.
+    history : DataFrame
+        A row every `HISTORY_EVERY` steps: ``step``, ``seconds``, ``learning_rate``, ``train_loss``
+        (mean since the last row), and ``tune_loss`` and ``tune_dice`` (of all voxels of the tune
+        crops together) where the tune part was looked at, else NaN.
+    best_step : int
+        The step whose weights were kept.
+    seconds : float
+    """
+
+    network: nn.Module
+    history: pd.DataFrame
+    best_step: int
+    seconds: float
+
+
+class Segmenter(L.LightningModule):
+    """The network with its loss and its optimiser."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.network = build_network(config)
+        self.loss = DiceBCELoss(config.dice_weight, config.bce_weight)
+        self.overlap = torch.zeros(2)  # twice the intersection, sum of both areas
+
+    def training_step(self, batch: Batch) -> torch.Tensor:
+        """Return the loss of a batch of crops."""
+        return self._loss(batch)[0]
+
+    def _loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        image, target = batch
+        logits = self.network(image.contiguous(memory_format=torch.channels_last)).float()
+        return self.loss(logits, target), logits
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the overlap of the last look."""
+        self.overlap = torch.zeros(2, device=self.device)
+
+    def validation_step(self, batch: Batch) -> None:
+        """Log the loss of tune crops and add up their overlap."""
+        loss, logits = self._loss(batch)
+        known = batch[1] != IGNORED
+        predicted, lesion = (logits > 0) & known, batch[1] == LESION
+        self.overlap += torch.stack(
+            [2 * (predicted & lesion).sum(), predicted.sum() + lesion.sum()]
+        )
+        self.log("tune_loss", loss, batch_size=len(batch[1]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the Dice coefficient of all tune crops together; NaN where nothing is marked."""
+        self.log("tune_dice", self.overlap[0] / self.overlap[1])
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW; the learning rate rises over a tenth of the steps and falls as a cosine."""
+        optimiser = torch.optim.AdamW(
+            self.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, self.config.learning_rate, total_steps=self.config.steps, pct_start=0.1
+        )
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+class History(Callback):
+    """Collects the rows of the history and reports progress."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+        self.losses: list[float] = []
+        self.start = time.monotonic()
+
+    def on_train_batch_end(self, trainer: L.Trainer, _: Any, outputs: Any, *__: Any) -> None:
+        """Write a row every few steps."""
+        self.losses.append(float(outputs["loss"]))
+        if trainer.global_step % HISTORY_EVERY and trainer.global_step != trainer.max_steps:
+            return
+        progress.report("training steps", trainer.global_step, trainer.max_steps)
+        self.rows.append(
+            {
+                "step": trainer.global_step,
+                "seconds": round(time.monotonic() - self.start, 1),
+                "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+                "train_loss": sum(self.losses) / len(self.losses),
+            }
+        )
+        self.losses.clear()
+
+    def on_validation_end(self, trainer: L.Trainer, _: Any) -> None:
+        """Add what the tune part showed to the row of this step."""
+        seen = {key: float(trainer.callback_metrics[key]) for key in ("tune_loss", "tune_dice")}
+        self.rows.append({"step": trainer.global_step, **seen})
+
+    def table(self) -> pd.DataFrame:
+        """Return the history, one row a step."""
+        return pd.DataFrame(self.rows).groupby("step", as_index=False).first()
+
+
+def train(
+    config: TrainConfig,
+    train_volumes: list[TrainingVolume],
+    tune_volumes: list[TrainingVolume],
+    device: torch.device,
+) -> Trained:
+    """Train a network; keep the weights with the lowest loss on the tune crops.
+
+    The same configuration and volumes give the same weights on the same CPU and library versions.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    train_volumes, tune_volumes : list of TrainingVolume
+    device : torch.device
+
+    Returns
+    -------
+    Trained
+    """
+    L.seed_everything(config.seed, verbose=False)
+    crops = Crops(
+        train_volumes,
+        config,
+        length=config.steps * config.batch_size,
+        seed=config.seed,
+        augmentation=Augmentation(),
+    )
+    tune_crops = Crops(tune_volumes, config, length=config.tune_crops, seed=config.seed)
+    loader_options: dict[str, Any] = {
+        "batch_size": config.batch_size,
+        "num_workers": config.n_workers,
+        "persistent_workers": config.n_workers > 0,
+    }
+    history = History()
+    with TemporaryDirectory() as folder, _quiet_lightning():
+        best = ModelCheckpoint(folder, monitor="tune_loss", mode="min", save_weights_only=True)
+        trainer = L.Trainer(
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=1,
+            precision="bf16-mixed" if has_fast_bfloat16(device) else "32-true",
+            max_steps=config.steps,
+            val_check_interval=min(config.tune_every, config.steps),
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            gradient_clip_val=config.gradient_clip,
+            callbacks=[history, best, EarlyStopping("tune_loss", patience=config.patience)],
+            deterministic="warn",
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        module = Segmenter(config)
+        trainer.fit(
+            module,
+            DataLoader(crops, **loader_options),  # drawn at random already, so not shuffled
+            DataLoader(tune_crops, **loader_options),
+        )
+        checkpoint = torch.load(Path(best.best_model_path), map_location="cpu", weights_only=True)
+        module.load_state_dict(checkpoint["state_dict"])
+    return Trained(
+        network=module.network.cpu().eval(),
+        history=history.table(),
+        best_step=int(checkpoint["global_step"]),
+        seconds=time.monotonic() - history.start,
+    )
+
+
+class _quiet_lightning(warnings.catch_warnings):  # noqa: N801 - used as a context, like its base
+    """Keep Lightning's hints about workers and hardware out of the pages of the book."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        warnings.filterwarnings("ignore", module="lightning")
+        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
