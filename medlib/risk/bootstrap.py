@@ -133,7 +133,9 @@ def _estimate(
     defined = resampled[~np.isnan(resampled)]
     low = high = float("nan")
     if len(defined):
-        low, high = (float(bound) for bound in np.quantile(defined, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2]))
+        low, high = (
+            float(bound) for bound in np.quantile(defined, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
+        )
     method = (
         f"{n_rows} rows of {n_patients} patients; {LEVEL:.0%} percentile interval of "
         f"{n_resamples} resamples of patients"

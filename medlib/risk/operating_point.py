@@ -80,7 +80,7 @@ def froc(cases: pd.DataFrame, lesions: pd.DataFrame, candidates: pd.DataFrame) -
         `threshold` (descending, from infinity: nothing is marked), `sensitivity`,
         `false_alarms_per_scan`. Duplicates and disputed regions are neither.
     """
-    scores = lesions.loc[lesions["status"] == "required", "best_score"]
+    scores = lesions.loc[lesions["status"] == "required", "best_score"].astype(float)
     false_alarms = candidates.loc[candidates["outcome"] == "false alarm", "score"]
     thresholds = np.unique(np.concatenate([scores.dropna(), candidates["score"]]))[::-1]
     thresholds = np.concatenate([[np.inf], thresholds])

@@ -22,7 +22,7 @@ UNDEFINED = (
 )
 
 
-def risk_summary(metrics: Mapping[str, float]) -> str:
+def risk_summary(metrics: Mapping[str, float | None]) -> str:
     """Say what the metrics mean for use.
 
     Parameters
@@ -34,10 +34,10 @@ def risk_summary(metrics: Mapping[str, float]) -> str:
     -------
     str
         One sentence. False negatives are judged first, because a missed lesion costs most. An
-        undefined metric (NaN) passes no gate.
+        undefined metric (NaN, or the null of a stored file) passes no gate.
     """
     missed, found = metrics["false_negative_rate"], metrics["sensitivity"]
-    if isnan(missed) or isnan(found):
+    if missed is None or found is None or isnan(missed) or isnan(found):
         return UNDEFINED
     if not GATES["false_negative_rate"].passes(missed):
         return TOO_MANY_MISSED

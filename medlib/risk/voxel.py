@@ -91,7 +91,9 @@ def count_voxels(reference: Mask, prediction: Mask, ignored: Mask | None = None)
     masks = [reference, prediction] if ignored is None else [reference, prediction, ignored]
     for mask in masks:
         if mask.dtype != bool:
-            raise ValueError(f"a mask must be boolean, got {mask.dtype}; compare it with a threshold")
+            raise ValueError(
+                f"a mask must be boolean, got {mask.dtype}; compare it with a threshold"
+            )
         if mask.shape != reference.shape:
             raise ValueError(f"masks must share one grid, got {[m.shape for m in masks]}")
     if ignored is not None:

@@ -1,0 +1,214 @@
+"""The evaluation of a run: found where it was made from the same inputs, made where not."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medlib.annotation.cohort import Cohort, open_cohort
+from medlib.baseline.keys import PREDICTION_MODULES, cohort_key, digest, source_key
+from medlib.baseline.predictions import METHODS, predictions
+from medlib.baseline.run import Run, find_or_make_run
+from medlib.images.splits import check_disjoint
+from medlib.risk.bootstrap import Estimate
+from medlib.risk.lesions import Matching, concatenate, match_case
+from medlib.risk.metrics import METRICS, at_operating_point, estimate, select
+from medlib.risk.operating_point import choose_operating_point
+
+FOLDER, OPERATING_POINT, METRICS_FILE, KEY = (
+    "evaluation",
+    "operating_point.json",
+    "metrics.json",
+    "key.txt",
+)
+TABLES = ("lesions", "candidates", "cases")
+HELD_OUT = ("test", "external")  # internal and external testing
+EVALUATION_MODULES = (
+    "medlib.annotation.agreement",
+    "medlib.annotation.reference",
+    "medlib.risk.bootstrap",
+    "medlib.risk.evaluation",
+    "medlib.risk.lesions",
+    "medlib.risk.metrics",
+    "medlib.risk.operating_point",
+    "medlib.risk.voxel",
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Every method of a run on the tune part and on held-out patients.
+
+    Attributes
+    ----------
+    run : Run
+    cohort : Cohort
+    lesions, candidates, cases : dict of str to DataFrame
+        By method, at its operating point; columns in `medlib.risk.lesions.Matching` and
+        `medlib.risk.metrics.at_operating_point`.
+    operating_point : dict of str to float
+        Lowest score that is reported, by method; chosen on the tune part.
+    metrics : dict
+        ``metrics[method][part][name]`` is an `Estimate`; parts are `HELD_OUT`, names those of
+        `medlib.risk.metrics.METRICS`.
+    """
+
+    run: Run
+    cohort: Cohort
+    lesions: dict[str, pd.DataFrame]
+    candidates: dict[str, pd.DataFrame]
+    cases: dict[str, pd.DataFrame]
+    operating_point: dict[str, float]
+    metrics: dict[str, dict[str, dict[str, Estimate]]]
+
+    def matching(self, method: str = "network", **values: str) -> Matching:
+        """Return a method's tables, cut to the rows with these values: ``split="test"``."""
+        tables = Matching(self.lesions[method], self.candidates[method], self.cases[method])
+        return select(tables, **values)
+
+
+def evaluated_run(
+    profile: str = "quick", dataset: str = "phantom", seed: int = 0, run_dir: Path | None = None
+) -> Evaluation:
+    """Return a run with its evaluation; make what there is not. Prints which it was.
+
+    Parameters
+    ----------
+    profile, dataset, seed, run_dir
+        As `medlib.baseline.run.find_or_make_run` takes them.
+
+    Raises
+    ------
+    OverlapError
+        Where a patient stands in two parts of the cohort.
+    RunError
+        As `find_or_make_run`.
+    """
+    run = find_or_make_run(profile, dataset, seed, run_dir)
+    cohort = open_cohort(dataset, profile, seed)
+    folder = run.folder / FOLDER
+    key = evaluation_key(run, cohort)
+    stored = folder / KEY
+    if stored.is_file() and stored.read_text(encoding="utf-8") == key:
+        print(f"found the evaluation of {run.folder.name}")
+    else:
+        make_evaluation(run, cohort, folder, key)
+        print(f"made the evaluation of {run.folder.name}")
+    return read_evaluation(run, cohort)
+
+
+def evaluation_key(run: Run, cohort: Cohort) -> str:
+    """Return the digest of all that an evaluation rests on: weights, cohort and code."""
+    return digest(
+        run.weights_sha256(),
+        run.config.model_dump_json(),
+        cohort_key(cohort),
+        source_key(PREDICTION_MODULES),
+        source_key(EVALUATION_MODULES),
+    )
+
+
+def evaluate_method(run: Run, cohort: Cohort, method: str) -> tuple[Matching, float]:
+    """Match one method's candidates and choose its operating point on the tune part."""
+    matched = concatenate(
+        [match_case(case, found) for case, found in predictions(run, cohort, method)]
+    )
+    tune = select(matched, split="tune")
+    threshold = choose_operating_point(tune.cases, tune.candidates)
+    return at_operating_point(matched, threshold), threshold
+
+
+def make_evaluation(run: Run, cohort: Cohort, folder: Path, key: str) -> None:
+    """Evaluate every method and put the results in place of what stood in `folder`."""
+    check_disjoint(cohort.table)
+    beside = folder.parent / f".{folder.name}.{os.getpid()}"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    thresholds: dict[str, float] = {}
+    metrics: dict[str, Any] = {}
+    for method in METHODS:
+        matched, thresholds[method] = evaluate_method(run, cohort, method)
+        for name in TABLES:
+            getattr(matched, name).to_csv(beside / f"{method}-{name}.csv", index=False)
+        metrics[method] = {
+            part: {name: _for_json(estimate(name, select(matched, split=part))) for name in METRICS}
+            for part in HELD_OUT
+        }
+    _write_json(beside / OPERATING_POINT, thresholds)
+    _write_json(beside / METRICS_FILE, metrics)
+    (beside / KEY).write_text(key, encoding="utf-8")
+    old = beside.with_name(beside.name + ".old")
+    if folder.exists():
+        folder.rename(old)
+    beside.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def read_evaluation(run: Run, cohort: Cohort) -> Evaluation:
+    """Read the evaluation that stands in the run folder."""
+    folder = run.folder / FOLDER
+    metrics = {
+        method: {
+            part: {name: _from_json(stored) for name, stored in names.items()}
+            for part, names in parts.items()
+        }
+        for method, parts in json.loads((folder / METRICS_FILE).read_bytes()).items()
+    }
+    lesions, candidates, cases = (
+        {method: _read_table(folder / f"{method}-{name}.csv") for method in metrics}
+        for name in TABLES
+    )
+    thresholds = json.loads((folder / OPERATING_POINT).read_bytes())
+    return Evaluation(run, cohort, lesions, candidates, cases, thresholds, metrics)
+
+
+TEXT_COLUMNS = (
+    "case_id",
+    "patient_id",
+    "site",
+    "split",
+    "lesion_id",
+    "outcome",
+    "status",
+    "origin",
+)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """Read a table as it was written: ids stay text, and floats keep every bit."""
+    return pd.read_csv(
+        path,
+        dtype=dict.fromkeys(TEXT_COLUMNS, str) | {"matched_candidate": "Int64"},
+        keep_default_na=False,
+        na_values=dict.fromkeys(_numeric_columns(path), [""]),
+        float_precision="round_trip",
+    )
+
+
+def _numeric_columns(path: Path) -> list[str]:
+    header = pd.read_csv(path, nrows=0).columns
+    return [name for name in header if name not in TEXT_COLUMNS]
+
+
+def _for_json(found: Estimate) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in asdict(found).items()
+    }
+
+
+def _from_json(stored: dict[str, Any]) -> Estimate:
+    return Estimate(
+        **{name: float("nan") if value is None else value for name, value in stored.items()}
+    )
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")

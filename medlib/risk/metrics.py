@@ -1,0 +1,143 @@
+"""The metrics of a run: what each is the mean of, and over which rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from medlib.risk.bootstrap import Estimate, bootstrap_mean
+from medlib.risk.lesions import Matching
+from medlib.risk.voxel import VOXEL_METRICS, VoxelCounts
+
+# A marked region passes the simulated review where it agrees with the readers' consensus at least
+# as well as all but the most discordant pairs of readers agree with each other: the 5th
+# percentile of the pairwise 3D Dice of LIDC-IDRI readers.
+ACCEPTED_DICE = 0.56
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The mean of a column, resampled by patient.
+
+    Attributes
+    ----------
+    table : {"lesions", "candidates", "cases"}
+    column : str
+    words : str
+    unit : str
+    """
+
+    table: Literal["lesions", "candidates", "cases"]
+    column: str
+    words: str
+    unit: str = ""
+
+
+METRICS = {
+    "lesion_sensitivity": Metric("lesions", "hit", "required lesions hit"),
+    "lesion_false_negative_rate": Metric("lesions", "missed", "required lesions missed"),
+    "false_alarms_per_scan": Metric("cases", "n_false_alarms", "false alarms", "per scan"),
+    "matched_dice": Metric("lesions", "hit_dice", "Dice of the lesions hit"),
+    "matched_iou": Metric("lesions", "hit_iou", "IoU of the lesions hit"),
+    "dice": Metric("cases", "dice", "Dice of all marked voxels of a scan"),
+    "iou": Metric("cases", "iou", "IoU of all marked voxels of a scan"),
+    "voxel_sensitivity": Metric("cases", "sensitivity", "reference voxels of a scan marked"),
+    "voxel_false_negative_rate": Metric(
+        "cases", "false_negative_rate", "reference voxels of a scan left out"
+    ),
+    "voxel_specificity": Metric("cases", "specificity", "other voxels of a scan left alone"),
+    "accuracy": Metric("cases", "accuracy", "voxels of a scan that agree"),
+    "simulated_review_pass_rate": Metric(
+        "candidates", "accepted", f"marked regions with Dice of at least {ACCEPTED_DICE:g}"
+    ),
+}
+
+
+def at_operating_point(matching: Matching, threshold: float) -> Matching:
+    """Add to each table what holds once only candidates of this score are reported.
+
+    Returns
+    -------
+    Matching
+        `lesions` with `hit` and `missed` (1 or 0; NaN for disputed lesions), `hit_dice` and
+        `hit_iou` (NaN where not hit); `candidates` with `reported` and `accepted` (the simulated
+        review: 1 or 0; NaN for what is not reported or disputed); `cases` with `n_hit`,
+        `n_missed`, `n_false_alarms`, `n_duplicates`, and the voxel metrics of all that is
+        reported, disputed lesions left out.
+    """
+    lesions, candidates = matching.lesions.copy(), matching.candidates.copy()
+    required = lesions["status"] == "required"
+    hit = lesions["best_score"] >= threshold
+    lesions["hit"] = hit.astype(float).where(required)
+    lesions["missed"] = 1 - lesions["hit"]
+    lesions["hit_dice"] = lesions["dice"].where(hit)
+    lesions["hit_iou"] = lesions["iou"].where(hit)
+
+    candidates["reported"] = candidates["score"] >= threshold
+    accepted = (candidates["outcome"] == "hit") & (candidates["dice"] >= ACCEPTED_DICE)
+    judged = candidates["reported"] & (candidates["outcome"] != "disputed")
+    candidates["accepted"] = accepted.astype(float).where(judged)
+
+    cases = _count(matching.cases, lesions, candidates[candidates["reported"]])
+    return Matching(lesions, candidates, cases)
+
+
+def _count(cases: pd.DataFrame, lesions: pd.DataFrame, reported: pd.DataFrame) -> pd.DataFrame:
+    cases = cases.copy()
+
+    def per_case(values: pd.Series, case_ids: pd.Series) -> pd.Series:
+        sums = values.groupby(case_ids).sum()
+        return cases["case_id"].map(sums).fillna(0).astype(int)
+
+    cases["n_hit"] = per_case(lesions["hit"], lesions["case_id"])
+    cases["n_missed"] = per_case(lesions["missed"], lesions["case_id"])
+    for outcome, column in (("false alarm", "n_false_alarms"), ("duplicate", "n_duplicates")):
+        cases[column] = per_case(reported["outcome"] == outcome, reported["case_id"])
+    right = per_case(reported["n_reference_voxels"], reported["case_id"])
+    marked = per_case(reported["n_voxels"] - reported["n_ignored_voxels"], reported["case_id"])
+    counts = [
+        VoxelCounts(tp, n_marked - tp, n_reference - tp, n_counted - n_reference - n_marked + tp)
+        for tp, n_marked, n_reference, n_counted in zip(
+            right,
+            marked,
+            cases["n_reference_voxels"],
+            cases["n_voxels"] - cases["n_ignored_voxels"],
+            strict=True,
+        )
+    ]
+    for name in VOXEL_METRICS:
+        cases[name] = np.array([getattr(count, name) for count in counts], dtype=float)
+    return cases
+
+
+def estimate(name: str, matching: Matching, seed: int = 0) -> Estimate:
+    """Estimate one metric with its patient-level interval.
+
+    Parameters
+    ----------
+    name : str
+        A key of `METRICS`.
+    matching : Matching
+        As `at_operating_point` returns it, cut to the rows in question.
+    seed : int
+        Of the resampling.
+    """
+    metric = METRICS[name]
+    table = getattr(matching, metric.table)
+    found = bootstrap_mean(table, metric.column, seed=seed, unit=metric.unit)
+    return Estimate(
+        found.value, found.low, found.high, found.n, found.unit, f"{metric.words}: {found.method}"
+    )
+
+
+def select(matching: Matching, **values: str) -> Matching:
+    """Cut the tables to the rows where columns have these values: ``split="test"``."""
+    tables = []
+    for table in (matching.lesions, matching.candidates, matching.cases):
+        for column, value in values.items():
+            table = table[table[column] == value]
+        tables.append(table)
+    return Matching(*tables)
