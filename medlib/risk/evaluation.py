@@ -179,22 +179,23 @@ TEXT_COLUMNS = (
     "status",
     "origin",
 )
+COLUMN_TYPES = dict.fromkeys(TEXT_COLUMNS, "str") | {
+    "reported": "bool",
+    "matched_candidate": "Int64",
+}
 
 
 def _read_table(path: Path) -> pd.DataFrame:
     """Read a table as it was written: ids stay text, and floats keep every bit."""
-    return pd.read_csv(
+    table = pd.read_csv(
         path,
-        dtype=dict.fromkeys(TEXT_COLUMNS, str) | {"matched_candidate": "Int64"},
+        dtype=COLUMN_TYPES,
         keep_default_na=False,
-        na_values=dict.fromkeys(_numeric_columns(path), [""]),
+        na_values=[""],
         float_precision="round_trip",
     )
-
-
-def _numeric_columns(path: Path) -> list[str]:
-    header = pd.read_csv(path, nrows=0).columns
-    return [name for name in header if name not in TEXT_COLUMNS]
+    text = [name for name in TEXT_COLUMNS if name in table]
+    return table.fillna(dict.fromkeys(text, ""))
 
 
 def _for_json(found: Estimate) -> dict[str, Any]:
@@ -205,9 +206,11 @@ def _for_json(found: Estimate) -> dict[str, Any]:
 
 
 def _from_json(stored: dict[str, Any]) -> Estimate:
-    return Estimate(
-        **{name: float("nan") if value is None else value for name, value in stored.items()}
-    )
+    numbers = {
+        name: float("nan") if stored[name] is None else float(stored[name])
+        for name in ("value", "low", "high")
+    }
+    return Estimate(**numbers, n=stored["n"], unit=stored["unit"], method=stored["method"])
 
 
 def _write_json(path: Path, content: object) -> None:

@@ -84,7 +84,8 @@ def froc(cases: pd.DataFrame, lesions: pd.DataFrame, candidates: pd.DataFrame) -
     false_alarms = candidates.loc[candidates["outcome"] == "false alarm", "score"]
     thresholds = np.unique(np.concatenate([scores.dropna(), candidates["score"]]))[::-1]
     thresholds = np.concatenate([[np.inf], thresholds])
-    n_hit = (scores.to_numpy()[None] >= thresholds[:, None]).sum(axis=1)
+    reached = scores.fillna(-np.inf).to_numpy()  # a lesion never hit reaches no threshold
+    n_hit = (reached[None] >= thresholds[:, None]).sum(axis=1)
     n_false = (false_alarms.to_numpy()[None] >= thresholds[:, None]).sum(axis=1)
     return pd.DataFrame(
         {
