@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import isnan
 from typing import Any
 
@@ -125,24 +125,3 @@ def review_queue(lesions_by_case: Mapping[str, Sequence[Mapping[str, float]]]) -
     )
     queue.insert(0, "position", range(1, len(queue) + 1))
     return queue
-
-
-def lesions_from_candidates(
-    candidates: pd.DataFrame, case_ids: Iterable[str], operating_point: float
-) -> dict[str, list[dict[str, float]]]:
-    """Turn an evaluation's candidate table into what `review_queue` takes.
-
-    Parameters
-    ----------
-    candidates : DataFrame
-        A row a candidate: `case_id`, `score`, `diameter_mm`.
-    case_ids : iterable of str
-        Every case that was read, also those without a candidate.
-    operating_point : float
-        Lowest score that counts.
-    """
-    kept = candidates[candidates["score"] >= operating_point]
-    lesions: dict[str, list[dict[str, float]]] = {case_id: [] for case_id in case_ids}
-    for row in kept[kept["case_id"].isin(lesions)].itertuples():
-        lesions[row.case_id].append({"lesion_score": row.score, "size_mm": row.diameter_mm})
-    return lesions

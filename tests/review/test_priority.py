@@ -2,14 +2,12 @@ from __future__ import annotations
 
 import math
 
-import pandas as pd
 import pytest
 
 from medlib.review.priority import (
     case_priority,
     deciding_lesion,
     explain_priority,
-    lesions_from_candidates,
     review_priority,
     review_queue,
 )
@@ -99,15 +97,3 @@ def test_words_agree_with_the_priority(score, size_mm):
     assert [name for name, said in expected.items() if said] == [
         review_priority(lesion(score, size_mm))
     ]
-
-
-def test_lesions_from_candidates_cuts_at_the_operating_point_and_keeps_empty_cases():
-    candidates = pd.DataFrame(
-        {
-            "case_id": ["a", "a", "b", "elsewhere"],
-            "score": [0.5, 0.49, 0.1, 0.9],
-            "diameter_mm": [8.0, 9.0, 10.0, 11.0],
-        }
-    )
-    lesions = lesions_from_candidates(candidates, ["a", "b", "c"], operating_point=0.5)
-    assert lesions == {"a": [lesion(0.5, 8.0)], "b": [], "c": []}

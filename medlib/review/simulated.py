@@ -1,0 +1,78 @@
+"""A simulated reviewer: a rule that answers from the reference standard, where no person did.
+
+It exists so that the book can show what happens to an answer. It reads the reference standard,
+which no reviewer has, so its pass rate is a figure about the model and none about people.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pandas as pd
+
+from medlib.review.decisions import Answer, Decision
+from medlib.review.schema import Report
+from medlib.risk.metrics import ACCEPTED_DICE
+
+ROLE = "simulated reviewer"
+RULE = (
+    f"a hit with Dice of at least {ACCEPTED_DICE:g} is confirmed, a poorer one and a duplicate are "
+    "corrected, a false alarm is rejected, a mark on what one radiologist alone drew is escalated; "
+    "a missed lesion corrects the case; a case rightly left empty is confirmed"
+)
+
+
+def simulated_decisions(
+    report: Report, candidates: pd.DataFrame, n_missed: int, time: datetime
+) -> list[Decision]:
+    """Answer one report by `RULE`.
+
+    Parameters
+    ----------
+    report : Report
+    candidates : DataFrame
+        The case's candidates with their `candidate_id`, `outcome` and `dice`; both number the
+        marks from the highest score down, so a lesion's id is a candidate's.
+    n_missed : int
+        Required lesions that no mark hit.
+    time : datetime
+        With a time zone.
+
+    Returns
+    -------
+    list of Decision
+        One for each mark; one for the case where something was missed, or nothing was marked.
+    """
+    by_id = candidates.set_index("candidate_id")
+    answers: list[tuple[int | None, Answer, str]] = []
+    for lesion in report.lesions:
+        mark = by_id.loc[lesion.id]
+        answers.append((lesion.id, *_judge_mark(mark["outcome"], mark["dice"])))
+    if n_missed:
+        answers.append((None, Answer.CORRECT, f"required lesions not marked: {n_missed}"))
+    elif not report.lesions:
+        answers.append((None, Answer.CONFIRM, "nothing marked, nothing to mark"))
+    return [
+        Decision(
+            series_instance_uid=report.series_instance_uid,
+            lesion_id=lesion_id,
+            answer=answer,
+            role=ROLE,
+            reason=reason,
+            time=time,
+            simulated=True,
+        )
+        for lesion_id, answer, reason in answers
+    ]
+
+
+def _judge_mark(outcome: str, dice: float) -> tuple[Answer, str]:
+    if outcome == "false alarm":
+        return Answer.REJECT, "no radiologist drew anything here"
+    if outcome == "disputed":
+        return Answer.ESCALATE, "the radiologists disagree on whether this is a lesion"
+    if outcome == "duplicate":
+        return Answer.CORRECT, "another mark covers this lesion already"
+    if dice < ACCEPTED_DICE:
+        return Answer.CORRECT, f"outline off: Dice {dice:.2f} with the reference standard"
+    return Answer.CONFIRM, f"outline agrees: Dice {dice:.2f} with the reference standard"
