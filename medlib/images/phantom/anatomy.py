@@ -11,11 +11,11 @@ from scipy import ndimage
 from medlib.images.phantom.build import Build, draw_build
 from medlib.images.phantom.sites import Grid, PhantomSite
 from medlib.images.phantom.tissues import draw_level
-from medlib.images.phantom.vessels import Points, Polyline, grow_tree, paint_tubes
+from medlib.images.phantom.vessels import Polyline, grow_tree, paint_tubes
 
 _LEVEL_MM = 1.3  # slices thicker than this are averaged over several levels
 _COARSE_MM = 6.0
-_TARGETS_PER_TREE = 650
+_TARGETS_PER_TREE = 1300
 _FREE_RIM_MM = 5.0  # the outermost lung holds no vessel that can be seen
 
 
@@ -138,7 +138,9 @@ def _trees(
     deep = ndimage.distance_transform_edt(lung, sampling=_COARSE_MM) > _FREE_RIM_MM
     k, j, i = np.nonzero(deep)
     xyz = np.column_stack([axis[i], axis[j], heights[k]]).astype(np.float64)
-    arteries, veins, bronchi = [], [], []
+    arteries: list[Polyline] = []
+    veins: list[Polyline] = []
+    bronchi: list[Polyline] = []
     for side in (-1.0, 1.0):
         half = xyz[xyz[:, 0] * side > 0]
         hilum = build.scale * np.array([48.0 * side, 6.0, -30.0])
@@ -193,10 +195,10 @@ def _textures(
         return _smooth_noise(coarse, sigma_mm / (spacing * step), rng)
 
     lobules, patches = noise(3.0), noise(14.0)
-    lung = 16.0 * lobules + 9.0 * patches
+    lung = 9.0 * lobules + 7.0 * patches
     if build.emphysema > 0:
-        holes = noise(5.0) + 0.6 * patches
-        lung -= 75.0 * np.clip(2 * (holes - 1.3 + 1.8 * build.emphysema), 0, 1)
+        holes = noise(4.0) + 0.6 * patches
+        lung -= 60.0 * np.clip(2 * (holes - 1.3 + 1.8 * build.emphysema), 0, 1)
     fine = _smooth_noise(grid.shape_zyx, 1.1 / spacing, rng)
     lung = _enlarge(lung, step, grid.shape_zyx) + 20.0 * np.maximum(fine - 0.9, 0)
     return lung, 6.0 * _enlarge(lobules, step, grid.shape_zyx)

@@ -125,7 +125,7 @@ def draw_build(rng: np.random.Generator) -> Build:
         age_years=age,
         scale=scale,
         cavity_half_width_mm=scale * rng.normal(121.0, 5.0),
-        cavity_half_depth_mm=scale * rng.normal(84.0, 5.0),
+        cavity_half_depth_mm=scale * rng.normal(94.0, 5.0),
         apex_mm=scale * rng.normal(104.0, 6.0),
         diaphragm_right_mm=-scale * rng.normal(98.0, 9.0),
         diaphragm_left_mm=-scale * rng.normal(110.0, 9.0),
@@ -136,7 +136,7 @@ def draw_build(rng: np.random.Generator) -> Build:
         gravity_hu=rng.uniform(15.0, 55.0),
         emphysema=float(rng.beta(1.0, 3.0)) * 0.5 if rng.random() < 0.3 else 0.0,
         blood_hu=blood,
-        vessel_radius_mm=rng.uniform(0.40, 0.52),
+        vessel_radius_mm=rng.uniform(0.42, 0.54),
         warp=warp,
         ripple=ripple,
         rib_phase_mm=rng.uniform(0, 24.0),
@@ -174,6 +174,7 @@ def _organs(
         Tube(at(0, -14, 30), at(-1, -88, 26), 24.0, fat, 0.0, end_radius_mm=2.0),
         Tube(at(0, -8, 60), at(0, -70, 58), 22.0, fat, 0.0, end_radius_mm=3.0),
         Ellipsoid(at(20, -26, -72), size(56, 44, 46), muscle),  # ventricles
+        Tube(at(14, -26, -66), at(52, -40, -88), radius(40.0), muscle, end_radius_mm=20.0),  # apex
         Ellipsoid(at(-22, -18, -62), size(32, 34, 36), blood),  # right atrium
         Ellipsoid(at(30, -16, -74), size(32, 23, 32), blood),  # left ventricle, cavity
         Ellipsoid(at(4, -44, -68), size(34, 20, 34), blood),  # right ventricle, cavity

@@ -18,7 +18,7 @@ Window = tuple[slice, slice]
 
 AIR, FAT, MUSCLE, SKIN, LIVER = -1000.0, -100.0, 55.0, 15.0, 58.0
 CORTEX, MARROW, CARTILAGE, DISC, CANAL = 620.0, 160.0, 115.0, 85.0, 25.0
-RIB_PITCH_MM, RIB_DROP_MM = 25.0, 95.0
+RIB_PITCH_MM, RIB_DROP_MM = 25.0, 120.0
 BRONCHIAL_WALL_MM = 1.3
 _ANGLES = np.linspace(-np.pi, np.pi, 721)
 _SMOOTHING_MM = 8.0
@@ -62,7 +62,7 @@ def draw_level(
     chest = np.minimum(-outward, above_diaphragm)
 
     hu = np.full(x.shape, AIR, dtype=np.float32)
-    _table(hu, straight_x[None, :], straight_y[:, None], pixel_mm)
+    _table(hu, build, straight_x[None, :], straight_y[:, None], pixel_mm)
     _chest_wall(hu, z, angle, radius, (cavity, muscle, body), pixel_mm)
     _ribs(hu, build, z, angle, outward, pixel_mm)
     _abdomen(hu, x, np.minimum(-outward, -above_diaphragm), pixel_mm)
@@ -73,10 +73,12 @@ def draw_level(
     window = _window(straight_x, straight_y, (0.0, spine_y), (0.0, spine_y + 40.0), 50.0)
     spine_x, behind_spine = x[window], y[window] - np.float32(spine_y)
     edge = np.full(x.shape, -60.0, dtype=np.float32)  # of the mediastinum
-    edge[window] = _around_spine(spine_x, behind_spine)
+    around_spine = _around_spine(spine_x, behind_spine)
+    edge[window] = around_spine
     for shape, at, field in (*organs, *airways):
         edge[at] = _smooth_union(edge[at], field + np.float32(shape.fat_mm))
     _paint(hu, np.minimum(chest, edge), FAT, pixel_mm)
+    _paint(hu[window], np.minimum(chest[window], around_spine), MUSCLE, pixel_mm)
     _spine(hu[window], spine_x, behind_spine, z + build.rib_phase_mm, pixel_mm)
     for shape, at, field in organs:
         _paint(hu[at], np.minimum(field, chest[at]), shape.hu, pixel_mm)
@@ -133,7 +135,7 @@ def _cavity_shift(z: float) -> float:
 
 
 def _spine_y(build: Build, z: float) -> float:
-    depth = build.cavity_half_depth_mm - 31.0 * build.scale
+    depth = build.cavity_half_depth_mm - 36.0 * build.scale
     return depth + 4.0 - 11.0 * ((z + 30.0) / 110.0) ** 2 + 0.5 * _cavity_shift(z)
 
 
@@ -172,9 +174,7 @@ def _profiles(
     fat = build.fat_mm * (0.7 + 0.35 * bump(1.4, 0.7) + 0.2 * bump(0.6, 0.5)) + 2.5
     fat += build.breast_mm * below * bump(0.72, 0.36)
     body = muscle + fat
-    # The patient lies on the back: it is flattened there.
-    back = build.cavity_half_depth_mm + 2.0 * build.muscle_mm + 0.8 * build.fat_mm + 6.0
-    flat = np.where(side > 1.9, back / np.maximum(-np.cos(side), 0.2), np.inf)
+    flat = np.where(side > 1.9, _back_mm(build) / np.maximum(-np.cos(side), 0.2), np.inf)
     body = np.minimum(body, np.maximum(flat, muscle + 4.0))
     return cavity, _smooth(muscle), _smooth(body)
 
@@ -186,11 +186,17 @@ def _smooth(profile: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.convolve(closed, kernel / kernel.sum(), mode="valid")
 
 
-def _table(hu: Field, x: Field, y: Field, pixel_mm: float) -> None:
-    below = y - (138.0 + x**2 / 1100.0)
+def _table(hu: Field, build: Build, x: Field, y: Field, pixel_mm: float) -> None:
+    """A curved couch below the back."""
+    below = y - (_back_mm(build) + 12.0 - x**2 / 1500.0)
     _paint(hu, 1.2 - np.abs(below), -250.0, pixel_mm)
     _paint(hu, 8.0 - np.abs(below - 10.0), -940.0, pixel_mm)
     _paint(hu, 1.2 - np.abs(below - 19.0), -250.0, pixel_mm)
+
+
+def _back_mm(build: Build) -> float:
+    """Where the skin of the back lies: the patient lies on it and it is flat."""
+    return build.cavity_half_depth_mm + 2.0 * build.muscle_mm + 0.8 * build.fat_mm + 6.0
 
 
 def _chest_wall(
@@ -242,7 +248,7 @@ def _ribs(hu: Field, build: Build, z: float, angle: Field, outward: Field, pixel
 
 
 def _around_spine(x: Field, y: Field) -> Field:
-    """What the lung spares around the spine; `y` is measured from the vertebra's centre."""
+    """Muscle and bone that the lung spares; `y` is measured from the vertebra's centre."""
     return np.maximum(
         20.0 * (1.0 - np.hypot(x / 22.0, (y - 2.0) / 18.5)),
         30.0 * (1.0 - np.hypot(x / 40.0, (y - 32.0) / 22.0)),

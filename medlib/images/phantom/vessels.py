@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Points = NDArray[np.float64]
 
 _MURRAY_EXPONENT = 2.7
-_PATH_WEIGHT = 0.6  # how much a short way to the root counts against a short wire
+_PATH_WEIGHT = 0.5  # how much a short way to the root counts against a short wire
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _curves(
     above = parent[child]
     start, end = nodes[above], nodes[child]
     length = np.linalg.norm(end - start, axis=1, keepdims=True)
-    leaving = _unit(tangent[above] + 2.0 * _unit(end - start))
+    leaving = _unit(tangent[above] + 3.0 * _unit(end - start))
     steps = np.maximum(np.ceil(length[:, 0] / 0.8).astype(int), 2)
     branch = np.repeat(np.arange(len(child)), steps)
     first = np.repeat(np.cumsum(steps) - steps, steps)
