@@ -23,6 +23,7 @@ from medlib import paths
 from medlib.errors import BookError
 
 EVIDENCE_MIME = "application/vnd.medlib.evidence+json"
+SCRAPBOOK = "scrapbook"  # the metadata in which myst-nb looks for glue
 GLUE_PREFIX = "application/papermill.record/"  # outputs so named are found by myst-nb, not shown
 CHAPTER = "MEDLIB_CHAPTER"  # set by the builder for each kernel
 EVIDENCE_FILE = "MEDLIB_EVIDENCE"  # an evidence.json to cite from instead of executed chapters
@@ -243,7 +244,7 @@ def _publish(found: Record, *, cited: bool) -> None:
         data: dict[str, Any] = {f"{GLUE_PREFIX}text/plain": repr(text)}
         if key == found.name and not cited:
             data[EVIDENCE_MIME] = asdict(found)
-        metadata: dict[str, Any] = {"scrapbook": {"name": key, "mime_prefix": GLUE_PREFIX}}
+        metadata: dict[str, Any] = {SCRAPBOOK: {"name": key, "mime_prefix": GLUE_PREFIX}}
         if cited:
             metadata["medlib"] = {"cites": found.chapter}
-        publish_display_data(data, metadata)  # type: ignore[no-untyped-call]
+        publish_display_data(data, metadata)
