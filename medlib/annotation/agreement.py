@@ -9,7 +9,7 @@ import krippendorff
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-PANEL_SIZE = 4  # radiologists who read every LIDC-IDRI scan
+from medlib.annotation.lidc import PANEL_SIZE
 
 
 def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:

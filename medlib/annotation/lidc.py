@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from medlib.errors import DataError
 
+PANEL_SIZE = 4  # radiologists who read every scan
 RATINGS = (
     "subtlety",
     "internal_structure",
@@ -111,7 +112,7 @@ def scans() -> pd.DataFrame:
 
 
 @functools.cache
-def annotations() -> pd.DataFrame:
+def reader_annotations() -> pd.DataFrame:
     """Return a row an annotation: one nodule as one anonymous reader drew and rated it.
 
     Returns
@@ -161,5 +162,5 @@ def contours(annotation_id: int) -> tuple[Contour, ...]:
     except KeyError:
         raise DataError(
             f"annotation {annotation_id} has no contours; expected one of the "
-            f"{len(annotations()):,} ids of lidc.annotations()"
+            f"{len(reader_annotations()):,} ids of lidc.reader_annotations()"
         ) from None

@@ -19,7 +19,6 @@ from scipy.spatial import cKDTree
 from medlib.annotation import lidc
 from medlib.annotation.outlines import Box, bounding_box, outline_mask
 
-MAX_READERS = 4
 TOLERANCE_FACTOR = 0.9
 MIN_TOLERANCE_MM = 0.1
 
@@ -55,7 +54,7 @@ class Nodule:
     @property
     def is_oversized(self) -> bool:
         """Whether the cluster holds more outlines than there were readers."""
-        return self.n_readers > MAX_READERS
+        return self.n_readers > lidc.PANEL_SIZE
 
     @property
     def box(self) -> Box:
@@ -81,14 +80,14 @@ class Nodule:
     @property
     def ratings(self) -> pd.DataFrame:
         """A row a reader with the nine ratings of `lidc.RATINGS`."""
-        return lidc.annotations().loc[list(self.annotation_ids), list(lidc.RATINGS)]
+        return lidc.reader_annotations().loc[list(self.annotation_ids), list(lidc.RATINGS)]
 
 
 def cluster_outlines(
     points_mm: Sequence[NDArray[np.float64]],
     tolerance_mm: float,
     *,
-    max_readers: int = MAX_READERS,
+    max_readers: int = lidc.PANEL_SIZE,
     factor: float = TOLERANCE_FACTOR,
     min_tolerance_mm: float = MIN_TOLERANCE_MM,
 ) -> list[list[int]]:
@@ -162,7 +161,7 @@ def nodules() -> tuple[Nodule, ...]:
     Clusters with more outlines than readers are kept and say so (`Nodule.is_oversized`); leave
     them out of agreement studies.
     """
-    by_scan = lidc.annotations().groupby("scan_id").groups
+    by_scan = lidc.reader_annotations().groupby("scan_id").groups
     found: list[Nodule] = []
     numbered: dict[str, int] = {}
     for scan in lidc.scans().itertuples():
@@ -180,7 +179,7 @@ def nodules() -> tuple[Nodule, ...]:
 
 def _points_mm(annotation_id: int, pixel_spacing_mm: float) -> NDArray[np.float64]:
     """Contour points of an outline in mm: row, column, height."""
-    z_mm = lidc.slice_positions_mm(int(lidc.annotations().at[annotation_id, "scan_id"]))
+    z_mm = lidc.slice_positions_mm(int(lidc.reader_annotations().at[annotation_id, "scan_id"]))
     return np.concatenate(
         [
             np.insert(line.points_yx * pixel_spacing_mm, 2, z_mm[line.slice_index], axis=1)

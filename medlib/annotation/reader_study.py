@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -33,7 +32,8 @@ def nodule_table() -> pd.DataFrame:
     -------
     DataFrame
         `origin`, `patient_id`, `scan_id`, `n_readers`, `diameter_mm` (of the sphere of the
-        readers' median volume), `union_over_mean` (volume of the union over the readers' mean).
+        readers' median volume), `min_voxels` (of the smallest reader mask), `union_over_mean`
+        (volume of the union over the readers' mean).
     """
     return _measured()["nodules"]
 
@@ -76,7 +76,7 @@ def detection_table() -> pd.DataFrame:
     by_scan = pd.DataFrame(counted, columns=columns).groupby(table["scan_id"].to_numpy()).sum()
     scans = lidc.scans()[["patient_id"]].join(by_scan).fillna(dict.fromkeys(columns, 0))
     scans[columns] = scans[columns].astype(int)
-    return scans.assign(n_reads=agreement.PANEL_SIZE).reset_index()
+    return scans.assign(n_reads=lidc.PANEL_SIZE).reset_index()
 
 
 def rating_table(rating: str) -> pd.DataFrame:
@@ -93,7 +93,7 @@ def rating_table(rating: str) -> pd.DataFrame:
         `origin`, `patient_id`, and a column for each category (1, 2, ...) with its count.
     """
     marked = [nodule for nodule in nodules.nodules() if 2 <= nodule.n_readers <= 4]
-    values = lidc.annotations()[rating]
+    values = lidc.reader_annotations()[rating]
     categories = range(1, int(values.max()) + 1)
     counts = [
         np.bincount(values.loc[list(nodule.annotation_ids)], minlength=len(categories) + 1)[1:]
@@ -124,6 +124,7 @@ def _measure(marked: Sequence[Nodule]) -> dict[str, pd.DataFrame]:
             "scan_id": nodule.scan_id,
             "n_readers": nodule.n_readers,
             "diameter_mm": equivalent_diameter_mm(volume_mm3),
+            "min_voxels": int(voxels.min()),
             "union_over_mean": union / voxels.mean() if union else float("nan"),
         }
         rows["nodules"].append(facts)
@@ -136,7 +137,7 @@ def _measure(marked: Sequence[Nodule]) -> dict[str, pd.DataFrame]:
             }
             for pair in agreement.pairwise_agreement(masks)
         ]
-        if nodule.n_readers == agreement.PANEL_SIZE:
+        if nodule.n_readers == lidc.PANEL_SIZE:
             rows["majority"] += [
                 {
                     **facts,
@@ -159,7 +160,7 @@ def _measured() -> dict[str, pd.DataFrame]:
         for name, table in tables.items():
             table.to_csv(beside / f"{name}.csv", index=False, float_format="%.6g")
         try:
-            os.replace(beside, folder)
+            beside.replace(folder)
         except OSError:  # another process was faster
             shutil.rmtree(beside)
     return {name: pd.read_csv(folder / f"{name}.csv") for name in ("nodules", "pairs", "majority")}

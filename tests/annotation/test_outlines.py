@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+
 from medlib.annotation import lidc
 from medlib.annotation.lidc import Contour
 from medlib.annotation.outlines import Box, bounding_box, enclosed, outline_mask
