@@ -1,0 +1,109 @@
+"""The lung field: where a lung lesion can be."""
+
+from __future__ import annotations
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+_COARSE_MM = 2.4
+_AIR_BELOW_HU = -400.0
+_AIRWAY_BELOW_HU = -930.0
+_AIRWAY_MAX_AREA_MM2 = 700.0
+_SMALLEST_PART_ML = 20.0
+_CLOSING_MM = 15.0
+_RIM_MM = 2.5
+
+
+def lung_field(
+    hu: NDArray[np.float32], spacing_mm: tuple[float, float, float]
+) -> NDArray[np.bool_]:
+    """Find the lungs with everything in them, by thresholds and shape alone.
+
+    On a grid of about 2 mm: what holds air and does not reach the side of the image is lung or
+    airway; round spots of pure air in a slice (trachea, main bronchi) are left out; what remains is
+    closed over 15 mm in each slice, left and right by themselves, and filled, so that vessels, nodules and masses on the pleura up
+    to about 30 mm belong to it, and given a rim of 2.5 mm. Larger masses on the pleura, and lungs
+    cut off by the side of the image, are not found.
+
+    Parameters
+    ----------
+    hu : ndarray of float32, shape (z, y, x)
+    spacing_mm : tuple of float
+        Along z, y, x.
+
+    Returns
+    -------
+    ndarray of bool, shape (z, y, x)
+        All False where no lung is found.
+    """
+    step = [max(1, int(_COARSE_MM / spacing)) for spacing in spacing_mm]
+    spacing = [s * k for s, k in zip(spacing_mm, step, strict=True)]
+    coarse = _block_mean(hu, step)
+    air = _inner_air(coarse < _AIR_BELOW_HU, spacing)
+    air &= ~_airways(coarse, air, spacing)
+    field = np.zeros_like(air)
+    # Each side by itself: closing both at once would close the heart between them.
+    middle = _middle_column(coarse)
+    for side in (slice(None, middle), slice(middle, None)):
+        for k in np.flatnonzero(air[:, :, side].any(axis=(1, 2))):
+            field[k, :, side] = _close(air[k, :, side], spacing[1:])
+    for axis, factor in enumerate(step):
+        field = field.repeat(factor, axis=axis)
+    padding = [(0, size - have) for size, have in zip(hu.shape, field.shape, strict=True)]
+    return np.pad(field, [(0, max(0, after)) for _, after in padding], mode="edge")[
+        : hu.shape[0], : hu.shape[1], : hu.shape[2]
+    ]
+
+
+def _block_mean(hu: NDArray[np.float32], step: list[int]) -> NDArray[np.float32]:
+    """Average over blocks; what does not fill a block at the far end is left out."""
+    for axis, factor in enumerate(step):
+        if factor > 1 and hu.shape[axis] >= factor:
+            size = hu.shape[axis] // factor
+            parts = (np.take(hu, range(k, size * factor, factor), axis=axis) for k in range(factor))
+            hu = sum(parts, np.float32(0)) / np.float32(factor)
+    return hu
+
+
+def _middle_column(coarse: NDArray[np.float32]) -> int:
+    """Column of the body's centre of mass."""
+    tissue = (coarse > _AIR_BELOW_HU).sum(axis=(0, 1))
+    return round(float(np.average(np.arange(len(tissue)), weights=tissue + 1e-9)))
+
+
+def _inner_air(air: NDArray[np.bool_], spacing: list[float]) -> NDArray[np.bool_]:
+    """Parts of the air that do not reach the side of the image and are large enough."""
+    labels = cc3d.connected_components(air, connectivity=6)
+    size = np.bincount(labels.ravel())
+    keep = size * np.prod(spacing) / 1000.0 >= _SMALLEST_PART_ML
+    keep[0] = False
+    for side in (labels[:, [0, -1]], labels[:, :, [0, -1]]):
+        keep[np.unique(side)] = False
+    return keep[labels]
+
+
+def _airways(
+    coarse: NDArray[np.float32], air: NDArray[np.bool_], spacing: list[float]
+) -> NDArray[np.bool_]:
+    """Small parts of a slice that hold nothing but air."""
+    airways = np.zeros_like(air)
+    for k in range(len(air)):
+        labels, count = ndimage.label(air[k])
+        if count:
+            numbers = np.arange(count + 1)
+            area = np.bincount(labels.ravel()) * spacing[1] * spacing[2]
+            pure = ndimage.median(coarse[k], labels, numbers) < _AIRWAY_BELOW_HU
+            airways[k] = ((area < _AIRWAY_MAX_AREA_MM2) & pure & (numbers > 0))[labels]
+    return airways
+
+
+def _close(mask: NDArray[np.bool_], spacing: list[float]) -> NDArray[np.bool_]:
+    """Close a slice, fill its holes and add the rim."""
+    room = [int(np.ceil(_CLOSING_MM / step)) + 1 for step in spacing]
+    padded = np.pad(mask, [(n, n) for n in room])
+    near = ndimage.distance_transform_edt(~padded, sampling=spacing) <= _CLOSING_MM
+    inside = ndimage.distance_transform_edt(near, sampling=spacing) > _CLOSING_MM - _RIM_MM
+    filled: NDArray[np.bool_] = ndimage.binary_fill_holes(inside | padded)
+    return filled[room[0] : -room[0], room[1] : -room[1]]

@@ -1,0 +1,51 @@
+"""Display windows: which part of the Hounsfield scale the grey levels show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Window:
+    """A display window.
+
+    Attributes
+    ----------
+    center_hu, width_hu : float
+        The value shown as middle grey, and the range from black to white.
+    """
+
+    center_hu: float
+    width_hu: float
+
+
+WINDOWS: dict[str, Window] = {
+    "lung": Window(-600.0, 1500.0),
+    "soft_tissue": Window(40.0, 400.0),
+    "bone": Window(400.0, 1800.0),
+    "brain": Window(40.0, 80.0),
+}
+
+
+def apply_window(hu: NDArray[np.floating], window: Window) -> NDArray[np.float32]:
+    """Map Hounsfield units to grey levels.
+
+    Parameters
+    ----------
+    hu : ndarray of float, any shape
+        Hounsfield units.
+    window : Window
+
+    Returns
+    -------
+    ndarray of float32, same shape
+        0 (black) at ``center - width / 2`` and below, 1 (white) at ``center + width / 2`` and
+        above, linear between: the function LINEAR_EXACT of DICOM PS3.3 C.11.2.1.3.2.
+    """
+    grey = (np.asarray(hu, dtype=np.float32) - np.float32(window.center_hu)) / np.float32(
+        window.width_hu
+    )
+    return np.clip(grey + np.float32(0.5), 0, 1)
