@@ -51,9 +51,15 @@ def assist(
     """Mark lung lesions in a CT series, for a human to review."""
     # Rooms are imported where they are used: torch alone takes seconds, `--help` must not.
     from medlib.review.report import assist as assist_series
+    from medlib.review.schema import read_report
 
     for folder in assist_series(input_path, out, run):
-        typer.echo(folder)
+        report = read_report(folder)
+        typer.echo(
+            f"{folder}: marks {len(report.lesions)}, review priority {report.review_priority}, "
+            f"warnings {len(report.warnings)}"
+        )
+    typer.echo(DISCLAIMER)
 
 
 @app.command()
@@ -76,8 +82,8 @@ def phantom(profile: Profile = "quick", seed: Seed = 0) -> None:
     """Make the phantom cohort, or verify the one that stands."""
     from medlib.annotation.cohort import open_cohort
 
-    cohort = open_cohort("phantom", profile, seed)
-    typer.echo(f"{cohort.folder}: {len(cohort.table)} patients")
+    cohort = open_cohort("phantom", profile, seed, check_volumes=True)
+    typer.echo(f"{cohort.folder}: {len(cohort.table)} patients, every checksum as it should be")
 
 
 def main() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from torch import nn
 
 from medlib.baseline.config import TrainConfig
@@ -14,6 +16,7 @@ from medlib.baseline.run import CARD, Run
 from medlib.errors import RunError
 from medlib.paths import REFERENCE_RUNS, RUNS
 from medlib.review.schema import ModelIdentity
+from medlib.risk.evaluation import FOLDER, HELD_OUT, METRICS_FILE, OPERATING_POINT
 from medlib.risk.summary import risk_summary
 
 QUICK_RUN = "phantom-quick-seed0"
@@ -34,7 +37,7 @@ class ReportingModel:
     operating_point : float
         Lowest score of a lesion, chosen on the tune part.
     risk_statement : str
-        `risk_summary` of the lesion-wise metrics on held-out internal patients.
+        `risk_summary` of the lesion-wise metrics on held-out patients.
     warnings : tuple of str
         What holds for every series that this model reads.
     """
@@ -55,23 +58,41 @@ def load_model(run_dir: Path | None = None) -> ReportingModel:
     RunError
         If there is no run, or it was never evaluated.
     """
-    run = Run(run_dir if run_dir is not None else default_run())
+    run = Run((run_dir or default_run()).resolve())
     if not (run.folder / CARD).is_file():
         raise RunError(f"{run.folder}: not a run folder (it has no {CARD}); {HOW_TO_GET_ONE}")
-    metrics = _evaluation(run, "metrics.json")[METHOD]["test"]
     return ReportingModel(
         network=run.load_network(),
         config=run.config,
         identity=_identity(run),
-        operating_point=_evaluation(run, "operating_point.json")[METHOD],
-        risk_statement=risk_summary(
-            {
-                "sensitivity": metrics["lesion_sensitivity"]["value"],
-                "false_negative_rate": metrics["lesion_false_negative_rate"]["value"],
-            }
-        ),
+        operating_point=_evaluation(run, OPERATING_POINT)[METHOD],
+        risk_statement=risk_summary(held_out_metrics(_evaluation(run, METRICS_FILE)[METHOD])),
         warnings=(PHANTOM_WARNING,) if run.card["data"]["cohort"].startswith("phantom") else (),
     )
+
+
+def held_out_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, float]:
+    """Take what `risk_summary` asks from internal or external testing, whichever is worse.
+
+    A report is about a scan that the model has not seen, most likely from a scanner that it has
+    not seen either. A part without a lesion to find has no say; NaN where no part has one.
+
+    Parameters
+    ----------
+    metrics : mapping
+        ``metrics[part][name]["value"]``, None where undefined.
+    """
+    by_part = pd.DataFrame(
+        {
+            name: [metrics[part][f"lesion_{name}"]["value"] for part in HELD_OUT]
+            for name in ("sensitivity", "false_negative_rate")
+        },
+        dtype=float,
+    )
+    return {
+        "sensitivity": float(by_part["sensitivity"].min()),
+        "false_negative_rate": float(by_part["false_negative_rate"].max()),
+    }
 
 
 def _identity(run: Run) -> ModelIdentity:
@@ -86,7 +107,7 @@ def _identity(run: Run) -> ModelIdentity:
 
 
 def _evaluation(run: Run, name: str) -> dict[str, Any]:
-    path = run.folder / "evaluation" / name
+    path = run.folder / FOLDER / name
     if not path.is_file():
         raise RunError(f"{run.folder}: the run was never evaluated (no {name}); {HOW_TO_GET_ONE}")
     content: dict[str, Any] = json.loads(path.read_bytes())
@@ -104,7 +125,7 @@ def default_run() -> Path:
     complete = [
         folder
         for folder in REFERENCE_RUNS.glob("*")
-        if (folder / CARD).is_file() and (folder / "evaluation" / "operating_point.json").is_file()
+        if (folder / CARD).is_file() and (folder / FOLDER / OPERATING_POINT).is_file()
     ]
     if complete:  # a clone gives every file the same date, so the card has to say it
         return max(complete, key=lambda folder: str(Run(folder).card["time"]["finished"]))

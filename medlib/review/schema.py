@@ -50,7 +50,7 @@ class Report(_Record):
 
     series_instance_uid: str = Field(pattern=r"^[0-9.]{1,64}$")
     model: ModelIdentity
-    operating_point: float = Field(ge=0, le=1, description="lowest score of a lesion")
+    operating_point: float = Field(ge=0, description="lowest score of a lesion")
     lesions: tuple[Lesion, ...] = Field(description="highest score first")
     review_priority: Literal["high", "medium", "low"]
     risk_statement: str = Field(description="about the model on held-out patients, not this case")

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+from typer.testing import CliRunner
+
+from medlib import cli
+from medlib.errors import BookError, RunError
+
+MEDLIB = Path(sys.executable).with_name("medlib")
+
+
+def medlib(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [MEDLIB, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def one_line(stderr: str) -> str:
+    [line] = stderr.splitlines()
+    assert "Traceback" not in line
+    return line
+
+
+def empty_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def text_file(path: Path) -> None:
+    path.write_text("not an image\n")
+
+
+def folder_of_text(path: Path) -> None:
+    path.mkdir()
+    (path / "notes.txt").write_text("not an image\n")
+
+
+def truncated_dicom(path: Path) -> None:
+    path.mkdir()
+    whole = Path(get_testdata_file("CT_small.dcm")).read_bytes()
+    (path / "cut.dcm").write_bytes(whole[: len(whole) // 2])
+
+
+def not_a_ct(path: Path) -> None:
+    path.mkdir()
+    dataset = pydicom.dcmread(get_testdata_file("MR_small.dcm"))
+    dataset.save_as(path / "mr.dcm")
+
+
+def nothing(path: Path) -> None:
+    """Leave the path missing."""
+
+
+BAD_INPUTS = [nothing, empty_folder, text_file, folder_of_text, truncated_dicom, not_a_ct]
+
+
+@pytest.mark.parametrize("make", BAD_INPUTS)
+def test_bad_input_is_one_line_exit_code_2_and_nothing_written(make, tmp_path):
+    make(tmp_path / "in")
+    before = sorted(tmp_path.rglob("*"))
+    result = CliRunner().invoke(
+        cli.app, ["assist", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    )
+    assert result.exit_code == 2
+    assert one_line(result.stderr).startswith("medlib: ")
+    assert result.stdout == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_bad_input_through_the_installed_command(tmp_path):
+    truncated_dicom(tmp_path / "in")
+    done = medlib("assist", tmp_path / "in", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert one_line(done.stderr).startswith("medlib: ")
+    assert done.stdout == ""
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(RunError("no run; make one"), 2), (BookError("chapter 5 failed"), 1)]
+)
+def test_errors_for_people(monkeypatch, error, code):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("medlib.annotation.cohort.open_cohort", fail)
+    result = CliRunner().invoke(cli.app, ["data", "phantom"])
+    assert result.exit_code == code
+    assert result.stderr == f"medlib: {error}\n"
+
+
+def test_other_errors_keep_their_traceback(monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError("a fault of ours")
+
+    monkeypatch.setattr("medlib.annotation.cohort.open_cohort", fail)
+    result = CliRunner().invoke(cli.app, ["data", "phantom"])
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("arguments", [["assist"], ["assist", "in"], ["nonsense"], ["train", "-x"]])
+def test_wrong_usage_is_exit_code_2(arguments):
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 2
+    assert "Usage" in result.stderr
+
+
+def test_help_is_quick_and_says_what_it_is_not():
+    started = time.perf_counter()
+    done = medlib("--help")
+    seconds = time.perf_counter() - started
+    assert done.returncode == 0
+    assert seconds < 2  # 0.4 s on an idle machine
+    for command in ("assist", "train", "data", "book"):
+        assert command in done.stdout
+    assert "not a medical device" in " ".join(done.stdout.split())
