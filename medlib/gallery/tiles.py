@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.colors import to_rgb
-
-if TYPE_CHECKING:
-    from medlib.images.windows import Window
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import find_contours
 from skimage.transform import resize
 
 from medlib.gallery.svg import OKABE_ITO
+from medlib.images.windows import Window, apply_window
 
 
 @dataclass(frozen=True)
@@ -88,8 +86,6 @@ def overlay(
     ValueError
         Where a mask and the slice differ in shape.
     """
-    from medlib.images.windows import apply_window
-
     grey = upscale(apply_window(slice_hu, window), factor, smooth=smooth)
     picture = np.repeat(np.round(grey * 255).astype(np.uint8)[..., None], 3, axis=-1)
     for mask, style in ((reference_mask, REFERENCE_STYLE), (predicted_mask, PREDICTION_STYLE)):

@@ -42,7 +42,7 @@ class Matching:
         `medlib.annotation.case.LESION_COLUMNS`, `status` (``required`` or ``disputed``),
         `reader_dice` (mean over pairs of readers), `matched_candidate` and `best_score` (of the
         candidate that hit it; missing where none did), `dice` and `iou` of that pair, `best_iou`
-        with any candidate.
+        with any candidate, `n_voxels` of the reference mask.
     candidates : DataFrame
         A row a candidate: `case_id`, `patient_id`, `site`, `split`, the columns of the
         prediction, `outcome` (see `OUTCOMES`), `lesion_id` (empty for a false alarm), `iou` and
@@ -98,6 +98,7 @@ def match_case(case: Case, prediction: Prediction) -> Matching:
     lesions["best_score"] = of_lesion(hits["score"]).astype(float)
     lesions["dice"] = of_lesion(hits["dice"]).astype(float)
     lesions["iou"] = of_lesion(hits["iou"]).astype(float)
+    lesions["n_voxels"] = overlap.lesion_voxels
     lesions["best_iou"] = overlap.iou.max(axis=0, initial=0.0)
 
     cases = pd.DataFrame(

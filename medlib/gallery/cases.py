@@ -1,0 +1,163 @@
+"""A case as the reader of the book sees it: CT, reference standard and prediction side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import isnan
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medlib.annotation.case import Case
+from medlib.annotation.reference import MIN_READERS, reference_mask
+from medlib.baseline.prediction import Prediction
+from medlib.baseline.predictions import predictions
+from medlib.gallery.figures import Tile
+from medlib.gallery.tiles import PREDICTION_STYLE, REFERENCE_STYLE, overlay
+from medlib.images.windows import WINDOWS
+from medlib.risk.evaluation import Evaluation
+
+CROP_MM = 48.0
+TILE_PX = 360
+PANEL = 4  # radiologists who read every scan
+
+TILE_LEGEND = (
+    f"Lung window, {CROP_MM:g} mm wide. Outlines: what at least {MIN_READERS} readers marked "
+    f"({REFERENCE_STYLE.words}), what is reported ({PREDICTION_STYLE.words})."
+)
+
+
+def load_cases(
+    evaluation: Evaluation, case_ids: Iterable[str], method: str = "network"
+) -> dict[str, tuple[Case, Prediction]]:
+    """Read the named cases with one method's prediction."""
+    wanted = set(case_ids)
+    table = evaluation.cohort.table
+    splits = tuple(table.loc[table["case_id"].isin(wanted), "split"].unique())
+    found = predictions(evaluation.run, evaluation.cohort, method, splits)
+    return {case.case_id: (case, marked) for case, marked in found if case.case_id in wanted}
+
+
+def lesion_tiles(
+    case: Case,
+    prediction: Prediction,
+    threshold: float,
+    *,
+    lesion_id: str = "",
+    candidate_id: int = 0,
+) -> list[Tile]:
+    """Show one lesion, or one marked region where there is no lesion, in three tiles.
+
+    The slice is the one where the lesion's reference mask (else the marked region) is largest,
+    cropped to `CROP_MM` around it.
+
+    Parameters
+    ----------
+    case : Case
+    prediction : Prediction
+    threshold : float
+        The operating point; regions that score lower are not drawn, as the user would not see
+        them.
+    lesion_id : str
+    candidate_id : int
+        Used where `lesion_id` is empty.
+
+    Returns
+    -------
+    list of Tile
+        CT; CT with reference mask; CT with reference mask and prediction.
+    """
+    reference = reference_mask(case.readers)
+    reported = np.isin(
+        prediction.labels,
+        prediction.candidates.loc[prediction.candidates["score"] >= threshold, "candidate_id"],
+    )
+    if lesion_id:
+        label = case.lesions.set_index("lesion_id").at[lesion_id, "label"]
+        union = case.lesion_labels == label
+        focus = union & reference if (union & reference).any() else union
+    else:
+        focus = prediction.labels == candidate_id
+    z, crop = _largest_slice(focus, case.volume.spacing_mm)
+    subject = f"lesion {lesion_id}" if lesion_id else f"marked region {candidate_id}"
+    where = f"axial CT of {case.case_id}, slice {z}, around {subject}"
+    hu, reference, reported = (array[z][crop] for array in (case.volume.hu, reference, reported))
+    factor = max(round(TILE_PX / hu.shape[1]), 1)
+    tiles = (
+        ("CT", None, None, "no outline"),
+        ("Reference standard", reference, None, "the readers' outline"),
+        ("Prediction", reference, reported, "the readers' and the predicted outline"),
+    )
+    return [
+        Tile(
+            overlay(hu, first, second, WINDOWS["lung"], factor=factor),
+            alt=f"{where}: {words}",
+            label=name,
+        )
+        for name, first, second, words in tiles
+    ]
+
+
+def slice_tile(case: Case, prediction: Prediction, threshold: float, lesion_id: str) -> Tile:
+    """Show the whole slice through a lesion, for where in the chest it lies."""
+    label = case.lesions.set_index("lesion_id").at[lesion_id, "label"]
+    z = int((case.lesion_labels == label).sum(axis=(1, 2)).argmax())
+    candidates = prediction.candidates
+    shown = candidates.loc[candidates["score"] >= threshold, "candidate_id"]
+    picture = overlay(
+        case.volume.hu[z],
+        reference_mask(case.readers[z]),
+        np.isin(prediction.labels[z], shown),
+        WINDOWS["lung"],
+        factor=2,
+    )
+    words = f"whole axial CT slice {z} of {case.case_id} with lesion {lesion_id}"
+    return Tile(
+        picture, alt=f"{words}: the readers' and the predicted outline", label="Whole slice"
+    )
+
+
+def reading(row: Any) -> str:
+    """Say in one line what the figures of a row are.
+
+    Parameters
+    ----------
+    row : namedtuple or Series
+        With `case_id`, `site`, `diameter_mm`, and where they apply `n_readers`, `score` (or
+        `best_score`), `dice`, `reader_dice`, `high_risk`, `cause`.
+    """
+    parts = [f"{row.case_id}, {row.site}: {row.diameter_mm:.1f} mm"]
+    n_readers = getattr(row, "n_readers", np.nan)
+    if not _missing(n_readers):
+        parts.append(f"drawn by {int(n_readers)} of {PANEL} readers")
+    else:
+        parts.append("drawn by no reader")
+    if getattr(row, "high_risk", False):
+        parts.append("high risk")
+    score = getattr(row, "score", getattr(row, "best_score", np.nan))
+    parts.append("no score" if _missing(score) else f"score {score:.2f}")
+    if not _missing(dice := getattr(row, "dice", np.nan)):
+        parts.append(f"Dice {dice:.2f}")
+    if not _missing(agreed := getattr(row, "reader_dice", np.nan)):
+        parts.append(f"the readers among themselves {agreed:.2f}")
+    line = ", ".join(parts)
+    return f"{line}. {row.cause.capitalize()}." if hasattr(row, "cause") else f"{line}."
+
+
+def _missing(value: Any) -> bool:
+    return not isinstance(value, (int, float, np.number)) or isnan(value)
+
+
+def _largest_slice(
+    focus: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
+) -> tuple[int, tuple[slice, slice]]:
+    """Return the slice with the largest area and a square crop around its centre there."""
+    z = int(focus.sum(axis=(1, 2)).argmax())
+    center = np.argwhere(focus[z]).mean(axis=0)
+    sides = []
+    for middle, size, step in zip(center, focus.shape[1:], spacing_mm[1:], strict=True):
+        length = min(round(CROP_MM / step), size)
+        start = int(np.clip(round(middle - length / 2), 0, size - length))
+        sides.append(slice(start, start + length))
+    return z, (sides[0], sides[1])
