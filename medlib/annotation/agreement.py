@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal
 
 import krippendorff
 import numpy as np
@@ -22,6 +23,9 @@ def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     """
     total = int(first.sum()) + int(second.sum())
     return 2.0 * int((first & second).sum()) / total if total else float("nan")
+
+
+Level = Literal["nominal", "ordinal", "interval", "ratio"]
 
 
 @dataclass(frozen=True)
@@ -143,13 +147,13 @@ def lesion_detection(n_readers: int, panel_size: int = PANEL_SIZE) -> tuple[int,
     return hits, misses, int(n_readers == 1)
 
 
-def krippendorff_alpha(counts: ArrayLike, level: str = "ordinal") -> float:
+def krippendorff_alpha(counts: ArrayLike, level: Level = "ordinal") -> float:
     """Agreement of ratings beyond chance, Krippendorff's alpha :cite:p:`krippendorff2019`.
 
     Parameters
     ----------
     counts : array_like of int, shape (unit, category)
-        How many readers gave each category, in ascending order; units with fewer than two
+        How many readers gave each category 1, 2, ...; units with fewer than two
         ratings carry no information and count for nothing.
     level : str
         Of measurement: ``"nominal"``, ``"ordinal"``, ``"interval"`` or ``"ratio"``.
@@ -164,4 +168,7 @@ def krippendorff_alpha(counts: ArrayLike, level: str = "ordinal") -> float:
     table = table[table.sum(axis=1) >= 2]
     if (table.sum(axis=0) > 0).sum() < 2:
         return float("nan")
-    return float(krippendorff.alpha(value_counts=table, level_of_measurement=level))
+    categories = np.arange(1, table.shape[1] + 1)
+    return float(
+        krippendorff.alpha(value_counts=table, value_domain=categories, level_of_measurement=level)
+    )

@@ -52,14 +52,13 @@ class Receipt:
     @classmethod
     def of(cls, case: Case) -> Receipt:
         """Take the checksums and statistics of a case."""
-        hu = np.ascontiguousarray(np.rint(case.volume.hu).astype("<i2"))
-        readers = np.ascontiguousarray(case.readers)
+        hu = np.rint(case.volume.hu).astype("<i2")
         return cls(
-            hu_sha256=hashlib.sha256(hu).hexdigest(),
-            readers_sha256=hashlib.sha256(readers).hexdigest(),
+            hu_sha256=hashlib.sha256(hu.tobytes()).hexdigest(),
+            readers_sha256=hashlib.sha256(case.readers.tobytes()).hexdigest(),
             hu_mean=round(float(hu.mean(dtype=np.float64)), 4),
             hu_sd=round(float(hu.std(dtype=np.float64)), 4),
-            lesion_voxels=tuple(int((readers >> bit & 1).sum()) for bit in range(4)),
+            lesion_voxels=tuple(int((case.readers >> bit & 1).sum()) for bit in range(4)),
         )
 
     @classmethod

@@ -60,7 +60,7 @@ def enclosed(points_yx: NDArray[np.int64]) -> NDArray[np.bool_]:
     vertices = points_yx - origin
     if (vertices[0] != vertices[-1]).any():
         vertices = np.concatenate([vertices, vertices[:1]])
-    grid = np.stack(np.indices((rows, columns)), axis=-1).reshape(-1, 2)
+    grid = np.argwhere(np.ones((rows, columns)))
     inside: NDArray[np.bool_] = Polygon(vertices, closed=True).contains_points(grid)
     return inside.reshape(rows, columns)
 

@@ -147,8 +147,9 @@ def place(
         Voxels that other lesions hold.
     setting : str
         ``"free"``: all in the lung; ``"juxta-vascular"``: touching a vessel; ``"juxta-pleural"``:
-        reaching into the pleura. Where no such place is found among `CANDIDATES`, the one with
-        most of the nodule in the lung is taken.
+        reaching into the pleura. `CANDIDATES` places of suitable depth are tried, then as many
+        anywhere in the lung; where none is as asked for, the one with most of the nodule in the
+        lung is taken.
     rng : Generator
 
     Returns
@@ -167,11 +168,15 @@ def place(
     low, high = (0.4, 1.0) if setting == "juxta-pleural" else (1.0, np.inf)
     deepest = float(depth_mm.max())
     low_mm = min(low * radius_mm, 0.8 * deepest)
-    centres = np.flatnonzero((depth_mm > low_mm) & (depth_mm < max(high * radius_mm, low_mm + 2)))
+    suited = (depth_mm > low_mm) & (depth_mm < max(high * radius_mm, low_mm + 2))
+    tried = [
+        rng.choice(centres, min(CANDIDATES, centres.size), replace=False)
+        for centres in (np.flatnonzero(suited), np.flatnonzero(anatomy.lung))
+    ]
     middle = np.array(union.shape) // 2
     limit = np.array(anatomy.lung.shape) - union.shape
     best: tuple[float, Index] | None = None
-    for centre in rng.choice(centres, min(CANDIDATES, centres.size), replace=False):
+    for centre in np.concatenate(tried):
         offset = np.array(np.unravel_index(centre, anatomy.lung.shape)) - middle
         if (offset < CLEARANCE_VOXELS).any() or (offset > limit - CLEARANCE_VOXELS).any():
             continue

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from medlib.annotation.agreement import (
+    dice,
+    krippendorff_alpha,
+    lesion_detection,
+    pairwise_agreement,
+    reader_vs_majority,
+)
+
+MASKS = hnp.arrays(bool, hnp.array_shapes(min_dims=4, max_dims=4, min_side=3, max_side=5))
+
+
+def box(*slices: slice) -> np.ndarray:
+    mask = np.zeros((4, 6, 6), dtype=bool)
+    mask[slices] = True
+    return mask
+
+
+def test_dice_by_hand():
+    first, second = box(slice(0, 2)), box(slice(1, 3))
+    assert dice(first, second) == 0.5
+    assert dice(first, first) == 1.0
+    assert dice(first, box(slice(3, 4))) == 0.0
+
+
+def test_dice_of_two_empty_masks_is_undefined():
+    empty = np.zeros((2, 3, 3), dtype=bool)
+    assert np.isnan(dice(empty, empty))
+
+
+def test_pairs_by_hand():
+    masks = np.stack([box(slice(0, 2)), box(slice(1, 3), slice(0, 3))])
+    (pair,) = pairwise_agreement(masks)
+    assert pair.readers == (0, 1)
+    assert pair.n_shared_slices == 1
+    assert pair.dice_2d == pytest.approx(2 * 18 / (36 + 18))
+    assert pair.dice_3d == pytest.approx(2 * 18 / (72 + 36))
+
+
+def test_majority_of_three_others_is_two():
+    # Voxel 0: readers 0, 1, 2. Voxel 1: readers 1, 2. Voxel 2: reader 0 alone.
+    marks = np.array([[1, 0, 1], [1, 1, 0], [1, 1, 0], [0, 0, 0]], dtype=bool)
+    found = reader_vs_majority(marks[:, None, None, :])
+    assert found[0].dice_3d == pytest.approx(2 / 4)  # the others agree on voxels 0 and 1
+    assert found[0].voxel_false_negative_rate == 0.5
+    assert found[1].dice_3d == pytest.approx(2 / 3)  # the others agree on voxel 0 only
+    assert found[1].voxel_false_negative_rate == 0.0
+    assert found[3].voxel_false_negative_rate == 1.0
+
+
+def test_a_majority_needs_others():
+    with pytest.raises(ValueError, match="at least 3"):
+        reader_vs_majority(np.ones((2, 1, 1, 1), dtype=bool))
+
+
+@settings(max_examples=60, deadline=None)
+@given(MASKS, st.randoms(use_true_random=False))
+def test_agreement_does_not_depend_on_order_or_orientation(masks, random):
+    order = list(range(len(masks)))
+    random.shuffle(order)
+    turned = masks[order][:, ::-1, :, ::-1].swapaxes(2, 3)
+
+    def summary(stack):
+        pairs = np.sort([pair.dice_3d for pair in pairwise_agreement(stack)])
+        majority = np.sort([one.dice_3d for one in reader_vs_majority(stack)])
+        return np.concatenate([pairs, majority])
+
+    np.testing.assert_array_equal(summary(masks), summary(turned))
+
+
+@settings(max_examples=60, deadline=None)
+@given(MASKS)
+def test_dice_lies_between_zero_and_one_and_is_symmetric(masks):
+    value = dice(masks[0], masks[1])
+    assert np.isnan(value) or 0 <= value <= 1
+    np.testing.assert_equal(value, dice(masks[1], masks[0]))
+
+
+@pytest.mark.parametrize(
+    ("n_readers", "expected"),
+    [(1, (0, 0, 1)), (2, (0, 2, 0)), (3, (3, 1, 0)), (4, (4, 0, 0))],
+)
+def test_each_reader_against_the_rest_of_the_panel(n_readers, expected):
+    assert lesion_detection(n_readers) == expected
+
+
+def test_a_lesion_that_nobody_marked_is_no_lesion():
+    with pytest.raises(ValueError, match="1 to 4"):
+        lesion_detection(0)
+
+
+# Krippendorff, "Computing Krippendorff's alpha-reliability" (2011), example C: four observers,
+# twelve units, with missing values.
+OBSERVERS = np.array(
+    [
+        [1, 2, 3, 3, 2, 1, 4, 1, 2, 0, 0, 0],
+        [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, 0, 3],
+        [0, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, 0],
+        [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, 0],
+    ]
+)
+COUNTS = np.stack([(category == OBSERVERS).sum(axis=0) for category in range(1, 6)], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("level", "published"),
+    [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849), ("ratio", 0.797)],
+)
+def test_alpha_of_the_published_example(level, published):
+    assert krippendorff_alpha(COUNTS, level) == pytest.approx(published, abs=5e-4)
+
+
+def test_alpha_is_undefined_without_variation_or_pairs():
+    assert np.isnan(krippendorff_alpha([[2, 0], [3, 0]]))
+    assert np.isnan(krippendorff_alpha([[1, 0], [0, 1]]))

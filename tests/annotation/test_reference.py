@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from medlib.annotation.reference import POLICIES, lesion_status, reference_mask, votes
+
+READERS = np.array([[[0b0000, 0b0100, 0b0011, 0b1011, 0b1111]]], dtype=np.uint8)
+
+
+def test_votes_are_the_set_bits():
+    assert votes(READERS).ravel().tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("policy", "first_voxel"), [("any", 1), ("at least two", 2), ("majority", 3), ("all", 4)]
+)
+def test_policies(policy, first_voxel):
+    expected = [k >= first_voxel for k in range(5)]
+    assert POLICIES[policy](READERS).ravel().tolist() == expected
+
+
+def test_policies_are_nested():
+    readers = np.arange(256, dtype=np.uint8).reshape(4, 8, 8)
+    masks = [policy(readers) for policy in POLICIES.values()]
+    for wide, narrow in pairwise(masks):
+        assert (narrow <= wide).all()
+
+
+def test_our_standard_is_two_readers():
+    assert (reference_mask(READERS) == POLICIES["at least two"](READERS)).all()
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="uint8"):
+        reference_mask(READERS.astype(bool))
+    with pytest.raises(ValueError, match="between 1 and 8"):
+        reference_mask(READERS, 0)
+
+
+def test_one_reader_alone_is_disputed():
+    assert [lesion_status(n) for n in (1, 2, 3, 4)] == ["disputed", *["required"] * 3]
+    with pytest.raises(ValueError, match="at least one"):
+        lesion_status(0)
