@@ -226,6 +226,4 @@ def _require(**texts: str) -> None:
 
 
 def _publish(markup: str, *, plain: str) -> None:
-    publish_display_data(  # type: ignore[no-untyped-call]
-        {"text/html": markup, "text/plain": plain}
-    )
+    publish_display_data({"text/html": markup, "text/plain": plain})

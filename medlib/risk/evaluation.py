@@ -129,26 +129,32 @@ def make_evaluation(run: Run, cohort: Cohort, folder: Path, key: str) -> None:
     """Evaluate every method and put the results in place of what stood in `folder`."""
     check_disjoint(cohort.table)
     beside = folder.parent / f".{folder.name}.{os.getpid()}"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
+    old = beside.with_name(beside.name + ".old")
+    try:
+        beside.mkdir()
+        _write_evaluation(run, cohort, beside)
+        (beside / KEY).write_text(key, encoding="utf-8")
+        if folder.exists():
+            folder.rename(old)
+        beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_evaluation(run: Run, cohort: Cohort, folder: Path) -> None:
     thresholds: dict[str, float] = {}
     metrics: dict[str, Any] = {}
     for method in METHODS:
         matched, thresholds[method] = evaluate_method(run, cohort, method)
         for name in TABLES:
-            getattr(matched, name).to_csv(beside / f"{method}-{name}.csv", index=False)
+            getattr(matched, name).to_csv(folder / f"{method}-{name}.csv", index=False)
         metrics[method] = {
             part: {name: _for_json(estimate(name, select(matched, split=part))) for name in METRICS}
             for part in HELD_OUT
         }
-    _write_json(beside / OPERATING_POINT, thresholds)
-    _write_json(beside / METRICS_FILE, metrics)
-    (beside / KEY).write_text(key, encoding="utf-8")
-    old = beside.with_name(beside.name + ".old")
-    if folder.exists():
-        folder.rename(old)
-    beside.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    _write_json(folder / OPERATING_POINT, thresholds)
+    _write_json(folder / METRICS_FILE, metrics)
 
 
 def read_evaluation(run: Run, cohort: Cohort) -> Evaluation:

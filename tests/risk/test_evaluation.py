@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medlib.annotation.case import LESION_COLUMNS, Case
+from medlib.baseline.prediction import CANDIDATE_COLUMNS, Prediction
+from medlib.errors import OverlapError
+from medlib.images.volume import SeriesIdentity, Volume
+from medlib.risk import evaluation
+from medlib.risk.metrics import METRICS
+
+SHAPE = (3, 10, 30)
+SPLITS = ["tune", "tune", "test", "test", "external", "external"]
+
+
+def toy_case(number):
+    """Build a patient with one lesion that two readers drew alike."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[1, 2:6, 2:8] = 1
+    name = f"c{number}"
+    lesions = pd.DataFrame([dict.fromkeys(LESION_COLUMNS, 3.0)]).assign(
+        lesion_id=f"{name}-1", label=1, n_readers=2, origin="made here"
+    )
+    volume = Volume(np.zeros(SHAPE, np.float32), np.eye(4), SeriesIdentity(name, "1.2", "1.2.3"))
+    return Case(name, name, "NA", SPLITS[number], volume, labels * 3, labels, lesions)
+
+
+def toy_prediction(number, method):
+    """Mark the lesion with certainty, and elsewhere with a score that falls with the number."""
+    labels = np.zeros(SHAPE, np.uint16)
+    rows = []
+    if method != "empty":
+        labels[1, 2:6, 2:7] = 1
+        labels[1, 2:6, 20:24] = 2
+        labels[1, 8:9, 12:14] = 3
+        scores = (0.9 if number % 2 == 0 else 0.2, 0.6 - number / 100, 0.5)
+        rows = [
+            dict.fromkeys(CANDIDATE_COLUMNS, 1.0) | {"candidate_id": i, "score": score}
+            for i, score in enumerate(scores, start=1)
+        ]
+    table = pd.DataFrame(rows, columns=list(CANDIDATE_COLUMNS))
+    return Prediction(np.zeros(SHAPE, np.float16), labels, table)
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """Stand in for a run and a cohort; what is tested is what is made of their predictions."""
+    cases = [toy_case(number) for number in range(len(SPLITS))]
+    table = pd.DataFrame(
+        [
+            {name: getattr(c, name) for name in ("case_id", "patient_id", "site", "split")}
+            for c in cases
+        ]
+    )
+    run = SimpleNamespace(
+        folder=tmp_path / "run",
+        weights="w0",
+        weights_sha256=lambda: run.weights,
+        config=SimpleNamespace(model_dump_json=lambda: "{}"),
+    )
+    run.folder.mkdir()
+    calls = []
+
+    def predictions(run, cohort, method):
+        calls.append(method)
+        for number, case in enumerate(cases):
+            yield case, toy_prediction(number, method)
+
+    for case in cases:
+        (tmp_path / case.case_id).mkdir()
+        (tmp_path / case.case_id / "receipt.json").write_text('{"voxels": {}}')
+    cohort = SimpleNamespace(table=table, folder=tmp_path)
+    monkeypatch.setattr(evaluation, "find_or_make_run", lambda *a: run)
+    monkeypatch.setattr(evaluation, "open_cohort", lambda *a: cohort)
+    monkeypatch.setattr(evaluation, "predictions", predictions)
+    return SimpleNamespace(run=run, cohort=cohort, calls=calls)
+
+
+def test_made_once_then_found(world, capsys):
+    made = evaluation.evaluated_run()
+    assert capsys.readouterr().out == "made the evaluation of run\n"
+    found = evaluation.evaluated_run()
+    assert capsys.readouterr().out == "found the evaluation of run\n"
+    assert world.calls == ["network", "threshold", "empty"]
+    for method in world.calls:
+        for name in evaluation.TABLES:
+            pd.testing.assert_frame_equal(getattr(made, name)[method], getattr(found, name)[method])
+    assert [path.name for path in world.run.folder.iterdir()] == ["evaluation"], "nothing is left"
+
+
+def test_other_weights_make_it_stale(world, capsys):
+    evaluation.evaluated_run()
+    world.run.weights = "w1"
+    evaluation.evaluated_run()
+    assert capsys.readouterr().out.count("made") == 2
+
+
+def test_tables_read_back_as_they_were_made(world):
+    found = evaluation.evaluated_run()
+    fresh, threshold = evaluation.evaluate_method(world.run, world.cohort, "network")
+    assert found.operating_point["network"] == threshold
+    for name in evaluation.TABLES:
+        expected, stored = getattr(fresh, name), getattr(found, name)["network"]
+        pd.testing.assert_frame_equal(stored, expected, check_dtype=False, check_exact=True)
+    assert set(found.cases["network"]["site"]) == {"NA"}, "a site may be called NA"
+    assert found.candidates["network"]["lesion_id"].eq("").any(), "a false alarm has no lesion"
+
+
+def test_the_operating_point_is_that_of_the_tune_part(world):
+    found = evaluation.evaluated_run()
+    # Tune has the false alarms 0.60, 0.50, 0.59, 0.50: two are allowed, so 0.50 is one too many.
+    assert found.operating_point["network"] == pytest.approx(0.5)
+    assert found.operating_point["network"] > 0.5
+    assert found.operating_point["empty"] == 0.0
+    test = found.metrics["network"]["test"]
+    assert test["lesion_sensitivity"].value == 0.5
+    assert test["false_alarms_per_scan"].value == 1.0
+    assert test["lesion_sensitivity"].n == 2
+
+
+def test_what_is_stored_is_plain_json(world):
+    evaluation.evaluated_run()
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    for name in ("metrics.json", "operating_point.json"):
+        text = (world.run.folder / "evaluation" / name).read_text()
+        stored = json.loads(text, parse_constant=refuse)
+        assert set(stored) == {"network", "threshold", "empty"}
+    empty = json.loads((world.run.folder / "evaluation" / "metrics.json").read_text())["empty"]
+    assert set(empty) == {"test", "external"}
+    assert set(empty["test"]) == set(METRICS)
+    assert empty["test"]["matched_dice"]["value"] is None
+    assert empty["test"]["lesion_sensitivity"]["value"] == 0
+
+
+def test_a_method_that_marks_nothing_is_read_back_too(world):
+    found = evaluation.evaluated_run()
+    part = found.matching("empty", split="test")
+    assert len(part.candidates[part.candidates["reported"]]) == 0
+    assert part.lesions["missed"].tolist() == [1, 1]
+    assert found.metrics["empty"]["test"]["accuracy"].value == pytest.approx(1 - 24 / 900)
+
+
+def test_a_patient_in_two_parts_is_refused(world):
+    world.cohort.table = pd.concat(
+        [world.cohort.table, world.cohort.table.iloc[[0]].assign(split="test")], ignore_index=True
+    )
+    with pytest.raises(OverlapError):
+        evaluation.evaluated_run()
+    assert not list(world.run.folder.iterdir())
+
+
+def test_a_failure_leaves_the_old_evaluation(world, monkeypatch):
+    evaluation.evaluated_run()
+    world.run.weights = "w1"
+    monkeypatch.setattr(evaluation, "estimate", lambda *a: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluation.evaluated_run()
+    assert (world.run.folder / "evaluation" / "key.txt").is_file()
+    world.run.weights = "w0"
+    assert evaluation.evaluated_run().metrics
+
+
+def test_the_key_holds_code_weights_and_cohort(world, monkeypatch):
+    key = evaluation.evaluation_key(world.run, world.cohort)
+    other = SimpleNamespace(table=world.cohort.table.iloc[:3], folder=world.cohort.folder)
+    assert evaluation.evaluation_key(world.run, other) != key
+    monkeypatch.setattr(evaluation, "EVALUATION_MODULES", evaluation.EVALUATION_MODULES[:-1])
+    assert evaluation.evaluation_key(world.run, world.cohort) != key
+
+
+def test_every_module_the_evaluation_rests_on_is_in_its_key():
+    import ast
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    named = set(evaluation.EVALUATION_MODULES)
+    for module in named:
+        tree = ast.parse(Path(find_spec(module).origin).read_text())
+        imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        risk = {name for name in imported if name and name.startswith("medlib.risk")}
+        assert risk <= named, f"{module} imports {risk - named}, which is not in the key"
