@@ -22,10 +22,10 @@ def lung_field(
     """Find the lungs with everything in them, by thresholds and shape alone.
 
     On a grid of about 2 mm: what holds air and does not reach the side of the image is lung or
-    airway; round spots of pure air in a slice (trachea, main bronchi) are left out; what remains is
-    closed over 15 mm in each slice, left and right by themselves, and filled, so that vessels, nodules and masses on the pleura up
-    to about 30 mm belong to it, and given a rim of 2.5 mm. Larger masses on the pleura, and lungs
-    cut off by the side of the image, are not found.
+    airway; small spots of pure air in a slice (trachea, main bronchi) are left out; what remains
+    is closed over 15 mm in each slice, left and right by themselves, and filled, so that vessels,
+    nodules and masses on the pleura up to about 30 mm belong to it, and given a rim of 2.5 mm.
+    Larger masses on the pleura, and lungs cut off by the side of the image, are not found.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def _block_mean(hu: NDArray[np.float32], step: list[int]) -> NDArray[np.float32]
         if factor > 1 and hu.shape[axis] >= factor:
             size = hu.shape[axis] // factor
             parts = (np.take(hu, range(k, size * factor, factor), axis=axis) for k in range(factor))
-            hu = sum(parts, np.float32(0)) / np.float32(factor)
+            hu = np.mean(list(parts), axis=0, dtype=np.float32)
     return hu
 
 

@@ -37,7 +37,8 @@ def write_mask(mask: NDArray[Any], volume: Volume, path: Path) -> None:
     if mask.shape != volume.hu.shape:
         raise ValueError(f"mask is {mask.shape}, the volume is {volume.hu.shape}: one grid, please")
     values = mask.astype(np.uint8) if mask.dtype == np.bool_ else mask
-    image = nibabel.Nifti1Image(values.transpose(2, 1, 0), LPS_TO_RAS @ volume.affine)
+    make: Any = nibabel.Nifti1Image
+    image = make(values.transpose(2, 1, 0), LPS_TO_RAS @ volume.affine)
     image.header.set_xyzt_units("mm")
     beside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
@@ -69,7 +70,7 @@ def read_mask(path: Path, volume: Volume) -> NDArray[Any]:
         If the file is no NIfTI, or its grid is not that of the series.
     """
     try:
-        image = nibabel.load(path)
+        image: Any = nibabel.load(path)
         values = np.asanyarray(image.dataobj)
     except (nibabel.filebasedimages.ImageFileError, OSError, EOFError) as error:
         raise InputError(
@@ -77,11 +78,10 @@ def read_mask(path: Path, volume: Volume) -> NDArray[Any]:
             "grid of the series; write it again"
         ) from error
     expected = LPS_TO_RAS @ volume.affine
-    turn = nibabel.orientations.ornt_transform(
-        nibabel.io_orientation(image.affine), nibabel.io_orientation(expected)
-    )
-    affine = image.affine @ nibabel.orientations.inv_ornt_aff(turn, image.shape[:3])
-    values = nibabel.orientations.apply_orientation(values, turn)
+    axes: Any = nibabel.orientations
+    turn = axes.ornt_transform(axes.io_orientation(image.affine), axes.io_orientation(expected))
+    affine = image.affine @ axes.inv_ornt_aff(turn, image.shape[:3])
+    values = axes.apply_orientation(values, turn)
     shape_xyz = volume.hu.shape[::-1]
     if values.shape != shape_xyz:
         raise InputError(

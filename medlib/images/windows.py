@@ -48,4 +48,5 @@ def apply_window(hu: NDArray[np.floating], window: Window) -> NDArray[np.float32
     grey = (np.asarray(hu, dtype=np.float32) - np.float32(window.center_hu)) / np.float32(
         window.width_hu
     )
-    return np.clip(grey + np.float32(0.5), 0, 1)
+    shown: NDArray[np.float32] = np.clip(grey + np.float32(0.5), 0, 1)
+    return shown

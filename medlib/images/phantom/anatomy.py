@@ -119,10 +119,12 @@ def _centers_mm(
     grid: Grid,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Voxel centres along z (above the carina), y and x."""
-    z, y, x = (
-        (np.arange(n) - (n - 1) / 2) * step
-        for n, step in zip(grid.shape_zyx, grid.spacing_mm, strict=True)
-    )
+
+    def axis(k: int) -> NDArray[np.float64]:
+        size = grid.shape_zyx[k]
+        return np.linspace(-0.5, 0.5, size) * ((size - 1) * grid.spacing_mm[k])
+
+    z, y, x = axis(0), axis(1), axis(2)
     return z + grid.center_above_carina_mm, y, x
 
 
@@ -209,7 +211,7 @@ def _smooth_noise(
 ) -> NDArray[np.float32]:
     """Gaussian noise with unit variance, smooth over `sigma_px`."""
     noise = rng.standard_normal(shape, dtype=np.float32)
-    noise = ndimage.gaussian_filter(noise, sigma_px, mode="wrap", truncate=3.0)
+    noise[...] = ndimage.gaussian_filter(noise, sigma_px, mode="wrap", truncate=3.0)
     return noise / noise.std()
 
 

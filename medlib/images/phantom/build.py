@@ -120,12 +120,13 @@ def draw_build(rng: np.random.Generator) -> Build:
             rng.normal(0, 0.012, len(orders)),
         ]
     )
+    half_depth = scale * rng.normal(94.0, 5.0)
     return Build(
         sex=sex,
         age_years=age,
         scale=scale,
         cavity_half_width_mm=scale * rng.normal(121.0, 5.0),
-        cavity_half_depth_mm=scale * rng.normal(94.0, 5.0),
+        cavity_half_depth_mm=half_depth,
         apex_mm=scale * rng.normal(104.0, 6.0),
         diaphragm_right_mm=-scale * rng.normal(98.0, 9.0),
         diaphragm_left_mm=-scale * rng.normal(110.0, 9.0),
@@ -140,13 +141,13 @@ def draw_build(rng: np.random.Generator) -> Build:
         warp=warp,
         ripple=ripple,
         rib_phase_mm=rng.uniform(0, 24.0),
-        organs=_organs(rng, scale, blood, contrast),
+        organs=_organs(rng, scale, half_depth, blood, contrast),
         airways=_airways(rng, scale),
     )
 
 
 def _organs(
-    rng: np.random.Generator, scale: float, blood: float, contrast: bool
+    rng: np.random.Generator, scale: float, half_depth_mm: float, blood: float, contrast: bool
 ) -> tuple[Ellipsoid | Tube, ...]:
     """Heart and great vessels, each with its own small displacement."""
     muscle = 85.0 if contrast else 48.0
@@ -162,12 +163,14 @@ def _organs(
     def radius(mm: float) -> float:
         return float(scale * mm * rng.normal(1.0, 0.08))
 
-    arch_front, arch_back = at(-12, -18, 22), at(24, 26, 20)
+    spine = half_depth_mm / scale - 46.0  # front of the vertebrae
+    arch_front, arch_back = at(-12, -18, 22), at(24, spine - 18, 20)
     arch_top = at(8, 2, 34)
-    descending = at(25, 34, -20)
+    descending = at(24, spine - 12, -20)
     fat = -95.0
     return (
         Tube(at(0, 6, -70), at(0, 6, 110), 20.0, fat),  # what holds the organs together
+        Tube(at(4, spine - 6, 110), at(5, spine - 4, -180), 15.0, fat),
         Tube(at(8, -30, -66), at(-2, -98, -66), 26.0, fat, 0.0, end_radius_mm=4.0),
         Tube(at(2, -24, -34), at(-2, -98, -34), 26.0, fat, 0.0, end_radius_mm=2.0),
         Tube(at(0, -20, -2), at(-2, -96, -4), 26.0, fat, 0.0, end_radius_mm=1.0),
@@ -192,12 +195,12 @@ def _organs(
         Tube(arch_front, arch_top, radius(14.5), blood),
         Tube(arch_top, arch_back, radius(13.5), blood),
         Tube(arch_back, descending, radius(12.5), blood),
-        Tube(descending, at(20, 36, -180), radius(12.0), blood),  # descending aorta
+        Tube(descending, at(20, spine - 10, -180), radius(12.0), blood),  # descending aorta
         Tube(at(-24, -20, -50), at(-24, -14, 50), radius(9.5), blood),  # superior vena cava
         Tube(at(-24, -14, 50), at(-14, -4, 110), radius(7.5), blood),
         Tube(at(10, -2, 36), at(26, 8, 110), radius(6.5), blood),  # left subclavian
         Tube(at(0, -8, 36), at(12, -2, 110), radius(6.0), blood),
-        Tube(at(5, 24, 110), at(8, 26, -180), radius(7.0), 35.0),  # oesophagus
+        Tube(at(5, spine - 20, 110), at(8, spine - 22, -180), radius(7.0), 35.0),  # oesophagus
     )
 
 

@@ -60,7 +60,7 @@ def ct_noise(site: PhantomSite, grid: Grid, rng: np.random.Generator) -> NDArray
     falloff = np.exp(-2.0 * (np.pi * frequency * site.noise_correlation_mm) ** 2)
     transfer = (falloff * np.sqrt(0.3 + frequency)).astype(np.float32)
     noise = rng.standard_normal((slices + 1, rows, columns), dtype=np.float32)
-    noise = fft.irfft2(fft.rfft2(noise) * transfer, s=(rows, columns))
+    noise[...] = fft.irfft2(fft.rfft2(noise) * transfer, s=(rows, columns))
     # A moving average of two slices with weights 1 and w is correlated by w / (1 + w^2).
     weight = (1.0 - np.sqrt(1.0 - 4.0 * _SLICE_CORRELATION**2)) / (2.0 * _SLICE_CORRELATION)
     noise = noise[1:] + np.float32(weight) * noise[:-1]

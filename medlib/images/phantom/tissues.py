@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medlib.images.phantom.build import Build, Ellipsoid, Tube
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating]
 Window = tuple[slice, slice]
 
 AIR, FAT, MUSCLE, SKIN, LIVER = -1000.0, -100.0, 55.0, 15.0, 58.0
@@ -187,7 +187,7 @@ def _smooth(profile: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _table(hu: Field, build: Build, x: Field, y: Field, pixel_mm: float) -> None:
-    """A curved couch below the back."""
+    """Draw a curved couch below the back."""
     below = y - (_back_mm(build) + 12.0 - x**2 / 1500.0)
     _paint(hu, 1.2 - np.abs(below), -250.0, pixel_mm)
     _paint(hu, 8.0 - np.abs(below - 10.0), -940.0, pixel_mm)
@@ -249,10 +249,9 @@ def _ribs(hu: Field, build: Build, z: float, angle: Field, outward: Field, pixel
 
 def _around_spine(x: Field, y: Field) -> Field:
     """Muscle and bone that the lung spares; `y` is measured from the vertebra's centre."""
-    return np.maximum(
-        20.0 * (1.0 - np.hypot(x / 22.0, (y - 2.0) / 18.5)),
-        30.0 * (1.0 - np.hypot(x / 40.0, (y - 32.0) / 22.0)),
-    )
+    vertebra: Field = 20.0 * (1.0 - np.hypot(x / 22.0, (y - 2.0) / 18.5))
+    behind: Field = 30.0 * (1.0 - np.hypot(x / 40.0, (y - 32.0) / 22.0))
+    return np.maximum(vertebra, behind)
 
 
 def _spine(hu: Field, x: Field, y: Field, z: float, pixel_mm: float) -> None:
@@ -291,7 +290,7 @@ def _diaphragm(build: Build, z: float, x: Field, y: Field) -> Field:
     width = 0.62 * build.cavity_half_width_mm
     right = build.diaphragm_right_mm - 62.0 * ((x + 0.8 * width) / width) ** 2
     left = build.diaphragm_left_mm - 62.0 * ((x - 0.8 * width) / width) ** 2
-    dome = np.maximum(right, left) - 55.0 * ((y + 12.0) / build.cavity_half_depth_mm) ** 2
+    dome: Field = np.maximum(right, left) - 55.0 * ((y + 12.0) / build.cavity_half_depth_mm) ** 2
     return 0.75 * (z - dome)
 
 
@@ -338,8 +337,9 @@ def _fields(
         if not min(low[2], high[2]) - height < z < max(low[2], high[2]) + height:
             continue
         window = _window(straight_x, straight_y, low[:2], high[:2], reach)
-        field = _ellipsoid if isinstance(shape, Ellipsoid) else _tube
-        yield shape, window, field(shape, z, x[window], y[window])
+        here = (z, x[window], y[window])
+        field = _ellipsoid(shape, *here) if isinstance(shape, Ellipsoid) else _tube(shape, *here)
+        yield shape, window, field
 
 
 def _ellipsoid(shape: Ellipsoid, z: float, x: Field, y: Field) -> Field:
@@ -354,7 +354,5 @@ def _tube(shape: Tube, z: float, x: Field, y: Field) -> Field:
     along = ((x - x0) * dx + (y - y0) * dy + (z - z0) * dz) / (dx * dx + dy * dy + dz * dz)
     along = np.clip(along, 0, 1)
     squared = (x - x0 - along * dx) ** 2 + (y - y0 - along * dy) ** 2 + (z - z0 - along * dz) ** 2
-    radius = shape.radius_mm
-    if shape.end_radius_mm is not None:
-        radius = radius + (shape.end_radius_mm - radius) * along
-    return radius - np.sqrt(squared)
+    end_radius = shape.radius_mm if shape.end_radius_mm is None else shape.end_radius_mm
+    return shape.radius_mm + (end_radius - shape.radius_mm) * along - np.sqrt(squared)
