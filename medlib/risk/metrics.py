@@ -133,6 +133,36 @@ def estimate(name: str, matching: Matching, seed: int = 0) -> Estimate:
     )
 
 
+def estimate_by(name: str, matching: Matching, groups: pd.Series, seed: int = 0) -> pd.DataFrame:
+    """Estimate one metric in each group of its rows.
+
+    Parameters
+    ----------
+    name : str
+        A key of `METRICS`.
+    matching : Matching
+    groups : Series
+        The group of each row of the metric's table, on its index; rows without one (NaN) stay
+        out. A categorical keeps its order, and groups without rows stay in.
+    seed : int
+
+    Returns
+    -------
+    DataFrame
+        Indexed by group: `rows` and `patients` where the metric is defined, `value`, `low`,
+        `high`.
+    """
+    metric = METRICS[name]
+    table = getattr(matching, metric.table)
+    table = table[table[metric.column].notna()]
+    found = {}
+    for group, rows in table.groupby(groups.reindex(table.index), observed=False):
+        mean = bootstrap_mean(rows, metric.column, seed=seed)
+        found[group] = (len(rows), mean.n, mean.value, mean.low, mean.high)
+    columns = ["rows", "patients", "value", "low", "high"]
+    return pd.DataFrame.from_dict(found, orient="index", columns=columns).rename_axis(groups.name)
+
+
 def select(matching: Matching, **values: str) -> Matching:
     """Cut the tables to the rows where columns have these values: ``split="test"``."""
     tables = []

@@ -8,7 +8,13 @@ from medlib.annotation.case import LESION_COLUMNS, Case
 from medlib.baseline.prediction import CANDIDATE_COLUMNS, Prediction
 from medlib.images.volume import SeriesIdentity, Volume
 from medlib.risk.lesions import MIN_IOU, concatenate, match_case
-from medlib.risk.metrics import ACCEPTED_DICE, at_operating_point, estimate, select
+from medlib.risk.metrics import (
+    ACCEPTED_DICE,
+    at_operating_point,
+    estimate,
+    estimate_by,
+    select,
+)
 from medlib.risk.voxel import count_voxels
 
 SHAPE = (4, 12, 40)
@@ -198,3 +204,15 @@ def test_a_part_is_cut_from_every_table():
     assert {len(part.lesions), len(part.cases)} == {1}
     assert set(part.candidates["case_id"]) == {"c1"}
     assert estimate("lesion_sensitivity", part).value == 0
+
+
+def test_estimates_by_group_keep_order_and_empty_groups():
+    found = at_operating_point(toy(), 0.5)
+    sizes = pd.Series(["large", "small", "small", "small"], index=found.lesions.index, name="size")
+    sizes = sizes.astype(pd.CategoricalDtype(["small", "medium", "large"], ordered=True))
+    table = estimate_by("lesion_sensitivity", found, sizes)
+    assert table.index.tolist() == ["small", "medium", "large"]
+    assert table["rows"].tolist() == [2, 0, 1], "the disputed lesion is in no group"
+    assert table["patients"].tolist() == [2, 0, 1]
+    assert table["value"].tolist() == pytest.approx([0, np.nan, 1], nan_ok=True)
+    assert table["low"].isna().tolist() == [False, True, True]
