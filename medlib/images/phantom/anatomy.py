@@ -212,7 +212,8 @@ def _smooth_noise(
     """Gaussian noise with unit variance, smooth over `sigma_px`."""
     noise = rng.standard_normal(shape, dtype=np.float32)
     noise[...] = ndimage.gaussian_filter(noise, sigma_px, mode="wrap", truncate=3.0)
-    return noise / noise.std()
+    noise /= noise.std()
+    return noise
 
 
 def _enlarge(

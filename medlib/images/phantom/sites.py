@@ -85,7 +85,7 @@ SITES: dict[str, PhantomSite] = {
             quick_slice_spacing_mm=2.5,
             psf_sigma_mm=0.67,
             noise_sd_hu=25.0,
-            noise_correlation_mm=0.49,
+            noise_correlation_mm=0.56,
             lung_shift_hu=5.0,
         ),
         PhantomSite(
@@ -102,7 +102,7 @@ SITES: dict[str, PhantomSite] = {
             quick_slice_spacing_mm=2.4,
             psf_sigma_mm=0.72,
             noise_sd_hu=28.0,
-            noise_correlation_mm=0.53,
+            noise_correlation_mm=0.60,
             lung_shift_hu=-25.0,
         ),
         PhantomSite(
@@ -119,7 +119,7 @@ SITES: dict[str, PhantomSite] = {
             quick_slice_spacing_mm=3.0,
             psf_sigma_mm=0.58,
             noise_sd_hu=42.0,
-            noise_correlation_mm=0.42,
+            noise_correlation_mm=0.48,
             lung_shift_hu=10.0,
         ),
     )

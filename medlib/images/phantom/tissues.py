@@ -286,11 +286,13 @@ def _segment(x: Field, y: Field, start: tuple[float, float], end: tuple[float, f
 
 
 def _diaphragm(build: Build, z: float, x: Field, y: Field) -> Field:
-    """Height above the two domes in mm."""
+    """Height above the two domes, and what lies between them under the heart, in mm."""
     width = 0.62 * build.cavity_half_width_mm
     right = build.diaphragm_right_mm - 62.0 * ((x + 0.8 * width) / width) ** 2
     left = build.diaphragm_left_mm - 62.0 * ((x - 0.8 * width) / width) ** 2
-    dome: Field = np.maximum(right, left) - 55.0 * ((y + 12.0) / build.cavity_half_depth_mm) ** 2
+    middle = build.diaphragm_right_mm - 12.0 - 62.0 * ((x - 4.0) / (0.7 * width)) ** 2
+    dome: Field = np.maximum(np.maximum(right, left), middle)
+    dome -= 55.0 * ((y + 22.0) / build.cavity_half_depth_mm) ** 2
     return 0.75 * (z - dome)
 
 
