@@ -158,6 +158,7 @@ def _papermill(
                 request_save_on_cell_execute=False,
                 cwd=book.root,
                 on_cell=display.cell,
+                extra_arguments=["--log-level=ERROR"],  # it warns of local TCP at each start
             )
             return executed
         except PapermillExecutionError as error:
