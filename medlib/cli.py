@@ -15,7 +15,7 @@ from medlib.scope import DISCLAIMER
 class _OneLineErrors(TyperGroup):
     """Errors for people end in one line on standard error, everything else keeps its traceback."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except MedlibError as error:

@@ -90,7 +90,7 @@ def test_bad_input_through_the_installed_command(tmp_path):
     ("error", "code"), [(RunError("no run; make one"), 2), (BookError("chapter 5 failed"), 1)]
 )
 def test_errors_for_people(monkeypatch, error, code):
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     monkeypatch.setattr("medlib.annotation.cohort.open_cohort", fail)
@@ -100,7 +100,7 @@ def test_errors_for_people(monkeypatch, error, code):
 
 
 def test_other_errors_keep_their_traceback(monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise ZeroDivisionError("a fault of ours")
 
     monkeypatch.setattr("medlib.annotation.cohort.open_cohort", fail)

@@ -61,10 +61,11 @@ def load_model(run_dir: Path | None = None) -> ReportingModel:
     run = Run((run_dir or default_run()).resolve())
     if not (run.folder / CARD).is_file():
         raise RunError(f"{run.folder}: not a run folder (it has no {CARD}); {HOW_TO_GET_ONE}")
+    identity = _identity(run)
     return ReportingModel(
         network=run.load_network(),
         config=run.config,
-        identity=_identity(run),
+        identity=identity,
         operating_point=_evaluation(run, OPERATING_POINT)[METHOD],
         risk_statement=risk_summary(held_out_metrics(_evaluation(run, METRICS_FILE)[METHOD])),
         warnings=(PHANTOM_WARNING,) if run.card["data"]["cohort"].startswith("phantom") else (),

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import isnan
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
 HIGH_SCORE = 0.85
 MEDIUM_SCORE = 0.6
 LARGE_MM = 20
-PRIORITIES = ("high", "medium", "low")
+Priority = Literal["high", "medium", "low"]
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
 
-def review_priority(case: Mapping[str, Any]) -> str:
+def review_priority(case: Mapping[str, Any]) -> Priority:
     """Say how soon a human has to look at a case.
 
     Parameters
@@ -65,7 +66,7 @@ def deciding_lesion(lesions: Sequence[Mapping[str, float]]) -> Mapping[str, floa
     )
 
 
-def case_priority(lesions: Sequence[Mapping[str, float]]) -> str:
+def case_priority(lesions: Sequence[Mapping[str, float]]) -> Priority:
     """Return the priority of a case: that of its deciding lesion, ``"low"`` where it has none."""
     lesion = deciding_lesion(lesions)
     return review_priority(lesion) if lesion is not None else "low"

@@ -7,22 +7,25 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medlib.baseline.inference import Prediction, predict_volume
 from medlib.errors import InputError
 from medlib.images.dicom import read_series
 from medlib.images.nifti import write_mask
 from medlib.images.volume import Volume
 from medlib.progress import track
 from medlib.review.measure import center_xyz_mm, max_diameter_mm
-from medlib.review.model import ReportingModel, load_model
 from medlib.review.priority import case_priority
 from medlib.review.schema import DECISIONS_FILE, MASK_FILE, REPORT_FILE, Lesion, Report
+
+if TYPE_CHECKING:
+    from medlib.baseline.prediction import Prediction
+    from medlib.review.model import ReportingModel
 
 UID = re.compile(r"[0-9.]{1,64}")
 MM3_PER_ML = 1000
@@ -62,6 +65,10 @@ def assist(input_path: Path, out_dir: Path, run_dir: Path | None = None) -> list
     """
     volumes = read_series(input_path)
     targets = _targets(volumes, out_dir)
+    # Torch takes seconds to import; images that cannot be read are refused before that.
+    from medlib.baseline.inference import predict_volume
+    from medlib.review.model import load_model
+
     model = load_model(run_dir)
     with _staging(out_dir) as staging:
         for volume in track(volumes, "series"):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medlib.errors import DataError, InputError
+from medlib.review.priority import Priority
 from medlib.scope import DISCLAIMER
 
 REPORT_FILE = "report.json"
@@ -16,7 +16,12 @@ DECISIONS_FILE = "decisions.jsonl"
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        json_schema_serialization_defaults_required=True,
+    )
 
 
 class ModelIdentity(_Record):
@@ -52,7 +57,7 @@ class Report(_Record):
     model: ModelIdentity
     operating_point: float = Field(ge=0, description="lowest score of a lesion")
     lesions: tuple[Lesion, ...] = Field(description="highest score first")
-    review_priority: Literal["high", "medium", "low"]
+    review_priority: Priority
     risk_statement: str = Field(description="about the model on held-out patients, not this case")
     warnings: tuple[str, ...]
     disclaimer: str = DISCLAIMER

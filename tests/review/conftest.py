@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from medlib.baseline.config import TrainConfig
+from medlib.baseline.config import TrainConfig, train_config
 from medlib.baseline.prediction import Prediction, find_candidates
 from medlib.images.volume import SeriesIdentity, Volume
 from medlib.review.model import ReportingModel
@@ -30,15 +30,15 @@ def volume() -> Volume:
 
 @pytest.fixture
 def config() -> TrainConfig:
-    return TrainConfig(profile="toy")
+    return train_config("quick")
 
 
 @pytest.fixture
 def prediction(config) -> Prediction:
-    """A box of 4 x 10 x 10 voxels at 0.9, a line of 5 at 0.7, a dot of 8 at 0.5."""
+    """A box of 4 x 10 x 10 voxels at 0.9, a line of 6 at 0.7, a dot of 8 at 0.5."""
     probability = np.zeros(SHAPE, np.float32)
     probability[4:8, 20:30, 20:30] = 0.9
-    probability[2, 50, 40:45] = 0.7
+    probability[2, 50, 40:46] = 0.7
     probability[9:11, 5:7, 5:7] = 0.5
     return find_candidates(probability, SPACING_MM, config)
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from medlib.baseline.config import TrainConfig
+from medlib.baseline.config import train_config
 from medlib.baseline.network import build_network, save_weights
 from medlib.baseline.run import Run
 from medlib.errors import RunError
@@ -27,7 +27,7 @@ def metrics(test: float | None, external: float | None) -> dict:
 
 def write_run(folder, finished="2026-01-01 00:00 UTC", cohort="phantom-quick-seed0"):
     torch.manual_seed(0)
-    config = TrainConfig(profile="toy", pretrained=False)
+    config = train_config("quick").model_copy(update={"pretrained": False})
     (folder / "evaluation").mkdir(parents=True)
     (folder / "config.json").write_text(config.model_dump_json())
     save_weights(build_network(config), folder / "weights.safetensors")
@@ -51,7 +51,7 @@ def test_load_model_takes_all_from_the_run_folder(tmp_path):
     assert model.operating_point == 0.4
     assert model.risk_statement == PRELIMINARILY_USABLE
     assert model.warnings == (PHANTOM_WARNING,)
-    assert model.config.profile == "toy"
+    assert model.config.profile == "quick"
 
 
 def test_no_phantom_warning_for_other_data(tmp_path):

@@ -16,6 +16,8 @@ from medlib.review.report import assist, report_on
 from medlib.review.schema import DECISIONS_FILE, Report, read_report
 from medlib.scope import DISCLAIMER
 
+PREDICT_VOLUME = "medlib.baseline.inference.predict_volume"
+
 
 @pytest.fixture
 def reported(volume, prediction, model):
@@ -29,14 +31,12 @@ def test_report_measures_what_reaches_the_operating_point(reported):
     assert box.score == pytest.approx(0.9, abs=1e-3)
     assert box.volume_ml == pytest.approx(400 * 2.5 * 0.8 * 0.8 / 1000)
     assert box.max_diameter_mm == pytest.approx(np.hypot(3 * 2.5, 9 * 0.8 * np.sqrt(2)))
-    assert box.center_xyz_mm == pytest.approx(
-        (-30 + 24.5 * 0.8, -20 + 24.5 * 0.8, 100 + 5.5 * 2.5)
-    )
+    assert box.center_xyz_mm == pytest.approx((-30 + 24.5 * 0.8, -20 + 24.5 * 0.8, 100 + 5.5 * 2.5))
     assert box.slices == (4, 7)
     assert line.slices == (2, 2)
-    assert line.max_diameter_mm == pytest.approx(4 * 0.8)
+    assert line.max_diameter_mm == pytest.approx(5 * 0.8)
     assert (mask == 1).sum() == 400
-    assert (mask == 2).sum() == 5
+    assert (mask == 2).sum() == 6
     assert (mask > 2).sum() == 0
 
 
@@ -132,8 +132,8 @@ def series(volume, tmp_path):
 @pytest.fixture
 def toy_model(monkeypatch, prediction, model):
     """Let `assist` run without a trained network."""
-    monkeypatch.setattr(report_module, "load_model", lambda run_dir: model)
-    monkeypatch.setattr(report_module, "predict_volume", lambda *_: prediction)
+    monkeypatch.setattr("medlib.review.model.load_model", lambda run_dir: model)
+    monkeypatch.setattr(PREDICT_VOLUME, lambda *_: prediction)
 
 
 @pytest.mark.usefixtures("toy_model")
@@ -186,7 +186,7 @@ def test_an_error_while_predicting_leaves_nothing(monkeypatch, series, tmp_path,
     def fail(*_):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(report_module, "predict_volume", fail)
+    monkeypatch.setattr(PREDICT_VOLUME, fail)
     out = tmp_path / "out"
     if exists:
         out.mkdir()
@@ -211,7 +211,7 @@ def test_an_error_on_the_second_series_leaves_nothing_of_the_first(
         except StopIteration:
             raise RuntimeError("second") from None
 
-    monkeypatch.setattr(report_module, "predict_volume", once)
+    monkeypatch.setattr(PREDICT_VOLUME, once)
     with pytest.raises(RuntimeError, match="second"):
         assist(tmp_path / "in", tmp_path / "out")
     assert not (tmp_path / "out").exists()
