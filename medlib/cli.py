@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from medlib.book.cli import book_app
 from medlib.errors import BookError, MedlibError
 from medlib.scope import DISCLAIMER
 
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Cohorts: make or verify.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(book_app, name="book")
 
 Profile = Annotated[str, typer.Option(help="Size of the run: quick, standard or gpu.")]
 Dataset = Annotated[str, typer.Option(help="'phantom', or a folder with the same layout.")]
