@@ -13,12 +13,13 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     profile: str
+    cohort: str  # profile of the phantom cohort that it is trained on
     seed: int = 0
 
     # What the network sees
-    in_plane_spacing_mm: float = Field(1.0, gt=0)
-    slice_spacing_mm: float = Field(2.5, gt=0)  # thinner slices are averaged to about this
-    n_slices: int = Field(3, ge=1)
+    in_plane_spacing_mm: float = Field(default=1.0, gt=0)
+    slice_spacing_mm: float = Field(default=2.5, gt=0)  # thinner slices are averaged to about this
+    n_slices: int = Field(default=3, ge=1)
     hu_range: tuple[float, float] = (-1000.0, 400.0)  # clipped, then scaled to -1..1
 
     # Network
@@ -27,38 +28,52 @@ class TrainConfig(BaseModel):
     pretrained: bool = True
 
     # Crops
-    crop_px: int = Field(96, ge=32, multiple_of=32)
-    batch_size: int = Field(16, ge=2)
-    lesion_share: float = Field(0.5, ge=0, le=1)  # of the crops: centred near a required lesion
-    dense_share: float = Field(0.5, ge=0, le=1)  # of the others: centred on a vessel or a wall
-    jitter_px: int = Field(32, ge=0)
+    crop_px: int = Field(default=96, ge=32, multiple_of=32)
+    batch_size: int = Field(default=16, ge=2)
+    lesion_share: float = Field(
+        default=0.5, ge=0, le=1
+    )  # of the crops: centred near a required lesion
+    dense_share: float = Field(
+        default=0.5, ge=0, le=1
+    )  # of the others: centred on a vessel or a wall
+    jitter_px: int = Field(default=32, ge=0)
 
     # Optimisation
-    steps: int = Field(400, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
-    weight_decay: float = Field(1e-2, ge=0)
-    gradient_clip: float = Field(1.0, gt=0)
-    dice_weight: float = Field(1.0, ge=0)
-    bce_weight: float = Field(1.0, ge=0)
-    tune_every: int = Field(50, ge=1)  # steps between two looks at the tune part
-    tune_crops: int = Field(96, ge=1)
-    patience: int = Field(4, ge=1)  # looks without a better tune loss before stopping
-    n_workers: int = Field(0, ge=0)
+    steps: int = Field(default=400, ge=1)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    gradient_clip: float = Field(default=1.0, gt=0)
+    dice_weight: float = Field(default=1.0, ge=0)
+    bce_weight: float = Field(default=1.0, ge=0)
+    tune_every: int = Field(default=50, ge=1)  # steps between two looks at the tune part
+    tune_crops: int = Field(default=96, ge=1)
+    patience: int = Field(default=4, ge=1)  # looks without a better tune loss before stopping
+    n_workers: int = Field(default=0, ge=0)
 
     # Candidates
-    lung_margin_mm: float = Field(4.0, ge=0)  # how far outside the lung field a lesion may reach
-    candidate_level: float = Field(0.4, gt=0, lt=1)  # probability of a candidate's voxels
-    min_diameter_mm: float = Field(2.5, ge=0)  # of the sphere of equal volume
-    score_quantile: float = Field(0.95, ge=0, le=1)  # of the probabilities inside a candidate
+    lung_margin_mm: float = Field(
+        default=4.0, ge=0
+    )  # how far outside the lung field a lesion may reach
+    candidate_level: float = Field(default=0.4, gt=0, lt=1)  # probability of a candidate's voxels
+    min_diameter_mm: float = Field(default=2.5, ge=0)  # of the sphere of equal volume
+    score_quantile: float = Field(
+        default=0.95, ge=0, le=1
+    )  # of the probabilities inside a candidate
 
 
 PROFILES: dict[str, TrainConfig] = {
-    "quick": TrainConfig(profile="quick"),
+    "quick": TrainConfig(profile="quick", cohort="quick"),
     "standard": TrainConfig(
-        profile="standard", steps=4000, tune_every=250, tune_crops=256, crop_px=128
+        profile="standard",
+        cohort="standard",
+        steps=4000,
+        tune_every=250,
+        tune_crops=256,
+        crop_px=128,
     ),
     "gpu": TrainConfig(
         profile="gpu",
+        cohort="standard",
         in_plane_spacing_mm=0.7,
         decoder_channels=(256, 128, 64, 32, 16),
         steps=20_000,

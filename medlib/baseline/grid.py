@@ -79,7 +79,7 @@ class WorkingGrid:
         blocks = padded.reshape(self.shape[0], self.slices_per_block, *self.source_shape[1:])
         slices = torch.from_numpy(blocks.mean(axis=1, dtype=np.float32))[:, None]
         out = interpolate(slices, size=self.shape[1:], mode="bilinear", antialias=True)
-        return out[:, 0].numpy()
+        return np.asarray(out[:, 0].numpy(), dtype=np.float32)
 
     def to_source(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Bring values back to the source grid by linear interpolation along all three axes."""
@@ -92,13 +92,14 @@ class WorkingGrid:
             mode="trilinear",
             align_corners=False,  # voxels are boxes: the outer faces of both grids coincide
         )
-        return out[0, 0, :z].numpy()
+        return np.asarray(out[0, 0, :z].numpy(), dtype=np.float32)
 
 
 def network_input(hu: NDArray[np.generic], config: TrainConfig) -> NDArray[np.float32]:
     """Clip Hounsfield units to the configured range and scale them to -1..1."""
     low, high = config.hu_range
-    return ((np.clip(hu, low, high) - low) * (2 / (high - low)) - 1).astype(np.float32)
+    scaled = (np.clip(hu, low, high) - low) * (2 / (high - low)) - 1
+    return np.asarray(scaled, dtype=np.float32)
 
 
 def neighbour_slices(z: int, n_slices_in_volume: int, config: TrainConfig) -> NDArray[np.intp]:

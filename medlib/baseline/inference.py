@@ -1,9 +1,6 @@
-"""From a CT volume to candidates on its own grid, and the predictions of a whole cohort."""
+"""From a CT volume to candidates on its own grid."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -11,28 +8,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
-from medlib import progress
-from medlib.annotation.case import Case
-from medlib.annotation.cohort import Cohort
-from medlib.baseline.comparators import predict_nothing, predict_threshold
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.device import best_device, has_fast_bfloat16
 from medlib.baseline.grid import Spacing, WorkingGrid, neighbour_slices, network_input
-from medlib.baseline.keys import PREDICTION_MODULES, cohort_key, digest, source_key
-from medlib.baseline.prediction import (
-    Prediction,
-    find_candidates,
-    load_prediction,
-    save_prediction,
-)
-from medlib.baseline.run import Run
-from medlib.errors import OverlapError
+from medlib.baseline.prediction import Prediction, find_candidates
 from medlib.images.lungs import lung_field
 from medlib.images.volume import Volume
 
-__all__ = ["METHODS", "Prediction", "predict_volume", "predictions"]
+__all__ = ["Prediction", "predict_volume"]
 
-METHODS = ("network", "threshold", "empty")
 BATCH_SLICES = 8
 STRIDE_PX = 32  # the encoder halves the image five times
 CONTEXT_PX = 16  # seen around the lung field
@@ -78,66 +62,14 @@ def predict_volume(
         )
         inside = np.s_[:, rows, columns]
         probability[inside] = _probability(
-            network, config, hu[inside], allowed[inside].any(axis=(1, 2)), device or best_device()
+            network,
+            config,
+            hu[inside],
+            np.any(allowed[inside], axis=(1, 2)),
+            device or best_device(),
         )
         probability[~allowed] = 0
     return find_candidates(grid.to_source(probability), volume.spacing_mm, config)
-
-
-def predictions(
-    run: Run,
-    cohort: Cohort,
-    method: str,
-    splits: Sequence[str] = ("tune", "test", "external"),
-) -> Iterator[tuple[Case, Prediction]]:
-    """Yield every case of these splits with what a method sees in it.
-
-    Predictions are kept in the run folder, ``predictions/<method>/<case_id>.npz``, and made again
-    when the run, the cohort or the code of the prediction changed.
-
-    Parameters
-    ----------
-    run : Run
-    cohort : Cohort
-    method : str
-        One of `METHODS`.
-    splits : sequence of str
-
-    Raises
-    ------
-    OverlapError
-        If a case to be tested belongs to a patient on whom the run was trained.
-    """
-    config = run.config
-    if method == "network":
-        predict = partial(predict_volume, run.load_network(), config)
-    elif method == "threshold":
-        predict = partial(predict_threshold, config)
-    elif method == "empty":
-        predict = partial(predict_nothing, config)
-    else:
-        raise ValueError(f"method is '{method}', expected one of {', '.join(METHODS)}")
-    key = digest(
-        config.model_dump_json(),
-        run.weights_sha256(),
-        cohort_key(cohort),
-        source_key(PREDICTION_MODULES),
-    )
-    trained_on = set(run.card["data"]["patients"]["train"])
-    n_cases = int(cohort.table["split"].isin(splits).sum())
-    cases = (case for split in splits for case in cohort.cases(split))
-    for case in progress.track(cases, f"predictions, {method}", total=n_cases):
-        if case.split != "train" and case.patient_id in trained_on:
-            raise OverlapError(
-                f"patient {case.patient_id} of the '{case.split}' part was trained on in the run "
-                f"{run.folder.name}: test on patients it has never seen, or train again"
-            )
-        path = run.folder / "predictions" / method / f"{case.case_id}.npz"
-        prediction = load_prediction(path, key)
-        if prediction is None:
-            prediction = predict(case.volume)
-            save_prediction(prediction, path, key)
-        yield case, prediction
 
 
 def _widen(part: slice, size: int) -> slice:

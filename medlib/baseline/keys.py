@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
-from medlib.annotation.cohort import Cohort
+from medlib.annotation.cohort import SMALL_FILES, Cohort
 from medlib.baseline.config import TrainConfig
 
 TRAINING_MODULES = (
@@ -52,8 +53,20 @@ def source_key(modules: Iterable[str]) -> str:
 
 
 def cohort_key(cohort: Cohort) -> str:
-    """Return the digest of the cohort's table and of its checksums, where it stores them."""
-    return digest(cohort.table.to_csv(index=False))
+    """Return the digest of the cohort's table and of what is known of its cases.
+
+    A phantom case has a receipt with checksums of its voxels. A case of one's own has none: there
+    its annotations are digested, and its series is known by the UID in the table.
+    """
+    known: list[bytes | str] = [cohort.table.to_csv(index=False)]
+    for case_id in cohort.table["case_id"]:
+        folder = cohort.folder / case_id
+        receipt = folder / "receipt.json"
+        if receipt.is_file():
+            known.append(json.dumps(json.loads(receipt.read_bytes())["voxels"], sort_keys=True))
+        else:
+            known += [(folder / name).read_bytes() for name in SMALL_FILES]
+    return digest(*known)
 
 
 def training_keys(config: TrainConfig, cohort: Cohort) -> dict[str, str]:

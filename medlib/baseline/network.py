@@ -37,7 +37,8 @@ def build_network(config: TrainConfig, *, pretrained: bool | None = None) -> nn.
     )
     if config.pretrained if pretrained is None else pretrained:
         load_imagenet(network.encoder, config.encoder)
-    return network.to(memory_format=torch.channels_last)
+    unet: nn.Module = network.to(memory_format=torch.channels_last)
+    return unet
 
 
 def save_weights(network: nn.Module, path: Path) -> None:

@@ -99,7 +99,7 @@ def find_or_make_run(
     """
     config = train_config(profile, seed)
     folder = Path(run_dir) if run_dir else RUNS / f"{Path(dataset).name}-{profile}-seed{seed}"
-    cohort = open_cohort(dataset, profile, seed)
+    cohort = open_cohort(dataset, config.cohort, seed)
     keys = training_keys(config, cohort)
     changed = _what_changed(folder, keys)
     if not changed:

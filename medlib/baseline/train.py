@@ -14,6 +14,7 @@ import lightning as L
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -89,7 +90,7 @@ class Segmenter(L.LightningModule):
         """Log the Dice coefficient of all tune crops together; NaN where nothing is marked."""
         self.log("tune_dice", self.overlap[0] / self.overlap[1])
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; the learning rate rises over a tenth of the steps and falls as a cosine."""
         optimiser = torch.optim.AdamW(
             self.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from medlib.annotation.case import Case
+from medlib.annotation.cohort import SMALL_FILES
 from medlib.images.volume import SeriesIdentity, Volume
 
 
@@ -104,4 +105,8 @@ def toy_cohort(folder: Path) -> ToyCohort:
             for x, radius in ((36.0, 5.0), (92.0, 7.0))
         ]
         cases.append(toy_case(balls, f"toy-{number}", split, noise_hu=20.0, seed=number))
+    for case in cases:  # stand for the annotations on disk, which make the cohort's key
+        (folder / case.case_id).mkdir(parents=True)
+        for name in SMALL_FILES:
+            (folder / case.case_id / name).write_bytes(name.encode())
     return ToyCohort(tuple(cases), folder)

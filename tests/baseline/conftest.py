@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # toy.py
+
+import pytest
+import torch
+from toy import ToyCohort, toy_cohort
+
+from medlib.baseline.config import TrainConfig
+from medlib.baseline.slices import training_volumes
+from medlib.baseline.train import Trained, train
+
+TINY = TrainConfig(
+    profile="tiny",
+    cohort="quick",
+    steps=40,
+    tune_every=20,
+    tune_crops=8,
+    batch_size=8,
+    crop_px=64,
+    jitter_px=16,
+    decoder_channels=(64, 32, 16, 8, 8),
+    learning_rate=4e-3,
+)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> TrainConfig:
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> ToyCohort:
+    return toy_cohort(tmp_path_factory.mktemp("toy-cohort"))
+
+
+@pytest.fixture(scope="session")
+def trained(cohort: ToyCohort) -> Trained:
+    volumes = {
+        split: training_volumes(cohort.cases(split), TINY, split, set())
+        for split in ("train", "tune")
+    }
+    return train(TINY, volumes["train"], volumes["tune"], torch.device("cpu"))

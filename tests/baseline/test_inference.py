@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from toy import Ball, toy_volume
+
+from medlib.baseline.config import TrainConfig
+from medlib.baseline.inference import predict_volume
+from medlib.baseline.prediction import (
+    CANDIDATE_COLUMNS,
+    find_candidates,
+    load_prediction,
+    save_prediction,
+    sphere_diameter_mm,
+)
+
+CPU = torch.device("cpu")
+
+
+class DenserThan(nn.Module):
+    """Stands in for a network: sure of every voxel of the middle slice above a HU value."""
+
+    def __init__(self, hu: float) -> None:
+        super().__init__()
+        self.level = (hu + 1000) / 700 - 1
+        self.slices = 0
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        assert image.shape[2] % 32 == 0
+        assert image.shape[3] % 32 == 0
+        self.slices += len(image)
+        return 100 * (image[:, 1:2] - self.level)
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
+
+
+@pytest.mark.parametrize("dz", [1.0, 2.5, 5.0])
+@pytest.mark.parametrize("dx", [0.7, 1.0, 1.4])
+def test_what_the_network_marks_comes_back_at_the_right_voxels(tiny: TrainConfig, dz, dx):
+    # HU 500 inside the ball, so that nothing else in the chest lies above the level.
+    balls = [Ball((21.0, 51.0, 33.0), 9.0, hu=500), Ball((17.0, 79.0, 95.0), 7.0, hu=500)]
+    volume, masks = toy_volume(balls, spacing_mm=(dz, dx, dx))
+    prediction = predict_volume(DenserThan(-250), tiny, volume, CPU)
+    vessels = prediction.candidates["volume_mm3"] < 0  # none: they are excluded below by place
+    assert not vessels.any()
+    for ball, mask in zip(balls, masks, strict=True):
+        box = np.zeros(mask.shape, dtype=bool)
+        z, y, x = (
+            slice(round((c - 12) / s), round((c + 12) / s))
+            for c, s in zip(ball.center_mm, (dz, dx, dx), strict=True)
+        )
+        box[max(z.start, 0) : z.stop, y, x] = True
+        found = (prediction.labels > 0) & box
+        assert dice(found, mask) > (0.9 if dz < 5 else 0.85)
+        centroid = [
+            (np.mean(i) + 0.5) * s for i, s in zip(np.nonzero(found), (dz, dx, dx), strict=True)
+        ]
+        assert np.abs(np.subtract(centroid, ball.center_mm)).max() < 0.5 * max(dx, 0.4 * dz)
+    assert prediction.probability.shape == prediction.labels.shape == volume.hu.shape
+    assert prediction.probability.dtype == np.float16
+    assert prediction.labels.dtype == np.uint16
+
+
+def test_only_lung_slices_go_through_and_nothing_outside_the_lung_is_marked(tiny: TrainConfig):
+    volume, _ = toy_volume([Ball((60.0, 64.0, 36.0), 6.0)], size_mm=(120.0, 128.0, 128.0))
+    volume.hu[:12] = 30  # 30 mm of belly
+    network = DenserThan(-250)
+    prediction = predict_volume(network, tiny, volume, CPU)
+    assert 36 <= network.slices <= 40
+    assert (prediction.labels[:10] == 0).all()
+    assert (prediction.labels[:, :, :4] == 0).all()
+    assert (prediction.labels[20:28, 64, 36] > 0).all()
+
+
+def test_without_a_lung_there_is_no_candidate(tiny: TrainConfig):
+    volume, _ = toy_volume([])
+    volume.hu[:] = 40
+    network = DenserThan(-250)
+    prediction = predict_volume(network, tiny, volume, CPU)
+    assert network.slices == 0
+    assert prediction.candidates.empty
+    assert list(prediction.candidates) == list(CANDIDATE_COLUMNS)
+    assert not prediction.probability.any()
+
+
+def test_a_single_slice_is_a_volume(tiny: TrainConfig):
+    volume, masks = toy_volume(
+        [Ball((5.0, 64.0, 36.0), 8.0)], spacing_mm=(10.0, 1.0, 1.0), size_mm=(10.0, 128.0, 128.0)
+    )
+    prediction = predict_volume(DenserThan(-250), tiny, volume, CPU)
+    assert prediction.labels.shape == (1, 128, 128)
+    assert dice((prediction.labels > 0)[:, :, :50], masks[0][:, :, :50]) > 0.9
+
+
+def test_candidates_join_at_corners_and_drop_what_is_too_small(tiny: TrainConfig):
+    probability = np.zeros((6, 20, 20), dtype=np.float32)
+    probability[1, 2:6, 2:6] = 0.6
+    probability[2, 6:10, 6:10] = 0.9  # touches the first by a corner
+    probability[4, 15, 15] = 0.95  # 2.5 mm^3: a sphere of 1.7 mm
+    probability[4, 2:7, 14:19] = 0.7
+    probability[5, 12:14, 2:4] = 0.3  # below the level
+    prediction = find_candidates(probability, (2.5, 1.0, 1.0), tiny)
+    table = prediction.candidates
+    assert table["candidate_id"].tolist() == [1, 2]
+    assert table["score"].tolist() == pytest.approx([0.9, 0.7])
+    assert table["volume_mm3"].tolist() == pytest.approx([32 * 2.5, 25 * 2.5])
+    assert table["diameter_mm"][0] == pytest.approx(2 * (3 * 80 / 4 / np.pi) ** (1 / 3))
+    assert table.loc[0, ["center_z", "center_y", "center_x"]].tolist() == [1.5, 5.5, 5.5]
+    assert (prediction.labels == 1).sum() == 32
+    assert (prediction.labels == 2).sum() == 25
+    assert prediction.labels[4, 15, 15] == 0
+    assert prediction.labels[1, 2, 2] == prediction.labels[2, 9, 9] == 1
+
+
+def test_equal_volume_sphere():
+    assert sphere_diameter_mm(4 / 3 * np.pi * 5**3) == pytest.approx(10)
+
+
+def test_a_stored_prediction_comes_back_only_for_its_key(tiny: TrainConfig, tmp_path):
+    probability = np.random.default_rng(0).random((4, 12, 12)).astype(np.float32)
+    prediction = find_candidates(probability, (2.5, 1.0, 1.0), tiny)
+    path = tmp_path / "network" / "case.npz"
+    assert load_prediction(path, "a") is None
+    save_prediction(prediction, path, "a")
+    again = load_prediction(path, "a")
+    assert np.array_equal(again.probability, prediction.probability)
+    assert np.array_equal(again.labels, prediction.labels)
+    pd.testing.assert_frame_equal(again.candidates, prediction.candidates, check_dtype=False)
+    assert load_prediction(path, "b") is None
+    assert [p.name for p in path.parent.iterdir()] == ["case.npz"]

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from medlib.baseline.losses import DiceBCELoss
+from medlib.baseline.slices import IGNORED
+
+
+def test_a_right_mask_costs_nothing_and_a_wrong_one_much():
+    target = torch.zeros(2, 1, 8, 8)
+    target[:, :, 2:5, 2:5] = 1
+    loss = DiceBCELoss()
+    right = torch.where(target == 1, 20.0, -20.0)
+    assert loss(right, target) == pytest.approx(0, abs=1e-4)
+    assert loss(-right, target) > 10
+
+
+def test_disputed_voxels_change_neither_loss_nor_gradient():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 1, 8, 8, generator=generator).requires_grad_()
+    target = torch.zeros(2, 1, 8, 8)
+    target[:, :, 2:5, 2:5] = 1
+    target[:, :, 6:, 6:] = IGNORED
+    loss = DiceBCELoss()(logits, target)
+    loss.backward()
+    assert (logits.grad[target == IGNORED] == 0).all()
+    assert (logits.grad[target == 1] != 0).all()
+    with torch.no_grad():
+        changed = torch.where(target == IGNORED, 50.0, logits)
+        assert DiceBCELoss()(changed, target) == pytest.approx(loss.item())
+
+
+def test_each_part_counts_by_its_weight():
+    target = torch.zeros(1, 1, 4, 4)
+    target[..., 0] = 1
+    logits = torch.zeros(1, 1, 4, 4)
+    dice, bce = DiceBCELoss(1, 0)(logits, target), DiceBCELoss(0, 1)(logits, target)
+    assert bce == pytest.approx(0.6931, abs=1e-4)
+    assert dice == pytest.approx(1 - 2 * 2 / (8 + 4), abs=1e-4)
+    assert DiceBCELoss(2, 3)(logits, target) == pytest.approx(float(2 * dice + 3 * bce))
+
+
+def test_a_batch_without_a_lesion_is_judged_by_cross_entropy():
+    target = torch.zeros(1, 1, 4, 4)
+    loss = DiceBCELoss()
+    assert loss(torch.full((1, 1, 4, 4), 3.0), target) > loss(
+        torch.full((1, 1, 4, 4), -3.0), target
+    )

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from toy import Ball, toy_case
+
+from medlib.baseline.augment import Augmentation
+from medlib.baseline.config import TrainConfig
+from medlib.baseline.slices import IGNORED, LESION, Crops, Place, prepare, training_volumes
+from medlib.errors import DataError, OverlapError
+
+AGREED = Ball((20.0, 64.0, 36.0), 6.0, n_readers=3)
+ALONE = Ball((20.0, 64.0, 92.0), 6.0, n_readers=1)
+
+
+def test_required_lesions_are_the_target_and_disputed_ones_are_left_out(tiny: TrainConfig):
+    volume = prepare(toy_case([AGREED, ALONE]), tiny)
+    assert volume.target[8, 64, 36] == LESION
+    assert volume.target[8, 64, 92] == IGNORED
+    assert len(volume.lesions) == 1
+    assert (volume.target == LESION).sum() == len(volume.lesions[0])
+    assert set(volume.dense) < set(volume.lung)
+
+
+@pytest.mark.parametrize("case_split", ["test", "external", "tune"])
+def test_a_case_of_another_split_is_refused(tiny: TrainConfig, case_split: str):
+    with pytest.raises(OverlapError, match=f"toy-1 .* split '{case_split}'"):
+        training_volumes([toy_case([AGREED], split=case_split)], tiny, "train", set())
+
+
+def test_a_train_patient_who_stands_in_another_split_too_is_refused(tiny: TrainConfig):
+    with pytest.raises(OverlapError, match="a patient belongs to one split"):
+        training_volumes([toy_case([AGREED])], tiny, "train", {"toy-1"})
+
+
+def test_an_empty_part_is_refused(tiny: TrainConfig):
+    with pytest.raises(DataError, match="no case in its 'tune' part"):
+        training_volumes([], tiny, "tune", set())
+
+
+def test_every_crop_comes_from_one_volume(tiny: TrainConfig):
+    # Each patient has an own HU value everywhere, so a crop that mixed two would show both.
+    volumes = []
+    for number in range(3):
+        volume = prepare(toy_case([AGREED], patient_id=f"toy-{number}"), tiny)
+        volume.hu[:] = 100 * number
+        volumes.append(volume)
+    crops = Crops(volumes, tiny, length=60, seed=1)
+    places = [crops.place(np.random.default_rng((1, i))) for i in range(60)]
+    assert {place.volume for place in places} == {0, 1, 2}
+    for index, place in enumerate(places):
+        image, _ = crops[index]
+        values = set(torch.unique(image).tolist()) - {-1.0}  # air beyond the field of view
+        assert values == {pytest.approx((100 * place.volume + 1000) / 700 - 1, abs=1e-6)}
+
+
+def test_the_crop_shows_the_slice_and_its_neighbours_at_its_place(tiny: TrainConfig):
+    volume = prepare(toy_case([AGREED], noise_hu=30.0), tiny)
+    volume.hu[:] = np.clip(volume.hu, -1000, 400)
+    image, target = Crops([volume], tiny, length=1, seed=0).crop(Place(0, 8, 64, 60))
+    hu = np.rint((image + 1) * 700 - 1000)
+    expected = volume.hu[7:10, 32:96, 28:92]
+    assert (hu == np.moveaxis(expected, 0, -1)).all()
+    assert (target == volume.target[8, 32:96, 28:92]).all()
+
+
+def test_beyond_the_field_of_view_is_air_and_background(tiny: TrainConfig):
+    volume = prepare(toy_case([AGREED]), tiny)
+    volume.hu[:] = 0
+    image, target = Crops([volume], tiny, length=1, seed=0).crop(Place(0, 0, 0, 127))
+    assert (image[:32] == -1).all()
+    assert (image[:, 33:] == -1).all()
+    assert (image[32:, :33] > -1).all()
+    assert target.sum() == 0
+
+
+def test_about_half_of_the_crops_lie_near_a_lesion_and_small_ones_count_as_much(tiny: TrainConfig):
+    small = Ball((20.0, 64.0, 36.0), 3.0)
+    large = Ball((20.0, 64.0, 92.0), 12.0)
+    config = tiny.model_copy(update={"jitter_px": 0})
+    crops = Crops([prepare(toy_case([small, large]), config)], config, length=400, seed=2)
+    places = [crops.place(np.random.default_rng(i)) for i in range(400)]
+    near = {
+        x: sum(abs(place.x - x) <= 1 and abs(place.y - 64) <= 1 for place in places)
+        for x in (36, 92)
+    }
+    assert 70 <= near[36] <= 130
+    assert 70 <= near[92] <= 130
+
+
+def test_crop_i_is_always_the_same(tiny: TrainConfig):
+    volumes = [prepare(toy_case([AGREED], noise_hu=30.0), tiny)]
+    one, two = (Crops(volumes, tiny, 10, seed=3, augmentation=Augmentation()) for _ in range(2))
+    order = [one[i] for i in range(10)]
+    for i in reversed(range(10)):
+        image, target = two[i]
+        assert torch.equal(image, order[i][0])
+        assert torch.equal(target, order[i][1])
+    other = Crops(volumes, tiny, 10, seed=4, augmentation=Augmentation())
+    assert not torch.equal(other[0][0], order[0][0])
+
+
+def test_augmentation_moves_image_and_target_together_and_keeps_the_labels():
+    y, x = np.mgrid[:96, :96]
+    ball = (y - 40) ** 2 + (x - 50) ** 2 < 10**2
+    image = np.where(ball, 0.0, -0.8).astype(np.float32)[..., None].repeat(3, axis=-1)
+    target = ball.astype(np.uint8)
+    target[80:90, 5:15] = IGNORED
+    augmentation = Augmentation()
+    moved = 0
+    for seed in range(30):
+        new_image, new_target = augmentation(image, target, seed)
+        assert new_image.shape == image.shape
+        assert new_image.dtype == np.float32
+        assert set(np.unique(new_target)) <= {0, 1, IGNORED}
+        bright = new_image[..., 1] > -0.4
+        lesion = new_target == LESION
+        assert 2 * (bright & lesion).sum() / (bright.sum() + lesion.sum()) > 0.93
+        moved += not np.array_equal(new_target, target)
+    assert moved > 10
