@@ -28,6 +28,16 @@ TILE_LEGEND = (
 )
 
 
+def what_is_shown(dataset: str) -> str:
+    """Say what pictures of this dataset are, for the caption below them."""
+    if dataset == "phantom":
+        return (
+            "A phantom, not a patient: the anatomy is synthetic, the lesions have the outlines "
+            "that LIDC-IDRI radiologists drew."
+        )
+    return f"From the dataset {dataset}."
+
+
 def load_cases(
     evaluation: Evaluation, case_ids: Iterable[str], method: str = "network"
 ) -> dict[str, tuple[Case, Prediction]]:
@@ -129,10 +139,10 @@ def reading(row: Any) -> str:
     """
     parts = [f"{row.case_id}, {row.site}: {row.diameter_mm:.1f} mm"]
     n_readers = getattr(row, "n_readers", np.nan)
-    if not _missing(n_readers):
-        parts.append(f"drawn by {int(n_readers)} of {PANEL} readers")
-    else:
+    if _missing(n_readers):
         parts.append("drawn by no reader")
+    else:
+        parts.append(f"drawn by {int(n_readers)} of {PANEL} readers")
     if getattr(row, "high_risk", False):
         parts.append("high risk")
     score = getattr(row, "score", getattr(row, "best_score", np.nan))
