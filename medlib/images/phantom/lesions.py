@@ -14,16 +14,16 @@ from medlib.images.phantom.anatomy import Anatomy
 # Density before blur and noise, mean and standard deviation between nodules, and standard
 # deviation of the structure within one, by texture rating 1 (non-solid) to 5 (solid).
 _DENSITY_BY_TEXTURE = {
-    1: (-610.0, 90.0, 60.0),
-    2: (-525.0, 85.0, 70.0),
-    3: (-420.0, 85.0, 120.0),
-    4: (-210.0, 110.0, 120.0),
-    5: (10.0, 60.0, 30.0),
+    1: (-440.0, 130.0, 110.0),
+    2: (-395.0, 110.0, 120.0),
+    3: (-290.0, 70.0, 190.0),
+    4: (-125.0, 180.0, 190.0),
+    5: (-20.0, 100.0, 70.0),
 }
-_CALCIFIED_MEAN_HU, _CALCIFIED_SD_HU = 850.0, 350.0
-_NOT_CALCIFIED = 6
+_CALCIFIED_MEAN_HU, _CALCIFIED_SD_HU = 1400.0, 500.0
+_CALCIFIED_BELOW = 5.5
 _SOLID_FROM_TEXTURE = 4
-_BLUR_MM_PER_MARGIN_STEP = 0.3  # a margin rated 1 of 5 is 1.2 mm softer than a sharp one
+_BLUR_MM_PER_MARGIN_STEP = 0.35  # a margin rated 1 of 5 is 1.4 mm softer than a sharp one
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,9 @@ def _insert(
     if lesion.texture < _SOLID_FROM_TEXTURE:
         inside = np.maximum(inside, background)  # vessels show through ground glass
     blended = background + occupancy * (inside - background)
-    if lesion.calcification < _NOT_CALCIFIED:
+    if lesion.calcification < _CALCIFIED_BELOW:
         depth = ndimage.distance_transform_edt(occupancy > 0.5, sampling=spacing_mm)
-        core = np.clip(2.0 * depth / max(float(depth.max()), 1e-6) - 0.6, 0.0, 1.0)
+        core = np.clip(2.2 * depth / max(float(depth.max()), 1e-6) - 0.4, 0.0, 1.0)
         calcified = max(rng.normal(_CALCIFIED_MEAN_HU, _CALCIFIED_SD_HU), 250.0)
         blended += core * (calcified - blended)
     hu[window] = blended
