@@ -42,11 +42,13 @@ def test_only_what_rests_on_a_changed_module_changes(tmp_path, monkeypatch):
     (tmp_path / "data_manifests" / "phantom.json").write_text("{}")
     for name, module in {"a": "medlib.risk", "b": "medlib.images"}.items():
         (tmp_path / f"{name}.md").write_text(
-            f"---\nkernelspec: {{display_name: Python 3, name: python3}}\n---\n```{{code-cell}}\nimport {module}\n```\n"
+            "---\nkernelspec: {display_name: Python 3, name: python3}\n---\n"
+            f"```{{code-cell}}\nimport {module}\n```\n"
         )
     book = Book(tmp_path)
     before = [inputs_of(page, book, {}) for page in book.pages]
-    touched = tmp_path / "touched.py"
+    touched = tmp_path / "touched" / "__init__.py"
+    touched.parent.mkdir()
     touched.write_text("# touched")
     file_of = keys._module_file
     monkeypatch.setattr(

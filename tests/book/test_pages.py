@@ -57,7 +57,8 @@ def test_a_chapter_is_found_by_number_or_name(tmp_path):
 def test_parameters_survive_the_way_from_text(tmp_path):
     book = make_book(tmp_path, index="")
     (tmp_path / "index.md").write_text(
-        "---\nkernelspec: {display_name: Python 3, name: python3}\n---\n# A\n\n```{code-cell} ipython3\n"
+        "---\nkernelspec: {display_name: Python 3, name: python3}\n---\n# A\n\n"
+        "```{code-cell} ipython3\n"
         ":tags: [parameters, hide-cell]\nprofile = 'quick'\nseed = 0  # any\n```\n"
     )
     assert parameters_of(book.chapters[0].notebook()) == ["profile", "seed"]
