@@ -288,7 +288,7 @@ def _slice_step(name: str, images: list[_Image]) -> tuple[NDArray[np.float64], l
         return _step_of_single_slice(name, images[0])
     positions = np.array([image.position for image in images])
     gaps = np.diff(positions[:, 2])
-    usual = float(np.median(gaps))
+    usual = float(np.quantile(gaps, 0.25, method="lower"))  # the median of few can be a gap
     wide = np.flatnonzero(gaps > 1.5 * usual)
     if len(wide):
         missing = int(np.sum(np.round(gaps[wide] / usual) - 1))
