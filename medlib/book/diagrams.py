@@ -52,8 +52,8 @@ def _add_scripts(
     app: Sphinx, _page: str, _template: str, _context: dict[str, Any], doctree: nodes.document
 ) -> None:
     if doctree is not None and next(iter(doctree.findall(mermaid)), None) is not None:
-        app.add_js_file("mermaid/mermaid.min.js")
-        app.add_js_file("mermaid/draw.js")
+        app.add_js_file("mermaid/mermaid.min.js", loading_method="defer")
+        app.add_js_file("mermaid/draw.js", loading_method="defer")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
