@@ -37,6 +37,7 @@ from medlib.annotation.reference import MIN_READERS
 from medlib.errors import DataError
 from medlib.images.dicom import read_series, write_series
 from medlib.images.nifti import read_mask, write_mask
+from medlib.images.phantom import SITES
 from medlib.images.splits import check_disjoint
 
 SMALL_FILES = ("readers.nii.gz", "labels.nii.gz", "lesions.csv")
@@ -56,7 +57,7 @@ class Cohort:
     table : DataFrame
         A row a case: `case_id`, `patient_id`, `site`, `split`, `series_instance_uid`,
         `n_lesions`, `n_required` (outlined by at least two readers), and for a phantom
-        `manufacturer`, `slice_spacing_mm`, `pixel_spacing_mm`, `n_slices`.
+        `manufacturer`, `slice_spacing_mm`, `pixel_spacing_mm`, `n_slices`, `sex`, `age_years`.
     """
 
     name: str
@@ -214,9 +215,14 @@ def _in_parallel(
     # Fresh processes: a notebook's kernel holds threads, and those do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        for done in as_completed([pool.submit(make_patient, plan, folder, key) for plan in plans]):
-            done.result()
-            yield
+        jobs = [pool.submit(make_patient, plan, folder, key) for plan in plans]
+        try:
+            for done in as_completed(jobs):
+                done.result()
+                yield
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)  # do not finish what nobody waits for
+            raise
 
 
 def make_patient(plan: PatientPlan, folder: Path, key: str) -> None:
@@ -235,14 +241,24 @@ def make_patient(plan: PatientPlan, folder: Path, key: str) -> None:
     DataError
         If the series does not read back as it was made.
     """
-    case = make_case(plan)
+    case, build = make_case(plan)
+    site = SITES[plan.site]
     beside = Path(tempfile.mkdtemp(dir=folder, prefix=f".{plan.case_id}-"))
     try:
-        write_series(case.volume, beside / "ct")
+        write_series(
+            case.volume,
+            beside / "ct",
+            sex=build.sex,
+            age_years=build.age_years,
+            kvp=site.kvp,
+            tube_current_ma=site.tube_current_ma,
+            description="Phantom: synthetic anatomy, outlines of LIDC-IDRI readers",
+            phantom=True,
+        )
         write_mask(case.readers, case.volume, beside / "readers.nii.gz")
         write_mask(case.lesion_labels, case.volume, beside / "labels.nii.gz")
         case.lesions.to_csv(beside / "lesions.csv", index=False)
-        row = _cohort_row(case)
+        row = _cohort_row(case) | {"sex": build.sex, "age_years": build.age_years}
         receipt = Receipt.of(case)
         if not Receipt.of(_read_case(beside, pd.Series(row))).same_voxels(receipt):
             raise DataError(f"{plan.case_id} does not read back as it was written")

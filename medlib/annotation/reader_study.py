@@ -32,8 +32,9 @@ def nodule_table() -> pd.DataFrame:
     -------
     DataFrame
         `origin`, `patient_id`, `scan_id`, `n_readers`, `diameter_mm` (of the sphere of the
-        readers' median volume), `min_voxels` (of the smallest reader mask), `union_over_mean`
-        (volume of the union over the readers' mean).
+        readers' median volume), `min_voxels` (of the smallest reader mask), `agreed_voxels`
+        (marked by at least two readers, or by the one), `union_over_mean` (volume of the union
+        over the readers' mean).
     """
     return _measured()["nodules"]
 
@@ -125,6 +126,7 @@ def _measure(marked: Sequence[Nodule]) -> dict[str, pd.DataFrame]:
             "n_readers": nodule.n_readers,
             "diameter_mm": equivalent_diameter_mm(volume_mm3),
             "min_voxels": int(voxels.min()),
+            "agreed_voxels": int((masks.sum(axis=0) >= min(2, nodule.n_readers)).sum()),
             "union_over_mean": union / voxels.mean() if union else float("nan"),
         }
         rows["nodules"].append(facts)

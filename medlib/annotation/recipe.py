@@ -17,6 +17,7 @@ from medlib.annotation.nodules import Nodule, equivalent_diameter_mm
 from medlib.annotation.profiles import PARTS, CohortProfile
 from medlib.images import phantom
 from medlib.images.phantom import SITES, PhantomLesion, site_grid
+from medlib.images.phantom.build import Build
 
 LESIONS_PER_PATIENT = (2, 0, 3, 4, 1, 2, 1, 3)  # repeated along the patients of a part, then mixed
 
@@ -51,8 +52,8 @@ def plan_cohort(profile: CohortProfile, seed: int) -> list[PatientPlan]:
     Every part of the split gets nodules with the real shares of one to four readers and the real
     mix of sizes: the database, ordered by readers and diameter, is cut into as many equal pieces
     as the part has lesions, and one nodule is drawn from each. No LIDC-IDRI patient gives more
-    than one nodule, so that none stands on two sides of the split. Clusters with more outlines
-    than readers are left out.
+    than one nodule, so that none stands on two sides of the split. Left out are clusters with more
+    outlines than readers and the few nodules whose readers share no voxel.
 
     Parameters
     ----------
@@ -66,7 +67,9 @@ def plan_cohort(profile: CohortProfile, seed: int) -> list[PatientPlan]:
     """
     rng = np.random.default_rng([seed, 1])
     table = reader_study.nodule_table()
-    pool = table[table["min_voxels"] > 0].sort_values(["n_readers", "diameter_mm", "origin"])
+    pool = table[(table["min_voxels"] > 0) & (table["agreed_voxels"] > 0)].sort_values(
+        ["n_readers", "diameter_mm", "origin"]
+    )
     by_origin = {nodule.origin: nodule for nodule in nodules.nodules()}
     used: set[str] = set()
     plans: list[PatientPlan] = []
@@ -111,13 +114,15 @@ def _draw_stratified(
     return drawn
 
 
-def make_case(plan: PatientPlan) -> Case:
+def make_case(plan: PatientPlan) -> tuple[Case, Build]:
     """Make one patient in memory: anatomy, lesions where they fit, scan, readers.
 
     Returns
     -------
     Case
         The same voxels for the same plan.
+    Build
+        Sex, age and the like of the patient.
     """
     site = SITES[plan.site]
     grid = site_grid(site, clinical=plan.clinical)
@@ -158,7 +163,7 @@ def make_case(plan: PatientPlan) -> Case:
         )
         rows.append(_lesion_row(plan.case_id, label, nodule, shape.masks, grid.spacing_mm))
     anatomy = phantom.insert_lesions(anatomy, lesions, plan.seed)
-    return Case(
+    case = Case(
         case_id=plan.case_id,
         patient_id=plan.patient_id,
         site=plan.site,
@@ -168,6 +173,7 @@ def make_case(plan: PatientPlan) -> Case:
         lesion_labels=labels,
         lesions=pd.DataFrame(rows, columns=list(LESION_COLUMNS)),
     )
+    return case, anatomy.build
 
 
 def _lesion_row(
