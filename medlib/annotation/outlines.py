@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.path import Path as Polygon
 from numpy.typing import NDArray
 
 from medlib.annotation.lidc import Contour
@@ -41,28 +40,44 @@ def bounding_box(contours: Sequence[Contour]) -> Box:
     )
 
 
-def enclosed(points_yx: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Mark the voxels enclosed by one polygon, on the polygon's own bounding rectangle.
+def enclosed(lines_yx: Sequence[NDArray[np.int64]], shape_yx: tuple[int, int]) -> NDArray[np.bool_]:
+    """Mark the voxels that each of some polygons encloses.
 
     Parameters
     ----------
-    points_yx : ndarray of int, shape (n, 2)
-        Vertices; an open line is closed.
+    lines_yx : sequence of ndarray of int, shape (n, 2)
+        Vertices of each polygon; an open line is closed.
+    shape_yx : tuple of int
+        Rows and columns of the grid; every vertex lies on it.
 
     Returns
     -------
-    ndarray of bool, shape (y, x)
-        By the even-odd rule of `matplotlib.path.Path.contains_points`, which pylidc uses. Whether
-        a vertex itself counts is of no consequence: `outline_mask` takes the vertices off.
+    ndarray of bool, shape (polygon, y, x)
+        By the even-odd rule: a voxel is inside where a ray along its column crosses the line an
+        odd number of times. Voxels on the line fall as in `matplotlib.path.Path.contains_points`,
+        which pylidc calls: on an edge that runs to greater x they count, on the others not.
     """
-    origin = points_yx.min(axis=0)
-    rows, columns = points_yx.max(axis=0) - origin + 1
-    vertices = points_yx - origin
-    if (vertices[0] != vertices[-1]).any():
-        vertices = np.concatenate([vertices, vertices[:1]])
-    grid = np.argwhere(np.ones((rows, columns)))
-    inside: NDArray[np.bool_] = Polygon(vertices, closed=True).contains_points(grid)
-    return inside.reshape(rows, columns)
+    n_rows, n_columns = shape_yx
+    lengths = np.array([len(line) for line in lines_yx])
+    stops = np.cumsum(lengths)
+    polygon = np.repeat(np.arange(len(lengths)), lengths)
+    following = np.arange(stops[-1]) + 1
+    following[stops - 1] = stops - lengths
+    y0, x0 = np.concatenate(lines_yx).T
+    y1, x1 = y0[following], x0[following]
+    # Each edge crosses the columns above its lower x, up to and with its greater x.
+    crossed = np.abs(x1 - x0)
+    edge = np.repeat(np.arange(len(crossed)), crossed)
+    nth = np.arange(len(edge)) - np.repeat(np.cumsum(crossed) - crossed, crossed)
+    column = np.minimum(x0, x1)[edge] + 1 + nth
+    rise, run = (y1 - y0)[edge], (x1 - x0)[edge]
+    crossing = y0[edge] * run + (column - x0[edge]) * rise  # its row, times run
+    last_row = np.where(run > 0, crossing // run, -(-crossing // run) - 1)
+    voxel = (polygon[edge] * n_rows + last_row) * n_columns + column
+    flips = np.bincount(voxel[last_row >= 0], minlength=len(lengths) * n_rows * n_columns)
+    # A crossing turns every row up to its own.
+    upwards = flips.reshape(len(lengths), n_rows, n_columns)[:, ::-1]
+    return np.bitwise_and(np.cumsum(upwards, axis=1), 1).astype(bool)[:, ::-1]
 
 
 def outline_mask(contours: Sequence[Contour], box: Box) -> NDArray[np.bool_]:
@@ -84,15 +99,15 @@ def outline_mask(contours: Sequence[Contour], box: Box) -> NDArray[np.bool_]:
     mask = np.zeros(box.shape_zyx, dtype=bool)
     z0, y0, x0 = box.start_zyx
     # Inclusions first and in their own order: a later one may cover an earlier one's line.
-    for contour in sorted(contours, key=lambda contour: not contour.inclusion):
+    ordered = sorted(contours, key=lambda contour: not contour.inclusion)
+    lines = [contour.points_yx - (y0, x0) for contour in ordered]
+    for contour, line, inside in zip(
+        ordered, lines, enclosed(lines, box.shape_zyx[1:]), strict=True
+    ):
         plane = mask[contour.slice_index - z0]
-        points = contour.points_yx - (y0, x0)
-        inside = enclosed(points)
-        top, left = points.min(axis=0)
-        window = plane[top : top + inside.shape[0], left : left + inside.shape[1]]
         if contour.inclusion:
-            window |= inside
+            plane |= inside
         else:
-            window &= ~inside
-        plane[points[:, 0], points[:, 1]] = False
+            plane &= ~inside
+        plane[line[:, 0], line[:, 1]] = False
     return mask

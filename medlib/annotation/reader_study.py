@@ -94,10 +94,10 @@ def rating_table(rating: str) -> pd.DataFrame:
         `origin`, `patient_id`, and a column for each category (1, 2, ...) with its count.
     """
     marked = [nodule for nodule in nodules.nodules() if 2 <= nodule.n_readers <= 4]
-    values = lidc.reader_annotations()[rating]
-    categories = range(1, int(values.max()) + 1)
+    given: dict[int, int] = lidc.reader_annotations()[rating].to_dict()
+    categories = range(1, max(given.values()) + 1)
     counts = [
-        np.bincount(values.loc[list(nodule.annotation_ids)], minlength=len(categories) + 1)[1:]
+        np.bincount([given[i] for i in nodule.annotation_ids], minlength=len(categories) + 1)[1:]
         for nodule in marked
     ]
     table = pd.DataFrame(counts, columns=list(categories))

@@ -128,7 +128,7 @@ def make_case(plan: PatientPlan) -> tuple[Case, Build]:
     grid = site_grid(site, clinical=plan.clinical)
     rng = np.random.default_rng([plan.seed, 2])
     anatomy = phantom.draw_anatomy(plan.seed, site, grid)
-    depth_mm = anatomy.pleural_depth_mm()
+    depth_mm = anatomy.pleural_depth_mm() if plan.nodules else np.zeros(grid.shape_zyx, np.float32)
     readers = np.zeros(grid.shape_zyx, dtype=np.uint8)
     labels = np.zeros(grid.shape_zyx, dtype=np.uint8)
     lesions: list[PhantomLesion] = []

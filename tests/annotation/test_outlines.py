@@ -7,6 +7,9 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.path import Path as Polygon
 
 from medlib.annotation import lidc
 from medlib.annotation.lidc import Contour
@@ -52,11 +55,26 @@ def test_two_regions_on_one_slice_are_joined_and_slices_are_kept_apart():
 
 def test_concave_polygon():
     c_shape = np.array([(0, 0), (0, 6), (2, 6), (2, 2), (4, 2), (4, 6), (6, 6), (6, 0)])
-    inside = enclosed(c_shape)
+    inside = enclosed([c_shape], (7, 7))[0]
     assert inside[1, 3]
     assert inside[5, 3]
     assert inside[3, 1]
     assert not inside[3, 4]
+
+
+POLYGON = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=2, max_size=9)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(POLYGON, min_size=1, max_size=3))
+def test_even_odd_rule_is_matplotlibs(polygons):
+    """pylidc asks matplotlib; its answer is kept even for points on an edge."""
+    lines = [np.array(polygon) for polygon in polygons]
+    grid = np.argwhere(np.ones((9, 9)))
+    for line, inside in zip(lines, enclosed(lines, (9, 9)), strict=True):
+        closed = np.concatenate([line, line[:1]])
+        expected = Polygon(closed, closed=True).contains_points(grid).reshape(9, 9)
+        assert (inside == expected).all()
 
 
 def test_a_line_without_inside_is_empty():
