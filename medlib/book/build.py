@@ -116,7 +116,7 @@ def _sphinx(book: Book, staged: Path, html: Path) -> None:
         quiet=True,
         warningiserror=True,
         keep_going=True,
-        freshenv=_code_changed(book),
+        freshenv=_surroundings_changed(book, staged),
     )
     if outcome != 0:
         raise BookError("sphinx warned about the pages named above; a warning is an error here")
@@ -126,10 +126,15 @@ def _sphinx(book: Book, staged: Path, html: Path) -> None:
     (html / ".nojekyll").touch()
 
 
-def _code_changed(book: Book) -> bool:
-    """Say whether pages read by older code are still in sphinx's memory, and note the new state."""
-    stamp = book.build / "sphinx" / "code.key"
-    key = _hash([*sorted(BOOK_ROOM.glob("*.py")), book.root / "requirements.lock"])
+def _surroundings_changed(book: Book, staged: Path) -> bool:
+    """Say whether something changed that sphinx itself would not notice, and note the new state.
+
+    It reads a page again when its text changes, but neither when the code does that reads it nor
+    when a style sheet or script does.
+    """
+    stamp = book.build / "sphinx" / "surroundings.key"
+    assets = [path for path in sorted((staged / "assets").rglob("*")) if path.is_file()]
+    key = _hash([*_code(book), staged / "_config.yml", *assets])
     if stamp.exists() and stamp.read_text() == key:
         return False
     shutil.rmtree(stamp.parent, ignore_errors=True)
@@ -138,9 +143,13 @@ def _code_changed(book: Book) -> bool:
     return True
 
 
+def _code(book: Book) -> list[Path]:
+    return [*sorted(BOOK_ROOM.glob("*.py")), book.root / "requirements.lock"]
+
+
 def _key(book: Book, staged: Path) -> str:
     files = [path for path in sorted(staged.rglob("*")) if path.is_file()]
-    return _hash([*files, *sorted(BOOK_ROOM.glob("*.py")), book.root / "requirements.lock"])
+    return _hash([*files, *_code(book)])
 
 
 def _hash(files: list[Path]) -> str:
