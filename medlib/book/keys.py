@@ -46,6 +46,9 @@ def inputs_of(page: Page, book: Book, parameters: Mapping[str, Any]) -> dict[str
         "parameters": _hash(repr(sorted(parameters.items())).encode()),
         "Python": f"{sys.version_info.major}.{sys.version_info.minor}",
     }
+    for name, value in parameters.items():
+        for file in _tables(Path(str(value))):
+            inputs[f"{name}/{file.name}"] = _hash(file.read_bytes())
     for module in sorted(library_modules(page.notebook())):
         inputs[module] = _hash(_module_file(module).read_bytes())
         for file in _package_data(_module_file(module).parent):
@@ -112,6 +115,11 @@ def _home(name: str) -> str:
 def _module_file(module: str) -> Path:
     path = PACKAGE.parent.joinpath(*module.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _tables(folder: Path) -> list[Path]:
+    """Return the small files at the top of a cohort or run folder: they say what it holds."""
+    return sorted([*folder.glob("*.json"), *folder.glob("*.csv")]) if folder.is_dir() else []
 
 
 def _package_data(folder: Path) -> list[Path]:

@@ -61,3 +61,16 @@ def test_only_what_rests_on_a_changed_module_changes(tmp_path, monkeypatch):
     (tmp_path / "data_manifests" / "phantom.json").write_text('{"a": 1}')
     assert changed(after[1], inputs_of(book.pages[1], book, {})) == ["data_manifests/phantom.json"]
     assert changed(before[1], inputs_of(book.pages[1], book, {"seed": 1}))[0] == "parameters"
+
+
+def test_another_run_in_the_same_folder_is_another_input(tmp_path):
+    (tmp_path / "_toc.yml").write_text("root: a\n")
+    (tmp_path / "a.md").write_text("---\nkernelspec: {display_name: P, name: python3}\n---\n")
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / "card.json").write_text("{}")
+    book = Book(tmp_path)
+    before = inputs_of(book.pages[0], book, {"run_dir": str(run_dir)})
+    (run_dir / "card.json").write_text('{"epochs": 2}')
+    after = inputs_of(book.pages[0], book, {"run_dir": str(run_dir)})
+    assert changed(before, after) == ["run_dir/card.json"]
