@@ -14,7 +14,7 @@ from medlib.annotation.lidc import PANEL_SIZE
 
 
 def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """Overlap of two masks, ``2 |A and B| / (|A| + |B|)`` :cite:p:`dice1945`.
+    """Overlap of two masks, ``2 |A and B| / (|A| + |B|)`` (Dice, Ecology 26:297-302, 1945).
 
     Returns
     -------
@@ -148,7 +148,7 @@ def lesion_detection(n_readers: int, panel_size: int = PANEL_SIZE) -> tuple[int,
 
 
 def krippendorff_alpha(counts: ArrayLike, level: Level = "ordinal") -> float:
-    """Agreement of ratings beyond chance, Krippendorff's alpha :cite:p:`krippendorff2019`.
+    """Agreement of ratings beyond chance, Krippendorff's alpha :cite:p:`krippendorff2018`.
 
     Parameters
     ----------

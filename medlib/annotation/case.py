@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from medlib.images.volume import Volume
 
@@ -54,3 +55,37 @@ class Case:
     readers: NDArray[np.uint8]
     lesion_labels: NDArray[np.uint8]
     lesions: pd.DataFrame
+
+    def lesion_readers(
+        self, label: int, margin: int = 0
+    ) -> tuple[tuple[slice, slice, slice], NDArray[np.uint8]]:
+        """Return one lesion's block of the grid and what its readers marked there.
+
+        Parameters
+        ----------
+        label : int
+            Of `lesion_labels`.
+        margin : int
+            Voxels around the lesion, as far as the grid goes.
+
+        Returns
+        -------
+        tuple of slice
+            The block: z, y, x.
+        ndarray of uint8, shape of the block
+            The readers' bit field, without other lesions that reach into the block.
+
+        Raises
+        ------
+        ValueError
+            If there is no such lesion.
+        """
+        found = ndimage.find_objects(self.lesion_labels, max_label=label)[-1]
+        if found is None:
+            raise ValueError(f"{self.case_id} has no lesion {label}")
+        z, y, x = (
+            slice(max(side.start - margin, 0), min(side.stop + margin, length))
+            for side, length in zip(found, self.lesion_labels.shape, strict=True)
+        )
+        block = (z, y, x)
+        return block, np.where(self.lesion_labels[block] == label, self.readers[block], np.uint8(0))

@@ -184,7 +184,8 @@ def _make(folder: Path, profile: CohortProfile, seed: int, workers: int) -> None
     with _lock(folder):
         if _is_current(folder, profile):
             return  # another process made it while this one waited
-        key = generator_key()
+        made_by = _made_by(profile)  # once: the code may change on disk while this runs
+        key = str(made_by["generator"])
         plans = plan_cohort(profile, seed)
         missing = [plan for plan in plans if not _is_made(folder / plan.case_id, key)]
         for _ in progress.track(
@@ -193,7 +194,7 @@ def _make(folder: Path, profile: CohortProfile, seed: int, workers: int) -> None
             pass
         rows = [_receipt(folder / plan.case_id)["case"] for plan in plans]
         _write(folder / "cohort.csv", pd.DataFrame(rows).to_csv(index=False))
-        _write(folder / "cohort.json", json.dumps(_made_by(profile)))
+        _write(folder / "cohort.json", json.dumps(made_by))
 
 
 @contextmanager

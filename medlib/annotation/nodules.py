@@ -145,7 +145,8 @@ def _smallest_distances(
     high = np.array([outline.max(axis=0) for outline in points_mm])
     gap = np.maximum(np.maximum(low[:, None] - high[None], low[None] - high[:, None]), 0)
     near = np.linalg.norm(gap, axis=-1) <= tolerance_mm
-    trees = [cKDTree(outline) for outline in points_mm]
+    # Built fast rather than balanced: each tree is asked only once or twice.
+    trees = [cKDTree(points, compact_nodes=False, balanced_tree=False) for points in points_mm]
     distance = np.full((len(points_mm), len(points_mm)), np.inf)
     np.fill_diagonal(distance, 0.0)
     for i, j in np.argwhere(np.triu(near, 1)):
@@ -155,11 +156,16 @@ def _smallest_distances(
 
 
 @functools.cache
-def nodules() -> tuple[Nodule, ...]:
+def nodules(tolerance_in_slices: float = 1.0) -> tuple[Nodule, ...]:
     """Return every nodule of the database, by patient and number.
 
     Clusters with more outlines than readers are kept and say so (`Nodule.is_oversized`); leave
     them out of agreement studies.
+
+    Parameters
+    ----------
+    tolerance_in_slices : float
+        Tolerance of `cluster_outlines` in slice thicknesses of the scan; 1 is pylidc's default.
     """
     by_scan = lidc.reader_annotations().groupby("scan_id").groups
     found: list[Nodule] = []
@@ -167,7 +173,7 @@ def nodules() -> tuple[Nodule, ...]:
     for scan in lidc.scans().itertuples():
         ids = [int(i) for i in by_scan.get(scan.Index, ())]
         points_mm = [_points_mm(i, scan.pixel_spacing_mm) for i in ids]
-        groups = cluster_outlines(points_mm, scan.slice_thickness_mm)
+        groups = cluster_outlines(points_mm, tolerance_in_slices * scan.slice_thickness_mm)
         spacing = (scan.slice_spacing_mm, scan.pixel_spacing_mm, scan.pixel_spacing_mm)
         for group in groups:
             number = numbered[scan.patient_id] = numbered.get(scan.patient_id, 0) + 1
@@ -180,12 +186,12 @@ def nodules() -> tuple[Nodule, ...]:
 def _points_mm(annotation_id: int, pixel_spacing_mm: float) -> NDArray[np.float64]:
     """Contour points of an outline in mm: row, column, height."""
     z_mm = lidc.slice_positions_mm(int(lidc.reader_annotations().at[annotation_id, "scan_id"]))
-    return np.concatenate(
-        [
-            np.insert(line.points_yx * pixel_spacing_mm, 2, z_mm[line.slice_index], axis=1)
-            for line in lidc.contours(annotation_id)
-        ]
+    lines = lidc.contours(annotation_id)
+    in_plane_mm = np.concatenate([line.points_yx for line in lines]) * pixel_spacing_mm
+    height_mm = np.repeat(
+        z_mm[[line.slice_index for line in lines]], [len(line.points_yx) for line in lines]
     )
+    return np.column_stack([in_plane_mm, height_mm])
 
 
 def equivalent_diameter_mm(volume_mm3: float) -> float:

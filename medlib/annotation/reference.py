@@ -33,6 +33,19 @@ def votes(readers: Readers) -> NDArray[np.uint8]:
     return np.bitwise_count(readers).astype(np.uint8, copy=False)
 
 
+def reader_masks(readers: Readers) -> Mask:
+    """Take the bit field of one lesion apart.
+
+    Returns
+    -------
+    ndarray of bool, shape (reader, z, y, x)
+        As many as the highest bit that is set; none where no bit is.
+    """
+    n_readers = int(readers.max(initial=0)).bit_length()
+    bits = np.arange(n_readers, dtype=np.uint8).reshape(-1, 1, 1, 1)
+    return (readers[None] >> bits & 1).astype(bool)
+
+
 def reference_mask(readers: Readers, min_readers: int = MIN_READERS) -> Mask:
     """Return the voxels that at least `min_readers` readers marked: this project's standard.
 

@@ -62,8 +62,12 @@ def test_a_case_holds_together(made):
         assert ((case.readers > 0) == (case.lesion_labels > 0)).all()
         assert tuple(case.lesions.columns) == LESION_COLUMNS
         for lesion in case.lesions.itertuples():
-            bits = np.bitwise_or.reduce(case.readers[case.lesion_labels == lesion.label])
-            assert bits == 2**lesion.n_readers - 1
+            block, readers = case.lesion_readers(lesion.label, margin=1)
+            assert case.readers[block].shape == readers.shape
+            assert np.bitwise_or.reduce(readers, axis=None) == 2**lesion.n_readers - 1
+            assert (readers > 0).sum() == (case.lesion_labels == lesion.label).sum()
+        with pytest.raises(ValueError, match="no lesion 99"):
+            case.lesion_readers(99)
 
 
 def test_lesions_show_in_the_images(made):

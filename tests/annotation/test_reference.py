@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from medlib.annotation.reference import POLICIES, lesion_status, reference_mask, votes
+from medlib.annotation.reference import POLICIES, lesion_status, reader_masks, reference_mask, votes
 
 READERS = np.array([[[0b0000, 0b0100, 0b0011, 0b1011, 0b1111]]], dtype=np.uint8)
 
@@ -20,6 +20,14 @@ def test_votes_are_the_set_bits():
 def test_policies(policy, first_voxel):
     expected = [k >= first_voxel for k in range(5)]
     assert POLICIES[policy](READERS).ravel().tolist() == expected
+
+
+def test_a_bit_field_taken_apart():
+    masks = reader_masks(READERS)
+    assert masks.shape == (4, *READERS.shape)
+    assert masks[:, 0, 0, 3].tolist() == [True, True, False, True]
+    assert (masks.sum(axis=0) == votes(READERS)).all()
+    assert reader_masks(np.zeros((1, 2, 2), dtype=np.uint8)).shape == (0, 1, 2, 2)
 
 
 def test_policies_are_nested():
