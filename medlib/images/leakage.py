@@ -10,8 +10,9 @@ from sklearn.model_selection import (
     StratifiedKFold,
     cross_val_predict,
 )
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.pipeline import make_pipeline
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from medlib.images.volume import Volume
 from medlib.images.windows import WINDOWS, apply_window
@@ -69,7 +70,28 @@ def nearest_neighbour_scores(
         PCA(min(COMPONENTS, *pictures.shape), random_state=seed),
         KNeighborsClassifier(n_neighbors=NEIGHBOURS),
     )
-    scores = cross_val_predict(
-        model, pictures, labels, groups=groups, cv=folds, method="predict_proba"
-    )
+    with threadpool_limits(1):  # small matrices: more threads only wait for each other
+        scores = cross_val_predict(
+            model, pictures, labels, groups=groups, cv=folds, method="predict_proba"
+        )
     return np.asarray(scores[:, 1], dtype=np.float64)
+
+
+def nearest_is_own(pictures: NDArray[np.float32], groups: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Say for each picture whether the other picture most like it is of the same patient.
+
+    Parameters
+    ----------
+    pictures : ndarray, shape (images, features)
+    groups : ndarray, shape (images,)
+        The patient of each image.
+
+    Returns
+    -------
+    ndarray of bool, shape (images,)
+    """
+    with threadpool_limits(1):
+        nearest = NearestNeighbors(n_neighbors=2).fit(pictures).kneighbors(pictures)[1]
+    own = np.where(nearest[:, 0] == np.arange(len(pictures)), nearest[:, 1], nearest[:, 0])
+    same: NDArray[np.bool_] = groups[own] == groups
+    return same

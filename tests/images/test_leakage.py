@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from medlib.images.leakage import nearest_neighbour_scores, slice_thumbnails
+from medlib.images.leakage import nearest_is_own, nearest_neighbour_scores, slice_thumbnails
 
 
 def test_labels_that_only_the_patient_explains_are_found_by_the_image_split_alone():
@@ -19,6 +19,13 @@ def test_labels_that_only_the_patient_explains_are_found_by_the_image_split_alon
     by_patient = nearest_neighbour_scores(pictures.astype(np.float32), labels, patients, 0)
     assert roc_auc_score(labels, by_image) > 0.99
     assert 0.3 < roc_auc_score(labels, by_patient) < 0.7
+    assert nearest_is_own(pictures.astype(np.float32), patients).all()
+
+
+def test_nearest_picture_is_never_the_picture_itself():
+    pictures = np.array([[0.0], [1.0], [1.1], [5.0]], dtype=np.float32)
+    own = nearest_is_own(pictures, np.array(["a", "a", "b", "b"]))
+    assert own.tolist() == [True, False, False, True]
 
 
 def test_thumbnails_are_block_means(volume):
