@@ -33,6 +33,7 @@ class TrainConfig(BaseModel):
     lesion_share: float = Field(
         default=0.5, ge=0, le=1
     )  # of the crops: centred near a required lesion
+    graft_share: float = Field(default=0.7, ge=0, le=1)  # of those: a copy set elsewhere
     dense_share: float = Field(
         default=0.5, ge=0, le=1
     )  # of the others: centred on a vessel or a wall

@@ -20,6 +20,7 @@ TRAINING_MODULES = (
     "medlib.baseline.network",
     "medlib.baseline.slices",
     "medlib.baseline.train",
+    "medlib.baseline.transplant",
     "medlib.baseline.weights",
 )
 PREDICTION_MODULES = (

@@ -12,6 +12,8 @@ from torch import nn
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.weights import load_imagenet
 
+PRIOR_LOGIT = -4.0  # a probability of about 2 %
+
 
 def build_network(config: TrainConfig, *, pretrained: bool | None = None) -> nn.Module:
     """Build the U-Net.
@@ -37,6 +39,9 @@ def build_network(config: TrainConfig, *, pretrained: bool | None = None) -> nn.
     )
     if config.pretrained if pretrained is None else pretrained:
         load_imagenet(network.encoder, config.encoder)
+    # Lesion voxels are rare: start from that prior instead of spending the first steps on it
+    # (Lin et al., Focal loss for dense object detection, ICCV 2017).
+    nn.init.constant_(network.segmentation_head[0].bias, PRIOR_LOGIT)
     unet: nn.Module = network.to(memory_format=torch.channels_last)
     return unet
 

@@ -26,6 +26,7 @@ from medlib.annotation.reference import lesion_status, reference_mask
 from medlib.baseline.augment import Augmentation
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.grid import WorkingGrid, neighbour_slices, network_input
+from medlib.baseline.transplant import Graft, insert, take, vary
 from medlib.errors import DataError, OverlapError
 from medlib.images.lungs import lung_field
 
@@ -46,8 +47,8 @@ class TrainingVolume:
         `BACKGROUND`, `LESION` or `IGNORED`.
     lesions : tuple of ndarray of int, shape (n, 3)
         The voxels (z, y, x) of each required lesion.
-    lung, dense : ndarray of int
-        Flat indices of the lung field and of its part above `DENSE_HU`.
+    lung, dense, aerated : ndarray of int
+        Flat indices of the lung field, of its part above `DENSE_HU` and of the rest.
     """
 
     patient_id: str
@@ -56,15 +57,18 @@ class TrainingVolume:
     lesions: tuple[NDArray[np.intp], ...]
     lung: NDArray[np.intp]
     dense: NDArray[np.intp]
+    aerated: NDArray[np.intp]
 
 
 class Place(NamedTuple):
-    """Where a crop is centred: volume, slice, row, column."""
+    """Where a crop is centred, and the lesion set there, if any."""
 
     volume: int
     z: int
     y: int
     x: int
+    graft: Graft | None = None
+    graft_zyx: tuple[int, int, int] = (0, 0, 0)  # its centre
 
 
 def prepare(case: Case, config: TrainConfig) -> TrainingVolume:
@@ -91,6 +95,7 @@ def prepare(case: Case, config: TrainConfig) -> TrainingVolume:
         lesions=tuple(required),
         lung=np.flatnonzero(lung),
         dense=np.flatnonzero(lung & (hu > DENSE_HU)),
+        aerated=np.flatnonzero(lung & (hu <= DENSE_HU)),
     )
 
 
@@ -157,25 +162,43 @@ class Crops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         self.lesions = [
             (v, voxels) for v, volume in enumerate(volumes) for voxels in volume.lesions
         ]
+        self.grafts = [take(volumes[v].hu, voxels) for v, voxels in self.lesions]
 
     def __len__(self) -> int:
         return self.length
 
     def place(self, rng: np.random.Generator) -> Place:
         """Draw the centre of a crop."""
-        if self.lesions and rng.random() < self.config.lesion_share:
-            v, voxels = self.lesions[rng.integers(len(self.lesions))]
-            z = rng.integers(voxels[:, 0].min() - 1, voxels[:, 0].max() + 2)
-            jitter = rng.integers(-self.config.jitter_px, self.config.jitter_px + 1, size=2)
-            y, x = voxels[:, 1:].mean(axis=0).astype(int) + jitter
-        else:
+        if not self.lesions or rng.random() >= self.config.lesion_share:
             v = int(rng.integers(len(self.volumes)))
-            volume = self.volumes[v]
-            dense = volume.dense.size > 0 and rng.random() < self.config.dense_share
-            pool = volume.dense if dense else volume.lung
-            flat = pool[rng.integers(pool.size)] if pool.size else rng.integers(volume.hu.size)
-            z, y, x = np.unravel_index(flat, volume.hu.shape)
-        return Place(v, int(np.clip(z, 0, len(self.volumes[v].hu) - 1)), int(y), int(x))
+            dense = rng.random() < self.config.dense_share
+            return Place(v, *self._voxel(v, "dense" if dense else "lung", rng))
+        jitter = rng.integers(-self.config.jitter_px, self.config.jitter_px + 1, size=2)
+        chosen = int(rng.integers(len(self.lesions)))
+        if rng.random() < self.config.graft_share:
+            graft = vary(self.grafts[chosen], rng)
+            v = int(rng.integers(len(self.volumes)))
+            z, y, x = self._voxel(v, "aerated", rng)
+            reach = len(graft.mask) // 2
+            slice_z = rng.integers(z - reach, z + reach + 1)
+            return Place(
+                v, self._inside(v, slice_z), y + jitter[0], x + jitter[1], graft, (z, y, x)
+            )
+        v, voxels = self.lesions[chosen]
+        slice_z = rng.integers(voxels[:, 0].min() - 1, voxels[:, 0].max() + 2)
+        y, x = voxels[:, 1:].mean(axis=0).astype(int) + jitter
+        return Place(v, self._inside(v, slice_z), int(y), int(x))
+
+    def _inside(self, v: int, z: np.integer) -> int:
+        return int(np.clip(z, 0, len(self.volumes[v].hu) - 1))
+
+    def _voxel(self, v: int, kind: str, rng: np.random.Generator) -> tuple[int, int, int]:
+        """Draw a voxel of this kind; anywhere in the volume where there is none."""
+        volume = self.volumes[v]
+        pool: NDArray[np.intp] = getattr(volume, kind)
+        flat = pool[rng.integers(pool.size)] if pool.size else rng.integers(volume.hu.size)
+        z, y, x = np.unravel_index(flat, volume.hu.shape)
+        return int(z), int(y), int(x)
 
     def crop(self, place: Place) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Cut a crop.
@@ -187,19 +210,23 @@ class Crops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         target : ndarray of uint8, shape (y, x)
         """
         volume, size = self.volumes[place.volume], self.config.crop_px
-        slices = volume.hu[neighbour_slices(place.z, len(volume.hu), self.config)]
-        image = np.full((len(slices), size, size), AIR_HU, dtype=np.int16)
-        target = np.full((size, size), BACKGROUND, dtype=np.uint8)
+        z = neighbour_slices(place.z, len(volume.hu), self.config)
         y0, x0 = place.y - size // 2, place.x - size // 2
-        rows = slice(max(y0, 0), max(min(y0 + size, slices.shape[1]), 0))
-        columns = slice(max(x0, 0), max(min(x0 + size, slices.shape[2]), 0))
+        rows = slice(max(y0, 0), max(min(y0 + size, volume.hu.shape[1]), 0))
+        columns = slice(max(x0, 0), max(min(x0 + size, volume.hu.shape[2]), 0))
         inside = (
+            slice(None),
             slice(rows.start - y0, rows.stop - y0),
             slice(columns.start - x0, columns.stop - x0),
         )
-        image[(slice(None), *inside)] = slices[:, rows, columns]
-        target[inside] = volume.target[place.z, rows, columns]
-        return np.moveaxis(network_input(image, self.config), 0, -1), target
+        hu = np.full((len(z), size, size), AIR_HU, dtype=np.int16)
+        target = np.full(hu.shape, BACKGROUND, dtype=np.uint8)
+        hu[inside] = volume.hu[z, rows, columns]
+        target[inside] = volume.target[z, rows, columns]
+        if place.graft is not None:
+            centre = np.subtract(place.graft_zyx, (place.z - self.config.n_slices // 2, y0, x0))
+            insert(place.graft, hu, target, centre - np.array(place.graft.mask.shape) // 2)
+        return np.moveaxis(network_input(hu, self.config), 0, -1), target[self.config.n_slices // 2]
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng((self.seed, index))

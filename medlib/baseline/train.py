@@ -166,7 +166,9 @@ def train(
         seed=config.seed,
         augmentation=Augmentation(),
     )
-    tune_crops = Crops(tune_volumes, config, length=config.tune_crops, seed=config.seed)
+    # Tune crops show what is there: no copies, nothing changed.
+    as_they_are = config.model_copy(update={"graft_share": 0.0})
+    tune_crops = Crops(tune_volumes, as_they_are, length=config.tune_crops, seed=config.seed)
     loader_options: dict[str, Any] = {
         "batch_size": config.batch_size,
         "num_workers": config.n_workers,

@@ -39,20 +39,21 @@ def test_an_empty_part_is_refused(tiny: TrainConfig):
         training_volumes([], tiny, "tune", set())
 
 
-def test_every_crop_comes_from_one_volume(tiny: TrainConfig):
+def test_every_crop_without_a_copied_lesion_comes_from_one_volume(tiny: TrainConfig):
+    config = tiny.model_copy(update={"graft_share": 0.0})
     # Each patient has an own HU value everywhere, so a crop that mixed two would show both.
     volumes = []
     for number in range(3):
-        volume = prepare(toy_case([AGREED], patient_id=f"toy-{number}"), tiny)
+        volume = prepare(toy_case([AGREED], patient_id=f"toy-{number}"), config)
         volume.hu[:] = 100 * number
         volumes.append(volume)
-    crops = Crops(volumes, tiny, length=60, seed=1)
+    crops = Crops(volumes, config, length=60, seed=1)
     places = [crops.place(np.random.default_rng((1, i))) for i in range(60)]
     assert {place.volume for place in places} == {0, 1, 2}
     for index, place in enumerate(places):
         image, _ = crops[index]
-        values = set(torch.unique(image).tolist()) - {-1.0}  # air beyond the field of view
-        assert values == {pytest.approx((100 * place.volume + 1000) / 700 - 1, abs=1e-6)}
+        values = [v for v in torch.unique(image).tolist() if v > -1]  # air beyond the image is -1
+        assert values == pytest.approx([(100 * place.volume + 1000) / 700 - 1], abs=1e-6)
 
 
 def test_the_crop_shows_the_slice_and_its_neighbours_at_its_place(tiny: TrainConfig):
@@ -78,7 +79,7 @@ def test_beyond_the_field_of_view_is_air_and_background(tiny: TrainConfig):
 def test_about_half_of_the_crops_lie_near_a_lesion_and_small_ones_count_as_much(tiny: TrainConfig):
     small = Ball((20.0, 64.0, 36.0), 3.0)
     large = Ball((20.0, 64.0, 92.0), 12.0)
-    config = tiny.model_copy(update={"jitter_px": 0})
+    config = tiny.model_copy(update={"jitter_px": 0, "graft_share": 0.0})
     crops = Crops([prepare(toy_case([small, large]), config)], config, length=400, seed=2)
     places = [crops.place(np.random.default_rng(i)) for i in range(400)]
     near = {
@@ -87,6 +88,24 @@ def test_about_half_of_the_crops_lie_near_a_lesion_and_small_ones_count_as_much(
     }
     assert 70 <= near[36] <= 130
     assert 70 <= near[92] <= 130
+
+
+def test_a_copied_lesion_shows_in_image_and_target(tiny: TrainConfig):
+    config = tiny.model_copy(update={"lesion_share": 1.0, "graft_share": 1.0, "jitter_px": 0})
+    with_lesion = prepare(toy_case([Ball((20.0, 64.0, 36.0), 6.0, hu=300)]), config)
+    without = prepare(toy_case([], patient_id="toy-2"), config)
+    crops = Crops([with_lesion, without], config, length=60, seed=0)
+    places = [crops.place(np.random.default_rng(i)) for i in range(60)]
+    seen = 0
+    for place in (place for place in places if place.volume == 1):
+        image, target = crops.crop(place)
+        inside = target == LESION
+        hu = (image[..., 1] + 1) * 700 - 1000
+        seen += inside.any()
+        assert (hu[inside] > -500).mean() > 0.9 if inside.any() else True
+        assert (hu[~inside] > 150).mean() < 0.02  # nothing else in the chest is that dense
+    assert seen > 10
+    assert (without.target == 0).all()  # the volumes themselves stay as they are
 
 
 def test_crop_i_is_always_the_same(tiny: TrainConfig):

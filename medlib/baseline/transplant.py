@@ -1,0 +1,100 @@
+"""Lesions of train patients, set again elsewhere in the lungs of train patients.
+
+A small cohort has few lesions, and a network that sees the same twenty of them learns those twenty
+by heart. So most of the crops drawn for a lesion show a copy: turned, mirrored, smaller or larger,
+at another place, in another patient (copy-paste augmentation, Ghiasi et al., CVPR 2021). A lesion
+has no left or right, so it may be mirrored where a chest may not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+MARGIN_PX = (1, 4, 4)  # lung copied with the lesion along z, y, x; it holds the blurred edge
+SCALE = (0.6, 1.4)  # of a copy's diameter; below 1 is likelier, as most nodules are small
+SHIFT_HU = 60.0  # largest change of a copy's density
+
+
+@dataclass(frozen=True)
+class Graft:
+    """A lesion ready to be set into another volume.
+
+    Attributes
+    ----------
+    hu : ndarray of float32, shape (z, y, x)
+    share : ndarray of float32, shape (z, y, x)
+        How much of each voxel is taken from the graft: 1 inside, falling to 0 around it.
+    mask : ndarray of bool, shape (z, y, x)
+        The reference mask.
+    """
+
+    hu: NDArray[np.float32]
+    share: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+
+
+def take(hu: NDArray[np.int16], voxels: NDArray[np.intp]) -> Graft:
+    """Cut a lesion with a little lung around it out of its volume.
+
+    Parameters
+    ----------
+    hu : ndarray, shape (z, y, x)
+    voxels : ndarray of int, shape (n, 3)
+        The lesion's voxels (z, y, x).
+    """
+    low = np.maximum(voxels.min(axis=0) - MARGIN_PX, 0)
+    high = np.minimum(voxels.max(axis=0) + 1 + MARGIN_PX, hu.shape)
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    mask = np.zeros(tuple(high - low), dtype=bool)
+    mask[tuple((voxels - low).T)] = True
+    wider = ndimage.binary_dilation(mask, structure=np.ones((1, 3, 3)))
+    share = ndimage.gaussian_filter(wider.astype(np.float32), sigma=(0, 1, 1), mode="constant")
+    return Graft(hu[box].astype(np.float32), share, mask)
+
+
+def vary(graft: Graft, rng: np.random.Generator) -> Graft:
+    """Turn, mirror, scale and shift a graft at random."""
+    scale = float(np.exp(rng.uniform(*np.log(SCALE))))
+    mirrored = tuple(axis for axis in range(3) if rng.random() < 0.5)
+    quarter_turns = int(rng.integers(4))
+    shift_hu = float(rng.uniform(-SHIFT_HU, SHIFT_HU))
+
+    def changed(values: NDArray[np.float32], outside: float) -> NDArray[np.float32]:
+        turned = np.rot90(np.flip(values, mirrored), quarter_turns, axes=(1, 2))
+        out: NDArray[np.float32] = ndimage.zoom(
+            turned, scale, order=1, mode="grid-constant", cval=outside, grid_mode=True
+        )
+        return out
+
+    mask = changed(graft.mask.astype(np.float32), 0) >= 0.5
+    return Graft(changed(graft.hu, -1000) + shift_hu, changed(graft.share, 0), mask)
+
+
+def insert(
+    graft: Graft, hu: NDArray[np.int16], target: NDArray[np.uint8], corner: NDArray[np.intp]
+) -> None:
+    """Set a graft into a volume and its target, both changed in place.
+
+    Only what is denser than the lung that was there is set: vessels run on through and beside it.
+
+    Parameters
+    ----------
+    graft : Graft
+    hu, target : ndarray, shape (z, y, x)
+    corner : ndarray of int, shape (3,)
+        Where the graft's first voxel goes; what falls outside is left out.
+    """
+    low = np.maximum(corner, 0)
+    high = np.minimum(corner + graft.mask.shape, hu.shape)
+    if (low >= high).any():
+        return
+    here = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    part = tuple(slice(a, b) for a, b in zip(low - corner, high - corner, strict=True))
+    there, share = hu[here], graft.share[part]
+    blended = there + share * (graft.hu[part] - there)
+    hu[here] = np.rint(np.maximum(there, blended)).astype(np.int16)
+    target[here][graft.mask[part]] = 1
