@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlib.annotation.case import Case
+from medlib.annotation.lidc import PANEL_SIZE
 from medlib.annotation.reference import MIN_READERS, reference_mask
 from medlib.baseline.prediction import Prediction
 from medlib.baseline.predictions import predictions
@@ -18,12 +19,13 @@ from medlib.gallery.tiles import PREDICTION_STYLE, REFERENCE_STYLE, overlay
 from medlib.images.windows import WINDOWS
 from medlib.risk.evaluation import Evaluation
 
-CROP_MM = 48.0
+NARROWEST_MM = 32.0
+CROP_OVER_LESION = 2.5  # how much wider than the lesion a picture is
 TILE_PX = 360
-PANEL = 4  # radiologists who read every scan
+MIN_TILE_REM = 6.25  # three tiles stand side by side on a phone
 
 TILE_LEGEND = (
-    f"Lung window, {CROP_MM:g} mm wide. Outlines: what at least {MIN_READERS} readers marked "
+    f"Lung window. Outlines: what at least {MIN_READERS} readers marked "
     f"({REFERENCE_STYLE.words}), what is reported ({PREDICTION_STYLE.words})."
 )
 
@@ -60,7 +62,7 @@ def lesion_tiles(
     """Show one lesion, or one marked region where there is no lesion, in three tiles.
 
     The slice is the one where the lesion's reference mask (else the marked region) is largest,
-    cropped to `CROP_MM` around it.
+    cropped to `CROP_OVER_LESION` times its width there, `NARROWEST_MM` at least.
 
     Parameters
     ----------
@@ -90,12 +92,13 @@ def lesion_tiles(
     else:
         focus = prediction.labels == candidate_id
     z, crop = _largest_slice(focus, case.volume.spacing_mm)
+    width_mm = (crop[1].stop - crop[1].start) * case.volume.spacing_mm[2]
     subject = f"lesion {lesion_id}" if lesion_id else f"marked region {candidate_id}"
     where = f"axial CT of {case.case_id}, slice {z}, around {subject}"
     hu, reference, reported = (array[z][crop] for array in (case.volume.hu, reference, reported))
     factor = max(round(TILE_PX / hu.shape[1]), 1)
     tiles = (
-        ("CT", None, None, "no outline"),
+        (f"CT, {width_mm:.0f} mm wide", None, None, "no outline"),
         ("Reference standard", reference, None, "the readers' outline"),
         ("Prediction", reference, reported, "the readers' and the predicted outline"),
     )
@@ -139,10 +142,8 @@ def reading(row: Any) -> str:
     """
     parts = [f"{row.case_id}, {row.site}: {row.diameter_mm:.1f} mm"]
     n_readers = getattr(row, "n_readers", np.nan)
-    if _missing(n_readers):
-        parts.append("drawn by no reader")
-    else:
-        parts.append(f"drawn by {int(n_readers)} of {PANEL} readers")
+    if not _missing(n_readers):
+        parts.append(f"drawn by {int(n_readers)} of {PANEL_SIZE} readers")
     if getattr(row, "high_risk", False):
         parts.append("high risk")
     score = getattr(row, "score", getattr(row, "best_score", np.nan))
@@ -164,10 +165,13 @@ def _largest_slice(
 ) -> tuple[int, tuple[slice, slice]]:
     """Return the slice with the largest area and a square crop around its centre there."""
     z = int(focus.sum(axis=(1, 2)).argmax())
-    center = np.argwhere(focus[z]).mean(axis=0)
+    corners = np.argwhere(focus[z])
+    first, last = corners.min(axis=0), corners.max(axis=0) + 1
+    widest_mm = float(((last - first) * spacing_mm[1:]).max())
+    crop_mm = max(NARROWEST_MM, CROP_OVER_LESION * widest_mm)
     sides = []
-    for middle, size, step in zip(center, focus.shape[1:], spacing_mm[1:], strict=True):
-        length = min(round(CROP_MM / step), size)
+    for middle, size, step in zip((first + last) / 2, focus.shape[1:], spacing_mm[1:], strict=True):
+        length = min(round(crop_mm / step), size)
         start = int(np.clip(round(middle - length / 2), 0, size - length))
         sides.append(slice(start, start + length))
     return z, (sides[0], sides[1])

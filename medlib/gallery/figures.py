@@ -158,7 +158,7 @@ def show_table(
         }
     )
     aligned = [
-        ' style="text-align:right"' if pd.api.types.is_numeric_dtype(dtype) else ""
+        f' style="text-align:{"right" if pd.api.types.is_numeric_dtype(dtype) else "left"}"'
         for dtype in shown.dtypes
     ]
     header = "".join(

@@ -66,12 +66,19 @@ class SuccessRule:
         chosen = []
         for _, part in hits.groupby("split", sort=False):
             ordered = part.sort_values(["dice", "lesion_id"], ignore_index=True)
-            for quantile in self.quantiles:
+            # From the middle outwards: where hits are few, the median is the one that stays.
+            for quantile in sorted(self.quantiles, key=lambda place: abs(place - 0.5)):
                 row = round(quantile * (len(ordered) - 1))
                 chosen.append(ordered.iloc[[row]].assign(place=quantile))
         if not chosen:
             return hits.assign(place=pd.Series(dtype=float))
-        return pd.concat(chosen, ignore_index=True).drop_duplicates("lesion_id", ignore_index=True)
+        once = pd.concat(chosen).drop_duplicates("lesion_id")
+        order = {split: number for number, split in enumerate(hits["split"].unique())}
+        return once.sort_values(
+            ["split", "place"],
+            key=lambda column: column.map(order) if column.name == "split" else column,
+            ignore_index=True,
+        )
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ class FailureRule:
         """The rule in words, made from its own numbers: one sentence a step."""
         return [
             "1. Missed before false alarm: first the required lesions without a reported hit, "
-            "then the reported regions where no reader drew anything.",
+            "then the reported regions that match no lesion.",
             f"2. High risk first, in every group: lesions of {self.high_risk_mm:g} mm or more, or "
             f"rated {self.high_risk_malignancy:g} or more for malignancy. Among equals the larger "
             "missed lesion, the surer false alarm, the worse outline comes first.",
@@ -153,7 +160,7 @@ class FailureRule:
             if not marked.reported:
                 continue
             if marked.outcome == "false alarm":
-                verdict = ("a region that looks like a lesion to the model", "data")
+                verdict = _why_false(marked)
                 errors.append(self._error("false alarm", None, marked, verdict, marked.score))
             elif marked.outcome == "duplicate":
                 verdict = ("the lesion is marked in pieces", "rule")
@@ -217,6 +224,14 @@ class FailureRule:
             of_mark = ("candidate_id", "score", "dice")
             error |= {name: getattr(marked, name) for name in of_mark}
         return error
+
+
+def _why_false(marked: Any) -> tuple[str, str]:
+    if marked.n_reference_voxels > 0:
+        return "part of a lesion, but too little or too much to count as a hit", "model"
+    if marked.n_ignored_voxels > 0:
+        return "beside what one reader alone drew", "data"
+    return "looks like a lesion to the model, lies apart from every lesion", "data"
 
 
 def _in_order(errors: list[dict[str, Any]]) -> pd.DataFrame:

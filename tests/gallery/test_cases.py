@@ -9,7 +9,7 @@ import pytest
 from medlib.annotation.case import LESION_COLUMNS, Case
 from medlib.baseline.prediction import CANDIDATE_COLUMNS, Prediction
 from medlib.gallery import cases
-from medlib.gallery.cases import CROP_MM, lesion_tiles, reading, slice_tile, what_is_shown
+from medlib.gallery.cases import NARROWEST_MM, lesion_tiles, reading, slice_tile, what_is_shown
 from medlib.gallery.svg import OKABE_ITO
 from medlib.images.volume import SeriesIdentity, Volume
 
@@ -48,12 +48,16 @@ def has(image, colour):
 
 def test_three_tiles_of_a_lesion(case, prediction):
     tiles = lesion_tiles(case, prediction, 0.5, lesion_id="c0-1")
-    assert [tile.label for tile in tiles] == ["CT", "Reference standard", "Prediction"]
+    assert [tile.label for tile in tiles] == [
+        "CT, 32 mm wide",
+        "Reference standard",
+        "Prediction",
+    ]
     assert [has(tile.image, "sky") for tile in tiles] == [False, True, True]
     assert [has(tile.image, "orange") for tile in tiles] == [False, False, True]
     assert "slice 3" in tiles[0].alt, "where the readers' consensus is largest, not the union"
-    side_px = round(CROP_MM / 0.8)
-    assert {tile.image.shape for tile in tiles} == {(6 * side_px, 6 * side_px, 3)}
+    side_px = round(NARROWEST_MM / 0.8)
+    assert {tile.image.shape for tile in tiles} == {(9 * side_px, 9 * side_px, 3)}
 
 
 def test_what_scores_below_the_operating_point_is_not_drawn(case, prediction):
@@ -69,11 +73,11 @@ def test_tiles_of_a_false_alarm(case, prediction):
     assert not has(tiles[1].image, "sky")
 
 
-def test_a_crop_never_leaves_a_small_picture(case, prediction):
-    small = Volume(case.volume.hu, np.diag([0.3, 0.3, 1.0, 1.0]), case.volume.identity)
-    whole = Case("c0", "p0", "a", "test", small, case.readers, case.lesion_labels, case.lesions)
-    tile = lesion_tiles(whole, prediction, 0.5, lesion_id="c0-1")[0]
-    assert tile.image.shape[:2] == (4 * 80, 4 * 100)
+def test_a_large_lesion_gets_a_wider_crop_that_stays_in_the_picture(case, prediction):
+    case.readers[3, 2:42, 2:42] = 3
+    case.lesion_labels[3, 2:42, 2:42] = 1
+    tile = lesion_tiles(case, prediction, 0.5, lesion_id="c0-1")[0]
+    assert tile.image.shape[:2] == (80 * 4, 100 * 4), "2.5 times 32 mm, but no more than there is"
 
 
 def test_the_whole_slice(case, prediction):
@@ -102,7 +106,7 @@ def test_reading_of_a_hit_a_miss_and_a_false_alarm():
     alarm = SimpleNamespace(
         case_id="c2", site="site-x", diameter_mm=4.0, n_readers=pd.NA, score=0.7, cause="looks so"
     )
-    assert reading(alarm) == "c2, site-x: 4.0 mm, drawn by no reader, score 0.70. Looks so."
+    assert reading(alarm) == "c2, site-x: 4.0 mm, score 0.70. Looks so."
 
 
 def test_pictures_of_the_phantom_say_so():

@@ -45,6 +45,8 @@ def mark(case_id, candidate_id, outcome, score, **values):
         "dice": np.nan,
         "lesion_id": "",
         "n_voxels": 100,
+        "n_reference_voxels": 0,
+        "n_ignored_voxels": 0,
         "reported": score >= THRESHOLD,
     } | values
 
@@ -73,18 +75,23 @@ def test_successes_are_ordinary_not_best():
 
 
 def test_successes_of_each_part_apart_and_never_a_miss():
-    rows = [*hits([0.5, 0.6, 0.7]), *hits([0.1], "external"), lesion("c99-1")]
+    rows = [*hits([0.5, 0.6]), *hits([0.1], "external"), lesion("c99-1")]
     chosen = SuccessRule().apply(tables(rows))
-    assert chosen.groupby("split")["dice"].apply(list).to_dict() == {
-        "external": [0.1],
-        "test": [0.5, 0.6, 0.7],
-    }
+    assert chosen["split"].tolist() == ["test", "test", "external"]
+    assert chosen["dice"].tolist() == [0.5, 0.6, 0.1]
 
 
 def test_the_order_of_rows_does_not_matter():
     rows = hits([0.5, 0.5, 0.6, 0.5, 0.7])
     one = SuccessRule().apply(tables(rows))["lesion_id"].tolist()
     assert one == SuccessRule().apply(tables(rows[::-1]))["lesion_id"].tolist()
+
+
+def test_of_a_few_hits_the_median_stays():
+    chosen = SuccessRule().apply(tables(hits([0.4])))
+    assert chosen["place"].tolist() == [0.5]
+    chosen = SuccessRule().apply(tables(hits([0.4, 0.8])))
+    assert chosen[["dice", "place"]].to_numpy().tolist() == [[0.4, 0.5], [0.8, 0.75]]
 
 
 def test_no_success_at_all():
@@ -167,6 +174,21 @@ def test_outline_causes(n_voxels, cause):
         [mark("c0", 1, "hit", 0.9, lesion_id="c0-1", dice=0.4, n_voxels=n_voxels)],
     )
     assert FailureRule().apply(rows, THRESHOLD)["cause"].tolist() == [cause]
+
+
+@pytest.mark.parametrize(
+    ("inside", "cause", "change"),
+    [
+        ({"n_reference_voxels": 5}, "part of a lesion", "model"),
+        ({"n_ignored_voxels": 5}, "one reader alone", "data"),
+        ({}, "apart from every lesion", "data"),
+    ],
+)
+def test_false_alarm_causes(inside, cause, change):
+    rows = tables([lesion("c0-1")], [mark("c0", 1, "false alarm", 0.9, **inside)])
+    alarm = FailureRule().apply(rows, THRESHOLD).set_index("group").loc["false alarm"]
+    assert cause in alarm["cause"]
+    assert alarm["change"] == change
 
 
 def test_only_the_first_of_each_group_are_shown():
