@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +32,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+# OpenMP's waiting threads spin by default: beside another busy process that slows torch many
+# times over. Read once, when torch is imported, so it has to stand before.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 data_app = typer.Typer(help="Cohorts: make or verify.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(book_app, name="book")

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from medlib import paths
 from medlib.scope import DISCLAIMER, GATES, PROJECT, MedicalProject, binary_screening
 
 PRINTED = (
@@ -61,6 +62,11 @@ def test_disclaimer_is_one_sentence():
     assert DISCLAIMER.endswith(".")
     assert DISCLAIMER.count(".") == 1
     assert "research" in DISCLAIMER
+
+
+@pytest.mark.parametrize("page", ["index.md", "chapters/01-scope.md"])
+def test_pages_state_the_disclaimer_as_it_is(page):
+    assert DISCLAIMER in " ".join((paths.ROOT / page).read_text().split())
 
 
 def test_importing_medlib_is_light():

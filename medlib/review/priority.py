@@ -75,15 +75,14 @@ def case_priority(lesions: Sequence[Mapping[str, float]]) -> Priority:
 def explain_priority(lesion: Mapping[str, float] | None) -> str:
     """Say in words why a case with this deciding lesion stands where it stands."""
     if lesion is None:
-        return "nothing reached the operating point; this does not rule a lesion out"
-    score, size_mm = lesion["lesion_score"], lesion["size_mm"]
-    if score >= HIGH_SCORE:
-        return f"score {score:.2f} is at least {HIGH_SCORE}"
-    if score >= MEDIUM_SCORE:
-        return f"score {score:.2f} lies from {MEDIUM_SCORE} to below {HIGH_SCORE}"
-    if size_mm >= LARGE_MM:
-        return f"score {score:.2f} is below {MEDIUM_SCORE}, but {size_mm:.0f} mm is large"
-    return f"score {score:.2f} is below {MEDIUM_SCORE}, and {size_mm:.0f} mm is below {LARGE_MM} mm"
+        return "no mark, which rules nothing out"
+    if lesion["lesion_score"] >= HIGH_SCORE:
+        return f"score at least {HIGH_SCORE}"
+    if lesion["lesion_score"] >= MEDIUM_SCORE:
+        return f"score at least {MEDIUM_SCORE}"
+    if lesion["size_mm"] >= LARGE_MM:
+        return f"size at least {LARGE_MM} mm"
+    return f"score below {MEDIUM_SCORE}, size below {LARGE_MM} mm"
 
 
 def review_queue(lesions_by_case: Mapping[str, Sequence[Mapping[str, float]]]) -> pd.DataFrame:

@@ -15,11 +15,12 @@ from medlib.review.schema import Report
 from medlib.risk.metrics import ACCEPTED_DICE
 
 ROLE = "simulated reviewer"
-RULE = (
-    f"a hit with Dice of at least {ACCEPTED_DICE:g} is confirmed, a poorer one and a duplicate are "
-    "corrected, a false alarm is rejected, a mark on what one radiologist alone drew is escalated; "
-    "a missed lesion corrects the case; a case rightly left empty is confirmed"
-)
+RULE = {
+    Answer.CONFIRM: f"a hit with Dice of at least {ACCEPTED_DICE:g}; a scan rightly left empty",
+    Answer.CORRECT: "a hit with a lower Dice; a duplicate; a scan with a missed lesion",
+    Answer.REJECT: "a false alarm",
+    Answer.ESCALATE: "a mark on what one radiologist alone drew",
+}
 
 
 def simulated_decisions(
