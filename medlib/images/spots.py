@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.measure import regionprops_table
+from skimage.measure import regionprops
 
 from medlib.images.lungs import lung_field
 from medlib.images.volume import Volume
 
 BRIGHT_ABOVE_HU = -500.0
 ROUND_ABOVE = 0.6  # minor over major axis of the ellipse with the same moments
-DEPTH_MM = 4.0  # spots nearer to the edge of the lung field are left out
+DEPTH_MM = 4.0  # what reaches nearer to the edge of the lung field is wall or mediastinum
 
 COLUMNS = ("slice", "row", "column", "diameter_mm", "roundness", "mean_hu", "height_mm")
 
@@ -38,49 +38,27 @@ def round_spots(
         cross-section of: that of a nodule is about its diameter, that of a vessel is not.
     """
     bright = volume.hu > BRIGHT_ABOVE_HU
-    bright &= _depths(volume) > DEPTH_MM
-    structures = cc3d.connected_components(bright, connectivity=26)
-    height = _heights_mm(structures, volume.spacing_mm[0])
-    dy, dx = volume.spacing_mm[1:]
-    found = []
-    for k in range(len(bright)):
-        labels, _ = ndimage.label(bright[k])
-        spots = pd.DataFrame(
-            regionprops_table(  # type: ignore[no-untyped-call]
-                labels,
-                volume.hu[k],
-                properties=(
-                    "centroid",
-                    "area",
-                    "axis_minor_length",
-                    "axis_major_length",
-                    "intensity_mean",
-                    "coords",
-                ),
-            )
+    depth_mm = _depths(volume)
+    structures = cc3d.connected_components(bright & (depth_mm > DEPTH_MM), connectivity=26)
+    dz, dy, dx = volume.spacing_mm
+    height_mm = _heights_mm(structures, dz)
+    rows = []
+    for k in np.flatnonzero(depth_mm.any(axis=(1, 2))):
+        labels = _free_components(
+            bright[k],
+            depth_mm[k],
+            np.pi / 4 * min_diameter_mm**2 / (dy * dx),
+            np.pi / 4 * max_diameter_mm**2 / (dy * dx),
         )
-        if spots.empty:
-            continue
-        first = [tuple(pixels[0]) for pixels in spots["coords"]]
-        found.append(
-            pd.DataFrame(
-                {
-                    "slice": k,
-                    "row": spots["centroid-0"],
-                    "column": spots["centroid-1"],
-                    "diameter_mm": 2 * np.sqrt(spots["area"] * dy * dx / np.pi),
-                    "roundness": spots["axis_minor_length"]
-                    / spots["axis_major_length"].clip(lower=1e-6),
-                    "mean_hu": spots["intensity_mean"],
-                    "height_mm": [height[structures[(k, *pixel)]] for pixel in first],
-                }
-            )
-        )
-    if not found:
-        return pd.DataFrame(columns=list(COLUMNS), dtype=float)
-    spots = pd.concat(found, ignore_index=True)
-    sized = spots["diameter_mm"].between(min_diameter_mm, max_diameter_mm)
-    return spots[sized & (spots["roundness"] > ROUND_ABOVE)].reset_index(drop=True)
+        for spot in regionprops(labels, volume.hu[k]):  # type: ignore[no-untyped-call]
+            roundness = spot.axis_minor_length / max(spot.axis_major_length, 1e-6)
+            if roundness > ROUND_ABOVE:
+                diameter_mm = 2 * np.sqrt(spot.area * dy * dx / np.pi)
+                height = height_mm[structures[(k, *spot.coords[0])]]
+                rows.append(
+                    (k, *spot.centroid, diameter_mm, roundness, spot.intensity_mean, height)
+                )
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(COLUMNS[1:], float))
 
 
 def _depths(volume: Volume) -> NDArray[np.float32]:
@@ -96,3 +74,16 @@ def _heights_mm(structures: NDArray[np.unsignedinteger], slice_mm: float) -> NDA
     """Extent along z of each labelled structure; 0 for the background."""
     boxes = ndimage.find_objects(structures.astype(np.int32))
     return np.array([0.0, *((box[0].stop - box[0].start) * slice_mm for box in boxes)])
+
+
+def _free_components(
+    bright: NDArray[np.bool_], depth_mm: NDArray[np.float32], min_pixels: float, max_pixels: float
+) -> NDArray[np.int32]:
+    """Label the components of a slice that have the right size and lie free in the lung."""
+    labels, count = ndimage.label(bright)
+    pixels = np.bincount(labels.ravel(), minlength=count + 1)
+    nearest_mm = ndimage.minimum(depth_mm, labels, np.arange(count + 1))
+    keep = (pixels >= min_pixels) & (pixels <= max_pixels) & (nearest_mm > DEPTH_MM)
+    keep[0] = False
+    free: NDArray[np.int32] = np.where(keep[labels], labels, 0).astype(np.int32)
+    return free
