@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,7 +40,7 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     total : int, optional
         How many there are, where `items` has no length.
     """
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     if sys.stderr.isatty() and PROGRESS_FILE not in os.environ:
         with Progress(transient=True) as bar:
