@@ -52,9 +52,7 @@ class TrainConfig(BaseModel):
     n_workers: int = Field(default=0, ge=0)
 
     # Candidates
-    lung_margin_mm: float = Field(
-        default=4.0, ge=0
-    )  # how far outside the lung field a lesion may reach
+    lung_margin_mm: float = Field(default=2.0, ge=0)  # a lesion may reach so far beyond the lung
     candidate_level: float = Field(default=0.4, gt=0, lt=1)  # probability of a candidate's voxels
     min_diameter_mm: float = Field(default=2.5, ge=0)  # of the sphere of equal volume
     score_quantile: float = Field(
