@@ -41,7 +41,7 @@ class TrainConfig(BaseModel):
 
     # Optimisation
     steps: int = Field(default=400, ge=1)
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     gradient_clip: float = Field(default=1.0, gt=0)
     dice_weight: float = Field(default=1.0, ge=0)
