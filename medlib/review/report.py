@@ -70,10 +70,12 @@ def assist(input_path: Path, out_dir: Path, run_dir: Path | None = None) -> list
     from medlib.review.model import load_model
 
     model = load_model(run_dir)
+    results = [
+        (volume, *report_on(volume, predict_volume(model.network, model.config, volume), model))
+        for volume in track(volumes, "series")
+    ]
     with _staging(out_dir) as staging:
-        for volume in track(volumes, "series"):
-            prediction = predict_volume(model.network, model.config, volume)
-            report, mask = report_on(volume, prediction, model)
+        for volume, report, mask in results:
             folder = staging / report.series_instance_uid
             folder.mkdir()
             write_mask(mask, volume, folder / MASK_FILE)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from medlib.baseline.config import TrainConfig, train_config
+from medlib.baseline.network import build_network, save_weights
 from medlib.baseline.prediction import Prediction, find_candidates
+from medlib.baseline.run import Run
 from medlib.images.volume import SeriesIdentity, Volume
 from medlib.review.model import ReportingModel
 from medlib.review.schema import ModelIdentity
@@ -53,3 +58,45 @@ def model(config) -> ReportingModel:
         risk_statement="toy statement",
         warnings=("toy warning",),
     )
+
+
+@pytest.fixture
+def part_metrics():
+    """Metrics of internal and external testing, as an evaluation stores them."""
+    return _metrics
+
+
+@pytest.fixture
+def write_run():
+    """Write an evaluated run whose network was never trained."""
+    return _write_run
+
+
+def _metrics(test: float | None, external: float | None) -> dict:
+    def part(sensitivity):
+        missed = None if sensitivity is None else 1 - sensitivity
+        return {
+            "lesion_sensitivity": {"value": sensitivity},
+            "lesion_false_negative_rate": {"value": missed},
+        }
+
+    return {"test": part(test), "external": part(external)}
+
+
+def _write_run(folder, finished="2026-01-01 00:00 UTC", cohort="phantom-quick-seed0"):
+    torch.manual_seed(0)
+    config = train_config("quick").model_copy(update={"pretrained": False})
+    (folder / "evaluation").mkdir(parents=True)
+    (folder / "config.json").write_text(config.model_dump_json())
+    save_weights(build_network(config), folder / "weights.safetensors")
+    card = {
+        "model": {"name": "toy net", "sha256": Run(folder).weights_sha256()},
+        "data": {"cohort": cohort},
+        "time": {"finished": finished},
+    }
+    (folder / "card.json").write_text(json.dumps(card))
+    (folder / "evaluation" / "operating_point.json").write_text('{"network": 0.4}')
+    (folder / "evaluation" / "metrics.json").write_text(
+        json.dumps({"network": _metrics(0.95, 0.92)})
+    )
+    return folder

@@ -3,10 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
 
-from medlib.baseline.config import train_config
-from medlib.baseline.network import build_network, save_weights
 from medlib.baseline.run import Run
 from medlib.errors import RunError
 from medlib.review import model as model_module
@@ -14,37 +11,7 @@ from medlib.review.model import PHANTOM_WARNING, default_run, held_out_metrics, 
 from medlib.risk.summary import PRELIMINARILY_USABLE, TOO_MANY_MISSED, UNDEFINED
 
 
-def metrics(test: float | None, external: float | None) -> dict:
-    def part(sensitivity):
-        missed = None if sensitivity is None else 1 - sensitivity
-        return {
-            "lesion_sensitivity": {"value": sensitivity},
-            "lesion_false_negative_rate": {"value": missed},
-        }
-
-    return {"test": part(test), "external": part(external)}
-
-
-def write_run(folder, finished="2026-01-01 00:00 UTC", cohort="phantom-quick-seed0"):
-    torch.manual_seed(0)
-    config = train_config("quick").model_copy(update={"pretrained": False})
-    (folder / "evaluation").mkdir(parents=True)
-    (folder / "config.json").write_text(config.model_dump_json())
-    save_weights(build_network(config), folder / "weights.safetensors")
-    card = {
-        "model": {"name": "toy net", "sha256": Run(folder).weights_sha256()},
-        "data": {"cohort": cohort},
-        "time": {"finished": finished},
-    }
-    (folder / "card.json").write_text(json.dumps(card))
-    (folder / "evaluation" / "operating_point.json").write_text('{"network": 0.4}')
-    (folder / "evaluation" / "metrics.json").write_text(
-        json.dumps({"network": metrics(0.95, 0.92)})
-    )
-    return folder
-
-
-def test_load_model_takes_all_from_the_run_folder(tmp_path):
+def test_load_model_takes_all_from_the_run_folder(tmp_path, write_run):
     model = load_model(write_run(tmp_path / "mine"))
     assert model.identity.name == "toy net, run mine"
     assert model.identity.sha256 == Run(tmp_path / "mine").weights_sha256()
@@ -54,7 +21,7 @@ def test_load_model_takes_all_from_the_run_folder(tmp_path):
     assert model.config.profile == "quick"
 
 
-def test_no_phantom_warning_for_other_data(tmp_path):
+def test_no_phantom_warning_for_other_data(tmp_path, write_run):
     assert load_model(write_run(tmp_path / "mine", cohort="lidc")).warnings == ()
 
 
@@ -66,28 +33,28 @@ def test_no_phantom_warning_for_other_data(tmp_path):
         (0.95, None, (0.95, 0.05)),
     ],
 )
-def test_the_worse_part_speaks(test, external, expected):
-    found = held_out_metrics(metrics(test, external))
+def test_the_worse_part_speaks(test, external, expected, part_metrics):
+    found = held_out_metrics(part_metrics(test, external))
     assert (found["sensitivity"], found["false_negative_rate"]) == pytest.approx(expected)
 
 
-def test_statement_follows_the_metrics(tmp_path):
+def test_statement_follows_the_metrics(tmp_path, write_run, part_metrics):
     folder = write_run(tmp_path / "mine")
     for values, statement in [((0.95, 0.5), TOO_MANY_MISSED), ((None, None), UNDEFINED)]:
-        content = json.dumps({"network": metrics(*values)})
+        content = json.dumps({"network": part_metrics(*values)})
         (folder / "evaluation" / "metrics.json").write_text(content)
         assert load_model(folder).risk_statement == statement
 
 
 @pytest.mark.parametrize("name", ["operating_point.json", "metrics.json"])
-def test_a_run_that_was_never_evaluated(tmp_path, name):
+def test_a_run_that_was_never_evaluated(tmp_path, name, write_run):
     folder = write_run(tmp_path / "mine")
     (folder / "evaluation" / name).unlink()
     with pytest.raises(RunError, match="never evaluated.*medlib train"):
         load_model(folder)
 
 
-def test_weights_that_the_card_does_not_know(tmp_path):
+def test_weights_that_the_card_does_not_know(tmp_path, write_run):
     folder = write_run(tmp_path / "mine")
     with (folder / "weights.safetensors").open("ab") as file:
         file.write(b" ")
@@ -100,7 +67,7 @@ def test_not_a_run(tmp_path):
         load_model(tmp_path)
 
 
-def test_default_run_is_the_newest_complete_reference_run(tmp_path, monkeypatch):
+def test_default_run_is_the_newest_complete_reference_run(tmp_path, monkeypatch, write_run):
     monkeypatch.setattr(model_module, "REFERENCE_RUNS", tmp_path / "reference")
     monkeypatch.setattr(model_module, "RUNS", tmp_path / "runs")
     with pytest.raises(RunError, match="no trained run.*medlib train"):
