@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from medlib.annotation.case import Case
 from medlib.annotation.lidc import PANEL_SIZE
-from medlib.annotation.reference import MIN_READERS, reference_mask
+from medlib.annotation.reference import reference_mask
 from medlib.baseline.prediction import Prediction
 from medlib.baseline.predictions import predictions
 from medlib.gallery.figures import Tile
@@ -25,8 +25,8 @@ TILE_PX = 360
 MIN_TILE_REM = 6.25  # three tiles stand side by side on a phone
 
 TILE_LEGEND = (
-    f"Lung window. Outlines: what at least {MIN_READERS} readers marked "
-    f"({REFERENCE_STYLE.words}), what is reported ({PREDICTION_STYLE.words})."
+    f"Lung window. Outlines: the reference standard ({REFERENCE_STYLE.words}), "
+    f"what is reported ({PREDICTION_STYLE.words})."
 )
 
 
