@@ -163,10 +163,10 @@ class FailureRule:
                 verdict = _why_false(marked)
                 errors.append(self._error("false alarm", None, marked, verdict, marked.score))
             elif marked.outcome == "duplicate":
-                verdict = ("the lesion is marked in pieces", "rule")
+                verdict = ("marked in pieces", "rule")
                 errors.append(self._outline_error(lesions[marked.lesion_id], marked, verdict))
             elif marked.outcome == "disputed":
-                verdict = ("one reader drew it, the others did not", "data")
+                verdict = ("drawn by one reader alone", "data")
                 lesion = lesions[marked.lesion_id]
                 errors.append(self._error("annotation", lesion, marked, verdict, marked.score))
         return _in_order(errors)
@@ -184,23 +184,23 @@ class FailureRule:
 
     def _why_missed(self, lesion: Any, threshold: float) -> tuple[str, str]:
         if lesion.best_score < threshold:
-            return "found, but scored below the operating point", "rule"
+            return "scored below the operating point", "rule"
         if lesion.best_iou >= MIN_IOU:
-            return "marked as one with a neighbouring lesion", "rule"
+            return "marked as one with a neighbour", "rule"
         if lesion.best_iou > 0:
-            return "touched, but outlined too badly to count", "model"
+            return "touched, but outlined too badly", "model"
         return "never marked at any score", "data"
 
     def _why_outlined_badly(self, lesion: Any, marked: Any) -> tuple[str, str]:
         if lesion.reader_dice < self.readers_agree:
-            return "the readers disagree where it ends", "data"
+            return "readers disagree where it ends", "data"
         size = marked.n_voxels / lesion.n_voxels
         smallest, largest = self.size_limits
         if size < smallest:
             return "drawn too small", "rule"
         if size > largest:
             return "drawn too large", "rule"
-        return "right size, wrong place or shape", "model"
+        return "wrong place or shape", "model"
 
     def _outline_error(self, lesion: Any, marked: Any, verdict: tuple[str, str]) -> dict[str, Any]:
         agreed = lesion.reader_dice >= self.readers_agree
@@ -228,10 +228,10 @@ class FailureRule:
 
 def _why_false(marked: Any) -> tuple[str, str]:
     if marked.n_reference_voxels > 0:
-        return "part of a lesion, but too little or too much to count as a hit", "model"
+        return "part of a lesion, fits it too badly", "model"
     if marked.n_ignored_voxels > 0:
-        return "beside what one reader alone drew", "data"
-    return "looks like a lesion to the model, lies apart from every lesion", "data"
+        return "beside what one reader drew", "data"
+    return "apart from every lesion", "data"
 
 
 def _in_order(errors: list[dict[str, Any]]) -> pd.DataFrame:

@@ -149,14 +149,14 @@ def test_causes_by_the_stage_of_the_error():
     by_lesion = errors[errors["lesion_id"] != ""].set_index(["group", "lesion_id"])
     found = by_lesion[["cause", "change"]].apply(tuple, axis=1).to_dict()
     assert found == {
-        ("missed", "c1-2"): ("marked as one with a neighbouring lesion", "rule"),
-        ("missed", "c1-1"): ("touched, but outlined too badly to count", "model"),
-        ("missed", "c0-2"): ("found, but scored below the operating point", "rule"),
+        ("missed", "c1-2"): ("marked as one with a neighbour", "rule"),
+        ("missed", "c1-1"): ("touched, but outlined too badly", "model"),
+        ("missed", "c0-2"): ("scored below the operating point", "rule"),
         ("missed", "c0-1"): ("never marked at any score", "data"),
         ("boundary", "c2-1"): ("drawn too large", "rule"),
-        ("boundary", "c2-3"): ("the lesion is marked in pieces", "rule"),
-        ("annotation", "c2-2"): ("the readers disagree where it ends", "data"),
-        ("annotation", "c3-1"): ("one reader drew it, the others did not", "data"),
+        ("boundary", "c2-3"): ("marked in pieces", "rule"),
+        ("annotation", "c2-2"): ("readers disagree where it ends", "data"),
+        ("annotation", "c3-1"): ("drawn by one reader alone", "data"),
     }
 
 
@@ -165,7 +165,7 @@ def test_causes_by_the_stage_of_the_error():
     [
         (60, "drawn too small"),
         (150, "drawn too large"),
-        (100, "right size, wrong place or shape"),
+        (100, "wrong place or shape"),
     ],
 )
 def test_outline_causes(n_voxels, cause):
@@ -180,7 +180,7 @@ def test_outline_causes(n_voxels, cause):
     ("inside", "cause", "change"),
     [
         ({"n_reference_voxels": 5}, "part of a lesion", "model"),
-        ({"n_ignored_voxels": 5}, "one reader alone", "data"),
+        ({"n_ignored_voxels": 5}, "beside what one reader", "data"),
         ({}, "apart from every lesion", "data"),
     ],
 )
