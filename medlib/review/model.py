@@ -38,6 +38,8 @@ class ReportingModel:
         Lowest score of a lesion, chosen on the tune part.
     risk_statement : str
         `risk_summary` of the lesion-wise metrics on held-out patients.
+    most_marks : int
+        In any held-out scan; more than that in another one is a sign of a foreign scan.
     warnings : tuple of str
         What holds for every series that this model reads.
     """
@@ -47,6 +49,7 @@ class ReportingModel:
     identity: ModelIdentity
     operating_point: float
     risk_statement: str
+    most_marks: int
     warnings: tuple[str, ...] = ()
 
 
@@ -68,6 +71,7 @@ def load_model(run_dir: Path | None = None) -> ReportingModel:
         identity=identity,
         operating_point=_evaluation(run, OPERATING_POINT)[METHOD],
         risk_statement=risk_summary(held_out_metrics(_evaluation(run, METRICS_FILE)[METHOD])),
+        most_marks=_most_marks(pd.read_csv(_evaluation_file(run, f"{METHOD}-candidates.csv"))),
         warnings=(PHANTOM_WARNING,) if run.card["data"]["cohort"].startswith("phantom") else (),
     )
 
@@ -107,12 +111,21 @@ def _identity(run: Run) -> ModelIdentity:
     return ModelIdentity(name=f"{run.card['model']['name']}, run {run.folder.name}", sha256=found)
 
 
+def _most_marks(candidates: pd.DataFrame) -> int:
+    shown = candidates[candidates["reported"] & candidates["split"].isin(HELD_OUT)]
+    return int(shown["case_id"].value_counts().max()) if len(shown) else 0
+
+
 def _evaluation(run: Run, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(_evaluation_file(run, name).read_bytes())
+    return content
+
+
+def _evaluation_file(run: Run, name: str) -> Path:
     path = run.folder / FOLDER / name
     if not path.is_file():
         raise RunError(f"{run.folder}: the run was never evaluated (no {name}); {HOW_TO_GET_ONE}")
-    content: dict[str, Any] = json.loads(path.read_bytes())
-    return content
+    return path
 
 
 def default_run() -> Path:

@@ -130,7 +130,11 @@ def report_on(
         lesions=tuple(lesions),
         review_priority=case_priority([ranked(lesion) for lesion in lesions]),
         risk_statement=model.risk_statement,
-        warnings=(*volume.warnings, *_series_warnings(volume, prediction, model), *model.warnings),
+        warnings=(
+            *volume.warnings,
+            *_series_warnings(volume, prediction, len(lesions), model),
+            *model.warnings,
+        ),
     )
     return report, mask
 
@@ -141,7 +145,7 @@ def ranked(lesion: Lesion) -> dict[str, float]:
 
 
 def _series_warnings(
-    volume: Volume, prediction: Prediction, model: ReportingModel
+    volume: Volume, prediction: Prediction, n_lesions: int, model: ReportingModel
 ) -> Iterator[str]:
     """Say what about this series makes the result weaker than on held-out patients."""
     slice_spacing_mm = volume.spacing_mm[0]
@@ -154,6 +158,11 @@ def _series_warnings(
         )
     if not prediction.probability.any():
         yield "no lung tissue was looked at: an empty result says nothing about this series"
+    if n_lesions > model.most_marks:
+        yield (
+            f"{n_lesions} marks, while no held-out scan had more than {model.most_marks}: this "
+            "series may differ from all that the model was tested on"
+        )
 
 
 def _targets(volumes: list[Volume], out_dir: Path) -> list[Path]:

@@ -56,6 +56,7 @@ def model(config) -> ReportingModel:
         identity=ModelIdentity(name="toy", sha256="a" * 64),
         operating_point=0.6,
         risk_statement="toy statement",
+        most_marks=2,
         warnings=("toy warning",),
     )
 
@@ -98,5 +99,10 @@ def _write_run(folder, finished="2026-01-01 00:00 UTC", cohort="phantom-quick-se
     (folder / "evaluation" / "operating_point.json").write_text('{"network": 0.4}')
     (folder / "evaluation" / "metrics.json").write_text(
         json.dumps({"network": _metrics(0.95, 0.92)})
+    )
+    (folder / "evaluation" / "network-candidates.csv").write_text(
+        "case_id,split,reported\n"
+        "a,test,True\na,test,True\na,test,False\nb,external,True\n"
+        "c,tune,True\nc,tune,True\nc,tune,True\n"
     )
     return folder

@@ -18,6 +18,7 @@ def test_load_model_takes_all_from_the_run_folder(tmp_path, write_run):
     assert model.operating_point == 0.4
     assert model.risk_statement == PRELIMINARILY_USABLE
     assert model.warnings == (PHANTOM_WARNING,)
+    assert model.most_marks == 2  # of the tune part nothing counts
     assert model.config.profile == "quick"
 
 
@@ -46,7 +47,7 @@ def test_statement_follows_the_metrics(tmp_path, write_run, part_metrics):
         assert load_model(folder).risk_statement == statement
 
 
-@pytest.mark.parametrize("name", ["operating_point.json", "metrics.json"])
+@pytest.mark.parametrize("name", ["operating_point.json", "metrics.json", "network-candidates.csv"])
 def test_a_run_that_was_never_evaluated(tmp_path, name, write_run):
     folder = write_run(tmp_path / "mine")
     (folder / "evaluation" / name).unlink()

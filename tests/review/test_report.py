@@ -76,6 +76,11 @@ def test_warnings_of_the_series(volume, prediction, model):
         dataclasses.replace(volume, hu=volume.hu[:1]),
         dataclasses.replace(empty, labels=empty.labels[:1], probability=empty.probability[:1]),
     )
+    strict = dataclasses.replace(model, most_marks=1)
+    assert "no held-out scan had more than 1" in " ".join(
+        report_on(volume, prediction, strict)[0].warnings
+    )
+    assert "held-out" not in warnings(volume, prediction)
     assert "apart" not in warnings(volume, prediction)
     assert "says nothing" not in warnings(volume, prediction)
 
