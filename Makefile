@@ -24,8 +24,8 @@ serve: book ## the book at http://localhost:8000
 	@$(BIN)/python -m http.server 8000 --bind localhost --directory _build/html
 
 lint: $(INSTALLED) ## ruff, mypy, and which room imports which
-	@$(BIN)/ruff check medlib tests
-	@$(BIN)/ruff format --check medlib tests
+	@$(BIN)/ruff check --no-cache medlib tests
+	@$(BIN)/ruff format --no-cache --check medlib tests
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 

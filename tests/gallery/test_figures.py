@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
-from medlib.images.windows import WINDOWS
 from PIL import Image
 
 from medlib.gallery import figures
 from medlib.gallery.figures import Tile, new_figure, overlay, show_figure, show_images, show_table
 from medlib.gallery.svg import OKABE_ITO, inline_svg
+from medlib.images.windows import WINDOWS
 
 rng = np.random.default_rng
 
