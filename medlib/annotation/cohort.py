@@ -11,7 +11,6 @@ cohort.csv                 a row a case
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -19,7 +18,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +37,7 @@ from medlib.images.dicom import read_series, write_series
 from medlib.images.nifti import read_mask, write_mask
 from medlib.images.phantom import SITES
 from medlib.images.splits import check_disjoint
+from medlib.locks import exclusive
 
 SMALL_FILES = ("readers.nii.gz", "labels.nii.gz", "lesions.csv")
 COHORT_COLUMNS = ("case_id", "patient_id", "site", "split")
@@ -180,8 +179,7 @@ def _is_current(folder: Path, profile: CohortProfile) -> bool:
 
 
 def _make(folder: Path, profile: CohortProfile, seed: int, workers: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder):
+    with exclusive(folder / ".lock"):
         if _is_current(folder, profile):
             return  # another process made it while this one waited
         made_by = _made_by(profile)  # once: the code may change on disk while this runs
@@ -195,14 +193,6 @@ def _make(folder: Path, profile: CohortProfile, seed: int, workers: int) -> None
         rows = [_receipt(folder / plan.case_id)["case"] for plan in plans]
         _write(folder / "cohort.csv", pd.DataFrame(rows).to_csv(index=False))
         _write(folder / "cohort.json", json.dumps(made_by))
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Keep a second process from making the same cohort; it waits."""
-    with (folder / ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _in_parallel(

@@ -18,6 +18,7 @@ from medlib.annotation.profiles import PARTS, CohortProfile
 from medlib.images import phantom
 from medlib.images.phantom import SITES, PhantomLesion, site_grid
 from medlib.images.phantom.build import Build
+from medlib.sources import code_digest
 
 # Lesions a patient, repeated along the patients of a part, then mixed. Three on average where the
 # model is judged, as in an LIDC-IDRI scan that has any; more where it learns, because it learns
@@ -206,9 +207,7 @@ def _lesion_row(
 
 def generator_key() -> str:
     """Return a key of everything that decides a phantom's voxels: database and code."""
-    digest = hashlib.sha256(lidc.database_path().read_bytes())
     sources = [Path(str(module.__file__)) for module in (lidc, outlines, nodules, placement)]
     sources += [Path(__file__), *sorted(Path(str(phantom.__file__)).parent.glob("*.py"))]
-    for source in sources:
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:16]
+    database = hashlib.sha256(lidc.database_path().read_bytes()).hexdigest()
+    return hashlib.sha256(f"{database} {code_digest(sources)}".encode()).hexdigest()[:16]

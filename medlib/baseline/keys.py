@@ -10,6 +10,7 @@ from pathlib import Path
 
 from medlib.annotation.cohort import SMALL_FILES, Cohort
 from medlib.baseline.config import TrainConfig
+from medlib.sources import code_digest
 
 TRAINING_MODULES = (
     "medlib.images.lungs",
@@ -43,14 +44,14 @@ def digest(*parts: str | bytes) -> str:
 
 
 def source_key(modules: Iterable[str]) -> str:
-    """Return the digest of the source files of these modules."""
+    """Return the digest of the code of these modules."""
     sources = []
     for module in modules:
         spec = find_spec(module)
         if spec is None or spec.origin is None:
             raise ModuleNotFoundError(module)
-        sources.append(Path(spec.origin).read_bytes())
-    return digest(*sources)
+        sources.append(Path(spec.origin))
+    return code_digest(sources)
 
 
 def cohort_key(cohort: Cohort) -> str:

@@ -21,6 +21,7 @@ from medlib.baseline.device import best_device
 from medlib.baseline.keys import training_keys
 from medlib.baseline.network import load_weights, save_weights
 from medlib.errors import RunError
+from medlib.locks import exclusive
 from medlib.paths import RUNS
 
 CONFIG, WEIGHTS, HISTORY, CARD = "config.json", "weights.safetensors", "history.csv", "card.json"
@@ -101,15 +102,14 @@ def find_or_make_run(
     folder = Path(run_dir) if run_dir else RUNS / f"{Path(dataset).name}-{profile}-seed{seed}"
     cohort = open_cohort(dataset, config.cohort, seed)
     keys = training_keys(config, cohort)
-    changed = _what_changed(folder, keys)
-    if not changed:
-        run = Run(folder)
-        made = run.card["time"]
+    with exclusive(folder.parent / f".{folder.name}.lock"):  # a second process waits, then finds it
+        changed = _what_changed(folder, keys)
+        run = Run(folder) if not changed else make_run(config, cohort, folder, keys)
+    made = run.card["time"]
+    if changed:
+        print(f"made the run {folder.name} in {made['seconds']:.0f} s ({' and '.join(changed)})")
+    else:
         print(f"found the run {folder.name}, made {made['finished']} in {made['seconds']:.0f} s")
-        return run
-    run = make_run(config, cohort, folder, keys)
-    seconds = run.card["time"]["seconds"]
-    print(f"made the run {folder.name} in {seconds:.0f} s ({' and '.join(changed)})")
     return run
 
 
