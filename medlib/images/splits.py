@@ -6,8 +6,58 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
 
 from medlib.errors import OverlapError
+
+EXTERNAL = "external"
+# Tenths of the internal patients; `test` is never looked at before the end, `calibrate` is apart
+# from `tune` so that what is promised of a threshold holds.
+TENTHS = {"train": 6, "tune": 1, "calibrate": 1, "test": 2}
+INTERNAL_MANUFACTURERS = 2
+
+
+def split_collection(table: pd.DataFrame, stratum: pd.Series, seed: int) -> pd.Series:
+    """Assign the scans of a collection of several manufacturers to five parts.
+
+    Manufacturers that are not among the two with most scans are held out whole, as ``external``,
+    and with them every scan of a patient whom such a scanner has seen. The others are divided by
+    patient in tenths by scikit-learn's `StratifiedGroupKFold`: train 6, tune 1, calibrate 1,
+    test 2.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A row a scan with `patient_id` and `manufacturer`.
+    stratum : Series of str
+        What the parts should share alike; index as in `table`.
+    seed : int
+
+    Returns
+    -------
+    Series of str
+        The part of each scan, index as in `table`.
+
+    Raises
+    ------
+    OverlapError
+        If a patient stood in two parts.
+    """
+    # Sorted, so that the order of rows decides nothing.
+    ordered = table.assign(stratum=stratum).sort_values(list(table.columns))
+    scans = ordered["manufacturer"].value_counts().sort_index().sort_values(kind="stable")
+    held_out = scans.index[:-INTERNAL_MANUFACTURERS]
+    elsewhere = ordered.loc[ordered["manufacturer"].isin(held_out), "patient_id"].unique()
+    internal = ordered[~ordered["patient_id"].isin(elsewhere)]
+    parts = [part for part, tenths in TENTHS.items() for _ in range(tenths)]
+    folds = StratifiedGroupKFold(n_splits=len(parts), shuffle=True, random_state=seed).split(
+        internal, internal["stratum"], groups=internal["patient_id"]
+    )
+    split = pd.Series(EXTERNAL, index=ordered.index, name="split")
+    for part, (_, fold) in zip(parts, folds, strict=True):
+        split[internal.index[fold]] = part
+    check_disjoint(ordered.assign(split=split))
+    return split.reindex(table.index)
 
 
 def split_patients(
