@@ -1,0 +1,308 @@
+"""DICOM images without their patient: the Basic Application Confidentiality Profile of PS3.15.
+
+What happens to which attribute comes from the table that the package dicom-anonymizer keeps in
+step with the standard. Its own functions are not used: they leave nested sequences as they are,
+turn removed dates into dummies, and remap UIDs at random, file by file.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import hmac
+import importlib
+import secrets
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.sequence import Sequence
+from pydicom.uid import UID
+
+from medlib.errors import InputError
+from medlib.images.privacy import identifying_words
+from medlib.progress import track
+
+TABLE = "dicomfields_2026c"  # edition of PS3.15 Table E.1-1
+MIN_KEY_BYTES = 16
+_ACTIONS = {
+    "X_TAGS": "remove",
+    "Z_TAGS": "empty",
+    "X_Z_TAGS": "empty",
+    # A dummy is right for every kind of object; an empty value is not where the standard wants one.
+    "D_TAGS": "dummy",
+    "Z_D_TAGS": "dummy",
+    "X_D_TAGS": "dummy",
+    "X_Z_D_TAGS": "dummy",
+    "U_TAGS": "uid",
+    "X_Z_U_STAR_TAGS": "clean",
+}
+# Not in the standard's table, though they say what its PatientBirthDate says.
+_ALSO_REMOVED = ("PatientBirthDateInAlternativeCalendar", "PatientDeathDateInAlternativeCalendar")
+_DUMMY = {"AS": "000Y", "DA": "19000101", "DT": "19000101000000", "TM": "000000", "UR": ""}
+_TEXT = ("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT")
+_FREE_TEXT = ("LO", "LT", "SH", "ST", "UC", "UT")
+_NOT_AN_INSTANCE = (
+    "ClassUID",
+    "TransferSyntaxUID",
+    "CodingSchemeUID",
+    "ContextUID",
+    "MappingResourceUID",
+)
+_IMAGE_UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_SCREENSHOT = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture and its multi-frame kinds
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `deidentify` did.
+
+    Attributes
+    ----------
+    n_files, n_series, n_patients : int
+    left_out : mapping of str to int
+        Why files were not written -> how many.
+    n_blanked : int
+        Free texts emptied because they repeated a name or number of the patient.
+    """
+
+    n_files: int
+    n_series: int
+    n_patients: int
+    left_out: Mapping[str, int]
+    n_blanked: int
+
+
+def deidentify(source: Path, out_dir: Path, key: bytes | None = None) -> Written:
+    """Write the DICOM images of a folder without what identifies their patient.
+
+    Parameters
+    ----------
+    source : Path
+        A file, or a folder with any files in it.
+    out_dir : Path
+        Must not exist, or be empty. Gets ``<series>/<image>.dcm`` under new UIDs; all of it or
+        nothing is written.
+    key : bytes, optional
+        Secret from which new UIDs and patient numbers follow, at least 16 bytes: the same key
+        gives the same ones in a later run. By default a random one, which is then forgotten.
+
+    Returns
+    -------
+    Written
+
+    Raises
+    ------
+    InputError
+        If there is no image that can be written, `out_dir` holds something, or the key is short.
+
+    Notes
+    -----
+    Only images are written. Documents (reports, dose reports, PDF) are left out, since a table
+    cannot clean their text; so are images that say that text is burned into them, and screenshots
+    that do not say that none is. Faces in a head CT and rare findings still identify people: this
+    is the basic profile, not a promise of anonymity.
+    """
+    if not source.exists():
+        raise InputError(f"{source}: nothing there; expected a DICOM file or a folder of them")
+    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
+        raise InputError(f"{out_dir}: holds files already; nothing is overwritten, name a new one")
+    if key is not None and len(key) < MIN_KEY_BYTES:
+        raise InputError(f"the key has {len(key)} bytes; expected at least {MIN_KEY_BYTES}")
+    secret = key or secrets.token_bytes(32)
+    files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
+    left_out: Counter[str] = Counter()
+    patients, series, n_files, n_blanked = set(), set(), 0, 0
+    beside = out_dir.parent / f".{out_dir.name}.{uuid.uuid4().hex}"
+    try:
+        for path in track(files, "images"):
+            dataset = _read(path)
+            if reason := _why_not(dataset):
+                left_out[reason] += 1
+                continue
+            assert dataset is not None
+            n_blanked += deidentify_dataset(dataset, secret)
+            target = beside / dataset.SeriesInstanceUID / f"{dataset.SOPInstanceUID}.dcm"
+            if target.exists():
+                left_out["the same image twice"] += 1
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            dataset.save_as(target, enforce_file_format=True)
+            patients.add(dataset.PatientID)
+            series.add(dataset.SeriesInstanceUID)
+            n_files += 1
+        if not n_files:
+            why = ", ".join(f"{reason}: {n}" for reason, n in left_out.items()) or "empty folder"
+            raise InputError(f"{source}: no image can be written without its patient ({why})")
+        if out_dir.exists():
+            out_dir.rmdir()
+        beside.replace(out_dir)
+    except OSError as error:
+        raise InputError(f"{out_dir}: cannot write here ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return Written(n_files, len(series), len(patients), dict(left_out), n_blanked)
+
+
+def deidentify_dataset(dataset: Dataset, key: bytes) -> int:
+    """Apply the basic profile to one image, in place.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        With `file_meta`, where it was read from a file.
+    key : bytes
+        Secret of the mapping.
+
+    Returns
+    -------
+    int
+        How many free texts were emptied because they repeated a name or number of the patient.
+    """
+    words = identifying_words(dataset)
+    patient = str(dataset.get("PatientID", "")) or str(dataset.get("PatientName", ""))
+    dataset.remove_private_tags()
+    _clean(dataset, key)
+    n_blanked = sum(_blank(element, words) for element in dataset.iterall())
+    dataset.PatientID = "P" + _digest(key, "patient", patient).hex()[:16].upper()
+    dataset.PatientName = dataset.PatientID
+    dataset.PatientIdentityRemoved = "YES"
+    dataset.LongitudinalTemporalInformationModified = "REMOVED"
+    dataset.DeidentificationMethod = (
+        f"PS3.15 Basic Profile, table {TABLE.removeprefix('dicomfields_')}"
+    )
+    method = Dataset()
+    method.CodeValue, method.CodingSchemeDesignator = "113100", "DCM"
+    method.CodeMeaning = "Basic Application Confidentiality Profile"
+    dataset.DeidentificationMethodCodeSequence = Sequence([method])
+    if hasattr(dataset, "file_meta"):
+        meta = FileMetaDataset()  # afresh: the old one names applications and their hosts
+        meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+        meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
+        dataset.file_meta = meta
+        dataset.preamble = b"\0" * 128
+    return n_blanked
+
+
+def new_uid(old: str, key: bytes) -> str:
+    """Return the UID that stands for `old` under a key: the same for the same two.
+
+    Returns
+    -------
+    str
+        ``2.25.`` and a version 4 UUID as a number (PS3.5, annex B.2).
+    """
+    number = uuid.UUID(bytes=_digest(key, "uid", old)[:16], version=4).int
+    return f"2.25.{number}"
+
+
+def _digest(key: bytes, kind: str, text: str) -> bytes:
+    return hmac.digest(key, f"{kind}:{text}".encode(), hashlib.sha256)
+
+
+@functools.cache
+def _actions() -> Mapping[tuple[int, int], str]:
+    table = importlib.import_module(f"dicomanonymizer.dicom_anonymization_databases.{TABLE}")
+    single = {
+        (tag[0], tag[1]): action
+        for category, action in _ACTIONS.items()
+        for tag in getattr(table, category)
+        if len(tag) == 2  # the others are overlays and curves, see `_action`
+    }
+    removed = [pydicom.tag.Tag(keyword) for keyword in _ALSO_REMOVED]
+    return single | {(tag.group, tag.element): "remove" for tag in removed}
+
+
+def _action(element: DataElement) -> str:
+    """Say what has to happen to an element; ``clean`` goes into a sequence, else ``keep``."""
+    group, number = element.tag.group, element.tag.element
+    # Overlays may hold text, and an overlay without its data is not valid: whole groups go.
+    if group & 0xFF00 in (0x5000, 0x6000) or not pydicom.datadict.dictionary_has_tag(element.tag):
+        return "remove"
+    if action := _actions().get((group, number)):
+        return action
+    if element.VR in ("DA", "DT", "TM", "UN"):
+        return "remove"
+    if element.VR == "PN":
+        return "empty"
+    if element.VR == "UI":
+        return "keep" if element.keyword.endswith(_NOT_AN_INSTANCE) else "uid"
+    return "clean" if element.VR == "SQ" else "keep"
+
+
+def _clean(dataset: Dataset, key: bytes) -> None:
+    for element in list(dataset):
+        action = _action(element)
+        if action == "remove":
+            del dataset[element.tag]
+        elif element.VR == "SQ":
+            if action == "clean":
+                for item in element.value:
+                    _clean(item, key)
+            else:
+                element.value = Sequence()
+        elif action == "uid":
+            many = element.value if element.VM > 1 else [element.value]
+            mapped = [_mapped(str(value), key) for value in many]
+            element.value = mapped if element.VM > 1 else mapped[0]
+        elif action == "empty":
+            element.clear()
+        elif action == "dummy":
+            element.value = _dummy(element.VR)
+
+
+def _mapped(uid: str, key: bytes) -> str:
+    """Map a UID unless it is empty or one of DICOM's own, which names no instance."""
+    return uid if not uid or UID(uid).name != uid else new_uid(uid, key)
+
+
+def _dummy(vr: str) -> object:
+    if vr in _TEXT:
+        return "ANONYMIZED"
+    if vr in _DUMMY:
+        return _DUMMY[vr]
+    if vr in ("DS", "IS", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"):
+        return 0
+    return b""
+
+
+def _blank(element: DataElement, words: set[str]) -> bool:
+    if element.VR not in _FREE_TEXT or not element.value:
+        return False
+    text = str(element.value).lower()
+    if not any(word in text for word in words):
+        return False
+    element.clear()
+    return True
+
+
+def _read(path: Path) -> Dataset | None:
+    try:
+        return pydicom.dcmread(path)
+    except (InvalidDicomError, OSError, EOFError, ValueError, AttributeError):
+        return None
+
+
+def _why_not(dataset: Dataset | None) -> str:
+    """Say why a file is not written; empty where it can be."""
+    if dataset is None:
+        return "not DICOM, or damaged"
+    if not all(name in dataset for name in _IMAGE_UIDS):
+        return "without the UIDs of an image"
+    if not any(name in dataset for name in _PIXELS):
+        return "not an image (a report or another document)"
+    burned_in = str(dataset.get("BurnedInAnnotation", "")).upper()
+    if burned_in == "YES":
+        return "text burned into the image"
+    if str(dataset.SOPClassUID).startswith(_SCREENSHOT) and burned_in != "NO":
+        return "a screenshot that may hold burned-in text"
+    return ""
