@@ -158,7 +158,8 @@ def _papermill(
                 request_save_on_cell_execute=False,
                 cwd=book.root,
                 on_cell=display.cell,
-                extra_arguments=["--log-level=ERROR"],  # it warns of local TCP at each start
+                # It warns of local TCP at each start and calls its own end an error.
+                extra_arguments=["--log-level=CRITICAL"],
             )
             return executed
         except PapermillExecutionError as error:
