@@ -1,0 +1,172 @@
+"""The contour table: a row a line, with the columns of LIDC-IDRI's own database, as CSV.
+
+``lesion, reader, inclusion, image_z_position_mm, image_sop_uid, coords``; coords are ``x,y`` pairs
+(column, row) of the voxels that the line runs through, apart by spaces. The line is the first
+voxel outside. A reader who found nothing has one row without lesion. Masks written here come back
+voxel for voxel.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from medlib.annotation.borders import reader_lines
+from medlib.annotation.lidc import Contour
+from medlib.annotation.marks import (
+    Annotation,
+    GridMismatchError,
+    LesionMask,
+    Line,
+    SeriesGrid,
+)
+from medlib.annotation.outlines import bounding_box, outline_mask
+from medlib.errors import InputError
+
+COLUMNS = ("lesion", "reader", "inclusion", "image_z_position_mm", "image_sop_uid", "coords")
+MIN_POINTS = 3  # fewer enclose nothing
+_TRUE_FALSE = {"1": True, "0": False, "true": True, "false": False}
+
+
+def table_text(annotation: Annotation) -> str:
+    """Write masks as a contour table; equal masks give equal bytes."""
+    grid = annotation.grid
+    rows: list[tuple[object, ...]] = []
+    for item in annotation.masks:
+        z0, y0, x0 = item.start_zyx
+        for k, plane in enumerate(item.mask, start=z0):
+            uid = grid.sop_instance_uids[k] if grid.sop_instance_uids else ""
+            for inclusion, line in reader_lines(plane):
+                coords = " ".join(f"{x},{y}" for y, x in line + np.array([y0, x0]))
+                z_mm = f"{grid.slice_z_mm(k):.4f}"
+                rows.append((item.lesion, item.reader, int(inclusion), z_mm, uid, coords))
+    drew = {item.reader for item in annotation.masks if item.n_voxels}
+    rows += [("", reader, "", "", "", "") for reader in annotation.readers if reader not in drew]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return str(table.to_csv(index=False, lineterminator="\n"))
+
+
+def parse_table(
+    text: str,
+    grid: SeriesGrid,
+    name: str,
+    ratings: Mapping[tuple[int, int], Mapping[str, int]] | None = None,
+) -> Annotation:
+    """Read a contour table onto the grid of its series.
+
+    Lines that cannot be drawn (on no slice of the series, off the image, fewer than three points)
+    stay in `Annotation.lines` and in no mask; `medlib.annotation.validate` names them.
+
+    Parameters
+    ----------
+    text : str
+        Of the file.
+    grid : SeriesGrid
+    name : str
+        Of the file, for errors.
+    ratings : mapping, optional
+        For `Annotation.ratings`.
+
+    Raises
+    ------
+    InputError
+        If it is no contour table.
+    GridMismatchError
+        If a row's image and its height are two slices.
+    """
+    try:
+        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+        raise InputError(f"{name}: no table ({error}); expected CSV with a header") from None
+    if missing := [column for column in COLUMNS if column not in table]:
+        raise InputError(
+            f"{name}: lacks the columns {', '.join(missing)}; expected {', '.join(COLUMNS)}; "
+            "export the table again"
+        )
+    lines, readers = [], []
+    for number, row in enumerate(table[list(COLUMNS)].itertuples(index=False), start=2):
+        try:
+            readers.append(_counted(row.reader))
+            if row.lesion:
+                lines.append(_line(row, grid))
+        except GridMismatchError as error:
+            raise GridMismatchError(f"{name}: row {number}: {error}") from None
+        except (ValueError, KeyError) as error:
+            raise InputError(
+                f"{name}: row {number} cannot be read ({error}); expected {', '.join(COLUMNS)} "
+                "with whole x,y pairs; export the table again"
+            ) from None
+    return from_lines(grid, lines, readers, ratings)
+
+
+def from_lines(
+    grid: SeriesGrid,
+    lines: Sequence[Line],
+    readers: Sequence[int] = (),
+    ratings: Mapping[tuple[int, int], Mapping[str, int]] | None = None,
+) -> Annotation:
+    """Turn readers' lines on whole voxels into masks by LIDC's convention."""
+    by_mask: dict[tuple[int, int], list[Line]] = defaultdict(list)
+    for line in lines:
+        by_mask[line.lesion, line.reader].append(line)
+    masks = [_rasterised(*key, some, grid) for key, some in by_mask.items()]
+    return Annotation.gather(grid, masks, lines, readers, ratings)
+
+
+def drawable(line: Line, grid: SeriesGrid) -> bool:
+    """Whether a line encloses something on a slice of the series."""
+    stop = np.array(grid.shape_zyx[1:])
+    return (
+        grid.slice_at(line.z_mm) is not None
+        and len(line.points_yx) >= MIN_POINTS
+        and bool(np.all((line.points_yx >= -1) & (line.points_yx <= stop)))
+    )
+
+
+def _rasterised(lesion: int, reader: int, lines: Sequence[Line], grid: SeriesGrid) -> LesionMask:
+    contours = [
+        Contour(line.inclusion, k, line.points_yx.astype(np.int64))
+        for line in lines
+        if drawable(line, grid) and (k := grid.slice_at(line.z_mm)) is not None
+    ]
+    if not contours:
+        return LesionMask.cut(lesion, reader, np.zeros((0, 0, 0), dtype=bool))
+    box = bounding_box(contours)
+    return LesionMask.cut(lesion, reader, outline_mask(contours, box), box.start_zyx)
+
+
+def _line(row: Any, grid: SeriesGrid) -> Line:
+    z_mm = float(row.image_z_position_mm)
+    if row.image_sop_uid and grid.sop_instance_uids:
+        if row.image_sop_uid not in grid.sop_instance_uids:
+            z_mm = float("nan")  # an image that the series does not have
+        elif grid.sop_instance_uids.index(row.image_sop_uid) != grid.slice_at(z_mm):
+            raise GridMismatchError(
+                f"image {row.image_sop_uid} of the series does not lie at z = {z_mm:g} mm; give "
+                "the table of this series"
+            )
+    return Line(
+        lesion=_counted(row.lesion),
+        reader=_counted(row.reader),
+        inclusion=_TRUE_FALSE[row.inclusion.lower()],
+        z_mm=z_mm,
+        points_yx=_points_yx(row.coords),
+    )
+
+
+def _points_yx(coords: str) -> NDArray[np.float64]:
+    pairs = [pair.split(",") for pair in coords.split()]
+    return np.array([(int(y), int(x)) for x, y in pairs], dtype=np.float64).reshape(-1, 2)
+
+
+def _counted(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(f"{number} is no number from 1")
+    return number

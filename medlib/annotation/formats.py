@@ -1,0 +1,132 @@
+"""Annotations in and out of files: contour table, DICOM SEG, RTSTRUCT, NIfTI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, get_args
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import RTStructureSetStorage, SegmentationStorage
+
+from medlib.annotation import contour_table, mask_files, rtstruct, seg
+from medlib.annotation.marks import Annotation, SeriesGrid
+from medlib.errors import InputError
+from medlib.images.volume import Volume
+
+Format = Literal["table", "seg", "rtstruct", "nifti"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+EXPECTED = (
+    "expected a contour table (.csv), a DICOM SEG or RTSTRUCT (.dcm), a NIfTI label file "
+    "(.nii.gz), or a folder with readers.nii.gz and labels.nii.gz"
+)
+
+
+def read_annotation(path: Path, volume: Volume) -> Annotation:
+    """Read an annotation of a series, whatever its format.
+
+    Parameters
+    ----------
+    path : Path
+        See `EXPECTED`.
+    volume : Volume
+        The series.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read as any of them.
+    GridMismatchError
+        If it can, but belongs to another grid.
+    """
+    grid = SeriesGrid.of(volume)
+    if not path.exists():
+        raise InputError(f"{path}: nothing there; {EXPECTED}; check the path")
+    if path.is_dir():
+        if (path / mask_files.READERS_FILE).is_file():
+            return mask_files.read_pair(path, volume)
+        raise InputError(f"{path}: holds no annotation; {EXPECTED}; choose another folder")
+    if path.suffix == ".csv":
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be read as text ({error}); {EXPECTED}") from None
+        return contour_table.parse_table(text, grid, str(path))
+    if path.name.endswith((".nii", ".nii.gz")):
+        return mask_files.read_labels(path, volume)
+    return _read_dicom(path, grid)
+
+
+def _read_dicom(path: Path, grid: SeriesGrid) -> Annotation:
+    try:
+        kind = pydicom.dcmread(path, specific_tags=["SOPClassUID"]).get("SOPClassUID")
+    except (InvalidDicomError, OSError) as error:
+        raise InputError(
+            f"{path}: cannot be read ({type(error).__name__}); {EXPECTED}; choose another file"
+        ) from error
+    if kind == SegmentationStorage:
+        return seg.read_seg(path, grid)
+    if kind == RTStructureSetStorage:
+        return rtstruct.read_rtstruct(path, grid)
+    name = getattr(kind, "name", kind)
+    raise InputError(f"{path}: DICOM of the kind {name}; {EXPECTED}; choose another file")
+
+
+def write_annotation(
+    annotation: Annotation,
+    path: Path,
+    volume: Volume,
+    series: Path,
+    kind: Format | None = None,
+) -> Format:
+    """Write an annotation.
+
+    Parameters
+    ----------
+    annotation : Annotation
+    path : Path
+    volume : Volume
+        The series.
+    series : Path
+        Its folder; SEG and RTSTRUCT take patient and study from there.
+    kind : str, optional
+        One of `FORMATS`; left out, the name decides: .csv, .nii.gz, .dcm (a SEG), or a folder.
+
+    Returns
+    -------
+    str
+        The format written.
+
+    Raises
+    ------
+    InputError
+        If the format cannot hold the annotation, or the name says none.
+    """
+    chosen = kind or _kind(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if chosen == "table":
+        beside = path.with_name(f".{path.name}.tmp")
+        beside.write_text(contour_table.table_text(annotation), encoding="utf-8")
+        beside.replace(path)
+    elif chosen == "seg":
+        seg.write_seg(annotation, path, series)
+    elif chosen == "rtstruct":
+        rtstruct.write_rtstruct(annotation, path, series)
+    elif path.name.endswith((".nii", ".nii.gz")):
+        mask_files.write_labels(annotation, path, volume)
+    else:
+        mask_files.write_pair(annotation, path, volume)
+    return chosen
+
+
+def _kind(path: Path) -> Format:
+    if path.suffix == ".csv":
+        return "table"
+    if path.suffix == ".dcm":
+        return "seg"
+    if path.name.endswith((".nii", ".nii.gz")) or not path.suffix:
+        return "nifti"
+    raise InputError(
+        f"{path}: the name says no format; expected .csv, .dcm, .nii.gz or a folder, or --to with "
+        f"one of {', '.join(FORMATS)}"
+    )

@@ -1,0 +1,266 @@
+"""What readers drew on one series, in one form for every file format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medlib.annotation.outlines import Box
+from medlib.errors import InputError
+from medlib.images.volume import Volume
+
+ON_SLICE = 0.25  # of the slice distance: farther from every slice, a line lies on none
+
+
+class GridMismatchError(InputError):
+    """An annotation lies on another grid than its series."""
+
+
+@dataclass(frozen=True)
+class SeriesGrid:
+    """Where the voxels of a series lie.
+
+    Attributes
+    ----------
+    series_instance_uid : str
+    shape_zyx : tuple of int
+    affine : ndarray of float64, shape (4, 4)
+        Voxel index ``(x, y, z, 1)`` to DICOM patient coordinates in mm, as in `Volume`.
+    sop_instance_uids : tuple of str
+        One a slice, z ascending; empty where the source is not DICOM.
+    """
+
+    series_instance_uid: str
+    shape_zyx: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    sop_instance_uids: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, volume: Volume) -> SeriesGrid:
+        """Take the grid of a volume."""
+        z, y, x = volume.hu.shape
+        uid = volume.identity.series_instance_uid
+        return cls(uid, (z, y, x), volume.affine, volume.sop_instance_uids)
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between voxel centres along z, y and x in mm."""
+        sx, sy, sz = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(sz), float(sy), float(sx)
+
+    @property
+    def voxel_volume_mm3(self) -> float:
+        """Volume of one voxel in mm^3."""
+        return float(np.prod(self.spacing_mm))
+
+    def slice_z_mm(self, index: int) -> float:
+        """Return the z position of a slice in patient coordinates, mm."""
+        return float(self.affine[2, 2] * index + self.affine[2, 3])
+
+    def slice_at(self, z_mm: float) -> int | None:
+        """Return the slice at a height; None where the series has none there, and for NaN."""
+        if not np.isfinite(z_mm):
+            return None
+        exact = (z_mm - self.affine[2, 3]) / self.affine[2, 2]
+        nearest = round(exact)
+        on_it = abs(exact - nearest) <= ON_SLICE and 0 <= nearest < self.shape_zyx[0]
+        return nearest if on_it else None
+
+    def same_as(self, other: SeriesGrid, tolerance_mm: float = 0.01) -> bool:
+        """Whether both have the same voxels, to a hundredth of a millimetre at every corner."""
+        if self.shape_zyx != other.shape_zyx:
+            return False
+        z, y, x = (length - 1 for length in self.shape_zyx)
+        corners = np.array([[0, x, 0, 0], [0, 0, y, 0], [0, 0, 0, z], [1, 1, 1, 1]])
+        return bool(np.abs((self.affine - other.affine) @ corners).max() <= tolerance_mm)
+
+
+@dataclass(frozen=True)
+class LesionMask:
+    """One lesion as one reader drew it.
+
+    Attributes
+    ----------
+    lesion : int
+        From 1; the same number is the same lesion for every reader.
+    reader : int
+        From 1; anonymous.
+    start_zyx : tuple of int
+        Where `mask` lies on the grid of the series.
+    mask : ndarray of bool, shape (z, y, x)
+        The block that holds every voxel of it; all False where the lines enclose nothing.
+    """
+
+    lesion: int
+    reader: int
+    start_zyx: tuple[int, int, int]
+    mask: NDArray[np.bool_]
+
+    @classmethod
+    def cut(
+        cls,
+        lesion: int,
+        reader: int,
+        mask: NDArray[np.bool_],
+        start_zyx: tuple[int, int, int] = (0, 0, 0),
+    ) -> LesionMask:
+        """Take the smallest block out of a mask whose first voxel is `start_zyx` of the grid."""
+        box = _box_of(mask)
+        z, y, x = (a + b for a, b in zip(box.start_zyx, start_zyx, strict=True))
+        return cls(lesion, reader, (z, y, x), mask[_block(box)].copy())
+
+    @property
+    def box(self) -> Box:
+        """The block on the grid."""
+        z, y, x = (a + n for a, n in zip(self.start_zyx, self.mask.shape, strict=True))
+        return Box(self.start_zyx, (z, y, x))
+
+    @property
+    def block(self) -> tuple[slice, slice, slice]:
+        """The block as an index into a volume."""
+        return _block(self.box)
+
+    @property
+    def n_voxels(self) -> int:
+        """How many voxels belong to it."""
+        return int(self.mask.sum())
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line on one slice as it came in, before anything was made of it.
+
+    Attributes
+    ----------
+    lesion, reader : int
+    inclusion : bool
+        True where the line encloses lesion, False where it encloses a hole.
+    z_mm : float
+        Height in patient coordinates.
+    points_yx : ndarray of float64, shape (n, 2)
+        Row and column on the grid of the series, in drawing order.
+    declared_open : bool
+        Whether the file itself says that the line is not closed.
+    """
+
+    lesion: int
+    reader: int
+    inclusion: bool
+    z_mm: float
+    points_yx: NDArray[np.float64]
+    declared_open: bool = False
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What readers drew on one series.
+
+    Attributes
+    ----------
+    grid : SeriesGrid
+    readers : tuple of int
+        Who read the series, ascending; a reader who marked nothing is one of them.
+    masks : tuple of LesionMask
+        By lesion, then reader; one for each pair at most.
+    lines : tuple of Line
+        As they came, where the format holds lines.
+    ratings : mapping
+        ``ratings[lesion, reader][name]``, where they were given.
+    """
+
+    grid: SeriesGrid
+    readers: tuple[int, ...]
+    masks: tuple[LesionMask, ...]
+    lines: tuple[Line, ...] = ()
+    ratings: Mapping[tuple[int, int], Mapping[str, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        order = [(mask.lesion, mask.reader) for mask in self.masks]
+        if order != sorted(set(order)):
+            raise ValueError(f"masks must be in order and one a lesion and reader, got {order}")
+
+    @classmethod
+    def gather(
+        cls,
+        grid: SeriesGrid,
+        masks: Sequence[LesionMask],
+        lines: Sequence[Line] = (),
+        readers: Sequence[int] = (),
+        ratings: Mapping[tuple[int, int], Mapping[str, int]] | None = None,
+    ) -> Annotation:
+        """Bring masks into order; whoever drew one is a reader.
+
+        Raises
+        ------
+        InputError
+            If a lesion has two masks by one reader.
+        """
+        ordered = sorted(masks, key=lambda mask: (mask.lesion, mask.reader))
+        pairs = [(mask.lesion, mask.reader) for mask in ordered]
+        for pair, following in pairwise(pairs):
+            if pair == following:
+                raise InputError(
+                    f"lesion {pair[0]} has two masks by reader {pair[1]}; expected one a lesion "
+                    "and reader; give the second lesion another number"
+                )
+        known = {*readers, *(mask.reader for mask in ordered), *(line.reader for line in lines)}
+        return cls(grid, tuple(sorted(known)), tuple(ordered), tuple(lines), ratings or {})
+
+    @property
+    def lesions(self) -> tuple[int, ...]:
+        """The lesions' numbers, ascending."""
+        return tuple(sorted({mask.lesion for mask in self.masks}))
+
+    def of_lesion(self, lesion: int) -> tuple[LesionMask, ...]:
+        """Return what each reader drew of one lesion."""
+        return tuple(mask for mask in self.masks if mask.lesion == lesion)
+
+    def on_common_block(self, lesion: int) -> NDArray[np.bool_]:
+        """Return the readers' masks of one lesion on the block that holds them all.
+
+        Returns
+        -------
+        ndarray of bool, shape (reader, z, y, x)
+        """
+        return on_common_block(self.of_lesion(lesion))
+
+
+def on_common_block(masks: Sequence[LesionMask]) -> NDArray[np.bool_]:
+    """Put masks on the smallest block that holds them all.
+
+    Returns
+    -------
+    ndarray of bool, shape (mask, z, y, x)
+    """
+    filled = [mask.box for mask in masks if mask.mask.size]
+    if not filled:
+        return np.zeros((len(masks), 0, 0, 0), dtype=bool)
+    start = np.min([box.start_zyx for box in filled], axis=0)
+    stop = np.max([box.stop_zyx for box in filled], axis=0)
+    common = np.zeros((len(masks), *(stop - start)), dtype=bool)
+    for out, mask in zip(common, masks, strict=True):
+        if mask.mask.size:
+            z, y, x = np.array(mask.start_zyx) - start
+            nz, ny, nx = mask.mask.shape
+            out[z : z + nz, y : y + ny, x : x + nx] = mask.mask
+    return common
+
+
+def _block(box: Box) -> tuple[slice, slice, slice]:
+    z, y, x = (slice(a, b) for a, b in zip(box.start_zyx, box.stop_zyx, strict=True))
+    return z, y, x
+
+
+def _box_of(mask: NDArray[np.bool_]) -> Box:
+    if not mask.any():
+        return Box((0, 0, 0), (0, 0, 0))
+    sides = []
+    for axis in range(3):
+        hit = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        sides.append((int(hit[0]), int(hit[-1]) + 1))
+    (z0, z1), (y0, y1), (x0, x1) = sides
+    return Box((z0, y0, x0), (z1, y1, x1))

@@ -1,0 +1,143 @@
+"""Masks as NIfTI: a label file for one reader, or a cohort's pair of files for several.
+
+The pair is that of `medlib.annotation.cohort`: ``readers.nii.gz`` with a bit for each reader and
+``labels.nii.gz`` with the lesion's number.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from medlib.annotation.marks import Annotation, GridMismatchError, LesionMask, SeriesGrid
+from medlib.errors import InputError
+from medlib.images import nifti
+from medlib.images.volume import Volume
+
+READERS_FILE = "readers.nii.gz"
+LABELS_FILE = "labels.nii.gz"
+MAX_READERS = 8  # bits of a byte
+
+
+def write_labels(annotation: Annotation, path: Path, volume: Volume) -> None:
+    """Write one reader's lesions as a label file.
+
+    Raises
+    ------
+    InputError
+        If there is more than one reader, or lesions overlap.
+    """
+    if len(annotation.readers) > 1:
+        raise InputError(
+            f"a label file holds one reader, the annotation has {len(annotation.readers)}; name a "
+            "folder, a .csv or a .dcm file"
+        )
+    nifti.write_mask(_labels(annotation), volume, path)
+
+
+def write_pair(annotation: Annotation, folder: Path, volume: Volume) -> None:
+    """Write several readers' lesions as a bit field and a label file.
+
+    Raises
+    ------
+    InputError
+        If there are more than eight readers, or lesions overlap.
+    """
+    if max(annotation.readers, default=0) > MAX_READERS:
+        raise InputError(
+            f"a bit field holds readers 1 to {MAX_READERS}, the annotation has reader "
+            f"{max(annotation.readers)}; write a .csv or .dcm file"
+        )
+    labels = _labels(annotation)
+    readers = np.zeros(labels.shape, dtype=np.uint8)
+    for mask in annotation.masks:
+        readers[mask.block] |= mask.mask.astype(np.uint8) << np.uint8(mask.reader - 1)
+    folder.mkdir(parents=True, exist_ok=True)
+    nifti.write_mask(readers, volume, folder / READERS_FILE)
+    nifti.write_mask(labels, volume, folder / LABELS_FILE)
+
+
+def _labels(annotation: Annotation) -> NDArray[np.uint8 | np.uint16]:
+    kind = np.uint8 if max(annotation.lesions, default=0) < 256 else np.uint16
+    labels = np.zeros(annotation.grid.shape_zyx, dtype=kind)
+    for mask in annotation.masks:
+        part = labels[mask.block]
+        other = part[mask.mask & (part > 0) & (part != mask.lesion)]
+        if len(other):
+            raise InputError(
+                f"lesions {int(other[0])} and {mask.lesion} share {len(other)} voxels, and a label "
+                "file holds one lesion a voxel; write a .csv or .dcm file"
+            )
+        part[mask.mask] = mask.lesion
+    return labels
+
+
+def read_labels(path: Path, volume: Volume) -> Annotation:
+    """Read a label file as the lesions of one reader.
+
+    Raises
+    ------
+    InputError
+        If the file is no NIfTI of whole numbers.
+    GridMismatchError
+        If its grid is not that of the series.
+    """
+    labels = _read(path, volume)
+    return Annotation.gather(SeriesGrid.of(volume), list(_lesions(labels, labels > 0, 1)), (), (1,))
+
+
+def read_pair(folder: Path, volume: Volume) -> Annotation:
+    """Read a cohort's bit field and label file.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or no NIfTI, or a reader marked voxels of no lesion.
+    GridMismatchError
+        If the grid is not that of the series.
+    """
+    readers, labels = _read(folder / READERS_FILE, volume), _read(folder / LABELS_FILE, volume)
+    if astray := int(((readers > 0) & (labels == 0)).sum()):
+        raise InputError(
+            f"{folder}: {astray} voxels of {READERS_FILE} belong to no lesion of {LABELS_FILE}; "
+            "expected one pair; write both again"
+        )
+    bits = range(int(readers.max(initial=0)).bit_length())
+    masks = [
+        mask
+        for bit in bits
+        for mask in _lesions(labels, (readers >> np.uint8(bit) & 1) > 0, bit + 1)
+    ]
+    return Annotation.gather(SeriesGrid.of(volume), masks)
+
+
+def _lesions(
+    labels: NDArray[np.integer], marked: NDArray[np.bool_], reader: int
+) -> list[LesionMask]:
+    found = []
+    for number, block in enumerate(ndimage.find_objects(labels), start=1):
+        if block is not None:
+            mask = (labels[block] == number) & marked[block]
+            if mask.any():
+                z, y, x = (side.start for side in block)
+                found.append(LesionMask.cut(number, reader, mask, (z, y, x)))
+    return found
+
+
+def _read(path: Path, volume: Volume) -> NDArray[np.integer]:
+    try:
+        values = nifti.read_mask(path, volume)
+    except InputError as error:
+        if error.__cause__ is not None:  # the file itself could not be read
+            raise
+        raise GridMismatchError(str(error)) from None
+    whole = values.astype(np.uint16)
+    if not np.array_equal(whole, values):
+        raise InputError(
+            f"{path}: holds values that are no whole numbers from 0; expected a label file; "
+            "export the mask as labels"
+        )
+    return whole

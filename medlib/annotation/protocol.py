@@ -1,0 +1,268 @@
+"""The annotation protocol: rules for readers and numbers for checks, from one file.
+
+``data_manifests/annotation_protocol.json`` holds both. Its sentences take their numbers from its
+own fields, so that what a reader is told and what a file is checked against cannot part.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from medlib.annotation.lidc import RATINGS
+from medlib.errors import DataError
+from medlib.paths import MANIFESTS
+
+PROTOCOL = MANIFESTS / "annotation_protocol.json"
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class LesionRule(_Part):
+    """What is outlined and what is not."""
+
+    min_axial_diameter_mm: Positive
+    is_: Text = Field(alias="is")
+    is_not: tuple[Text, ...]
+
+
+class WindowRule(_Part):
+    """A display window in HU."""
+
+    center_hu: float
+    width_hu: Positive
+
+
+class DisplayRule(_Part):
+    """How the images are looked at."""
+
+    lung: WindowRule
+    border: WindowRule
+    how: Text
+
+
+class LineRule(_Part):
+    """How a line is drawn, and what tells a slip."""
+
+    min_points: Annotated[int, Field(ge=3)]
+    max_gap_mm: Positive = Field(description="between the two ends of a line that counts as closed")
+    min_voxels: Count
+    max_pieces: Count
+    min_share_in_lung: Share = Field(description="of a mask's voxels inside the lung field")
+    one_slice_up_to_slices: Positive = Field(
+        description="diameter in slice distances from which one slice is too few"
+    )
+    where: Text
+    how: Text
+    one_slice: Text
+    too_small: Text
+
+
+class DensityRule(_Part):
+    """One kind of density, how it looks and how it is drawn."""
+
+    name: Text
+    looks: Text
+    draw: Text
+
+
+class StructureRule(_Part):
+    """Something at or in the lesion, and where the line goes."""
+
+    name: Text
+    draw: Text
+
+
+class ReadingRule(_Part):
+    """Who reads, and how often."""
+
+    readers_per_case: Count
+    reference_readers: Count
+    how: tuple[Text, ...]
+
+
+class Gate(_Part):
+    """Least agreement of two readers before somebody else has to look."""
+
+    below_mm: Positive | None = Field(description="diameter; null for all that are larger")
+    min_dice: Share
+
+
+class EscalationRule(_Part):
+    """When a further reader decides, and how."""
+
+    when: tuple[Text, ...]
+    then: Text
+
+
+class TrainingRule(_Part):
+    """What a new reader passes first."""
+
+    cases: Count
+    lesion_free_cases: Count
+    min_sensitivity: Share
+    max_false_marks_per_case: Positive
+    min_mean_dice: Share
+    repeat_after_days: Count
+    how: Text
+
+
+class Protocol(_Part):
+    """The whole protocol. Sentences may hold fields in braces: ``{line.min_voxels}``."""
+
+    name: Text
+    version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    lesion: LesionRule
+    display: DisplayRule
+    line: LineRule
+    densities: tuple[DensityRule, ...]
+    structures: tuple[StructureRule, ...]
+    reading: ReadingRule
+    ratings: Mapping[str, tuple[int, int]]
+    gates: tuple[Gate, ...]
+    escalation: EscalationRule
+    training: TrainingRule
+    roles: Mapping[str, Text]
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Protocol:
+        limits = [gate.below_mm for gate in self.gates]
+        sizes = [limit for limit in limits if limit is not None]
+        if limits != [*sorted(set(sizes)), None]:
+            raise ValueError("gates must ascend in below_mm and end with null")
+        if set(self.ratings) != set(RATINGS):
+            raise ValueError(f"ratings must be {', '.join(RATINGS)}")
+        if self.reading.readers_per_case < self.reading.reference_readers:
+            raise ValueError("readers_per_case must not be below reference_readers")
+        for sentence in _sentences(self.model_dump()):
+            self.say(sentence)
+        return self
+
+    def say(self, sentence: str) -> str:
+        """Fill a sentence with the protocol's own numbers.
+
+        Raises
+        ------
+        ValueError
+            If it names a field that does not exist.
+        """
+        roots = {name: getattr(self, name) for name in type(self).model_fields}
+        try:
+            return string.Formatter().vformat(sentence, (), roots)
+        except (AttributeError, KeyError, IndexError) as error:
+            raise ValueError(f"{sentence!r} names no field of the protocol ({error})") from None
+
+    def min_dice(self, diameter_mm: float) -> float:
+        """Return the gate for lesions of a diameter."""
+        return next(
+            gate.min_dice
+            for gate in self.gates
+            if gate.below_mm is None or diameter_mm < gate.below_mm
+        )
+
+    def guide(self) -> dict[str, str]:
+        """Write the guide as a new reader gets it.
+
+        Returns
+        -------
+        dict of str to str
+            Markdown by heading, in reading order.
+        """
+        say = self.say
+        densities = [f"**{d.name}** ({d.looks}): {d.draw}." for d in self.densities]
+        structures = [f"**{s.name[0].upper()}{s.name[1:]}**: {s.draw}." for s in self.structures]
+        gates = [f"{_size(gate, before)}: {gate.min_dice:.2f}" for gate, before in self._gates()]
+        scales = [f"{r.replace('_', ' ')} ({a} to {b})" for r, (a, b) in self.ratings.items()]
+        return {
+            "What to outline": say(self.lesion.is_),
+            "What not to outline": _bullets(say(item) + "." for item in self.lesion.is_not),
+            "How to look": say(self.display.how),
+            "Where the line runs": " ".join(
+                say(text)
+                for text in (
+                    f"**{self.line.where}**",
+                    self.line.how,
+                    self.line.one_slice,
+                    self.line.too_small,
+                )
+            ),
+            "Density": _bullets(densities),
+            "What the lesion touches or holds": _bullets(structures),
+            "Ratings": "Each reader rates each lesion: "
+            + ", ".join(scales)
+            + ". Each is an impression from this one CT. None is a diagnosis.",
+            "Who reads": _bullets(say(item) for item in self.reading.how),
+            "When to escalate": _bullets(
+                f"{item[0].upper()}{item[1:]}." for item in self.escalation.when
+            )
+            + f"\n\nGates, least 3D Dice of two readers: {'; '.join(gates)}.\n\n"
+            + say(self.escalation.then),
+            "Before the first real case": say(self.training.how),
+        }
+
+    def _gates(self) -> list[tuple[Gate, float]]:
+        """Each gate with the diameter at which it starts."""
+        starts = [0.0, *(gate.below_mm for gate in self.gates if gate.below_mm is not None)]
+        return list(zip(self.gates, starts, strict=True))
+
+
+def _size(gate: Gate, start_mm: float) -> str:
+    if gate.below_mm is None:
+        return f"{start_mm:g} mm and more"
+    return (
+        f"below {gate.below_mm:g} mm" if not start_mm else f"{start_mm:g} to {gate.below_mm:g} mm"
+    )
+
+
+def _bullets(items: Iterable[str]) -> str:
+    return "\n".join(f"- {item}" for item in items)
+
+
+def _sentences(part: object) -> list[str]:
+    """Return every text in a nested structure."""
+    if isinstance(part, str):
+        return [part]
+    if isinstance(part, Mapping):
+        part = tuple(part.values())
+    return [text for item in part for text in _sentences(item)] if isinstance(part, tuple) else []
+
+
+def read_protocol(path: Path = PROTOCOL) -> Protocol:
+    """Read and check a protocol.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or not a whole protocol.
+    """
+    try:
+        return Protocol.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(
+            f"{path}: the protocol cannot be read ({error.strerror}); restore it from the "
+            "repository"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DataError(
+            f"{path}: not a protocol ({'.'.join(map(str, first['loc'])) or 'as a whole'}: "
+            f"{first['msg']}); mend the file"
+        ) from None
+
+
+@cache
+def default_protocol() -> Protocol:
+    """Return the project's protocol."""
+    return read_protocol()

@@ -1,0 +1,208 @@
+"""Masks as DICOM Segmentation: BINARY, on the source grid, one segment a lesion and reader.
+
+Written and read by highdicom. Frames are put back by their position in the
+patient and never by their order: empty frames are left out of a file, and some readers of the
+format return the others from the top down.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+from highdicom.sr.coding import CodedConcept
+from numpy.typing import NDArray
+from pydicom.errors import InvalidDicomError
+
+from medlib.annotation.marks import Annotation, GridMismatchError, LesionMask, SeriesGrid
+from medlib.annotation.naming import parse_name, segment_name
+from medlib.annotation.source_images import derived_uid, source_images
+from medlib.errors import InputError
+
+# SNOMED CT. "Nodule" is what is seen; a code for a neoplasm would be a diagnosis.
+CATEGORY = CodedConcept("49755003", "SCT", "Morphologically Abnormal Structure")
+NODULE = CodedConcept("27925004", "SCT", "Nodule")
+LUNG = CodedConcept("39607008", "SCT", "Lung")
+SERIES_NUMBER = 300
+
+
+def write_seg(annotation: Annotation, path: Path, series: Path) -> None:
+    """Write every mask as a segment of one file, Explicit VR Little Endian.
+
+    Parameters
+    ----------
+    annotation : Annotation
+        Needs `sop_instance_uids` in its grid.
+    path : Path
+    series : Path
+        Folder of the images, for patient, study and the references to each image.
+
+    Raises
+    ------
+    InputError
+        If there is no mask to write, or an image is not in `series`.
+    """
+    slices, pixels = _frames(annotation)
+    uids = [annotation.grid.sop_instance_uids[k] for k in slices]
+    images = source_images(series, uids)
+    series_uid = annotation.grid.series_instance_uid
+    content = (series_uid, repr([(m.lesion, m.reader, m.start_zyx) for m in annotation.masks]))
+    with warnings.catch_warnings():
+        # On names of one part, such as those that de-identification leaves.
+        warnings.filterwarnings("ignore", message="The string .* person name")
+        segmentation = hd.seg.Segmentation(
+            source_images=images,
+            pixel_array=pixels,
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=[
+                _description(number, mask, series_uid)
+                for number, mask in enumerate(annotation.masks, start=1)
+            ],
+            series_instance_uid=derived_uid("SEG series", *content),
+            series_number=SERIES_NUMBER,
+            sop_instance_uid=derived_uid(
+                "SEG", *content, hashlib.sha256(pixels.tobytes()).hexdigest()
+            ),
+            instance_number=1,
+            manufacturer="medlib",
+            manufacturer_model_name="medlib",
+            software_versions=version("medlib"),
+            device_serial_number="0",
+            content_label="LUNG_LESIONS",
+            content_description="Lung lesions as readers outlined them",
+        )
+    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        segmentation.save_as(beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _frames(annotation: Annotation) -> tuple[list[int], NDArray[np.uint8]]:
+    """Slices that hold anything, and the masks there: shape (slice, y, x, segment)."""
+    drawn = [mask for mask in annotation.masks if mask.n_voxels]
+    if len(drawn) < len(annotation.masks) or not drawn:
+        raise InputError(
+            "a DICOM SEG needs a voxel in every segment and at least one segment; found "
+            f"{len(drawn)} filled of {len(annotation.masks)}; an empty reading goes into a contour "
+            "table"
+        )
+    grid = annotation.grid
+    if not grid.sop_instance_uids:
+        raise InputError(
+            "a DICOM SEG refers to DICOM images and the series has none; give the series as DICOM"
+        )
+    hit = np.zeros(grid.shape_zyx[0], dtype=bool)
+    for mask in drawn:
+        hit[mask.block[0]] |= mask.mask.any(axis=(1, 2))
+    slices = np.flatnonzero(hit)
+    row_of = np.cumsum(hit) - 1
+    pixels = np.zeros((len(slices), *grid.shape_zyx[1:], len(drawn)), dtype=np.uint8)
+    for number, mask in enumerate(drawn):
+        for plane, k in zip(mask.mask, range(*mask.block[0].indices(len(hit))), strict=True):
+            if plane.any():
+                pixels[row_of[k], mask.block[1], mask.block[2], number] = plane
+    return slices.tolist(), pixels
+
+
+def _description(number: int, mask: LesionMask, series_uid: str) -> hd.seg.SegmentDescription:
+    return hd.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=segment_name(mask.lesion, mask.reader),
+        segmented_property_category=CATEGORY,
+        segmented_property_type=NODULE,
+        anatomic_regions=[LUNG],
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.MANUAL,
+        tracking_uid=derived_uid("lesion", series_uid, str(mask.lesion)),
+        tracking_id=f"Lesion {mask.lesion}",
+    )
+
+
+def read_seg(path: Path, grid: SeriesGrid) -> Annotation:
+    """Read a BINARY segmentation onto the grid of its series, by geometry.
+
+    Parameters
+    ----------
+    path : Path
+    grid : SeriesGrid
+
+    Raises
+    ------
+    InputError
+        If the file is no BINARY DICOM SEG.
+    GridMismatchError
+        If it belongs to another series, its voxels do not coincide with those of the series, or a
+        frame lies elsewhere than the image that it was drawn on.
+    """
+    try:
+        segmentation = hd.seg.segread(path)
+    except (InvalidDicomError, OSError, AttributeError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{path}: not a readable DICOM SEG ({type(error).__name__}); expected a segmentation; "
+            "export it again"
+        ) from error
+    if segmentation.segmentation_type != hd.seg.SegmentationTypeValues.BINARY:
+        raise InputError(
+            f"{path}: a {segmentation.SegmentationType} segmentation; expected BINARY; export it "
+            "as BINARY"
+        )
+    _check_references(path, segmentation, grid)
+    masks = []
+    for number in segmentation.segment_numbers:
+        name = segmentation.get_segment_description(number).SegmentLabel
+        mask = _segment(path, segmentation, number, grid)
+        masks.append(LesionMask.cut(*parse_name(name, number), mask))
+    return Annotation.gather(grid, masks)
+
+
+def _segment(path: Path, segmentation: Any, number: int, grid: SeriesGrid) -> NDArray[np.bool_]:
+    affine = grid.affine[:, [2, 1, 0, 3]]  # highdicom counts slice, row, column
+    geometry = hd.VolumeGeometry(affine, grid.shape_zyx, coordinate_system="PATIENT")
+    try:
+        found = segmentation.get_volume(
+            segment_numbers=[number], combine_segments=False, allow_missing_positions=True
+        )
+        matched = found.match_geometry(geometry)
+    except (RuntimeError, ValueError) as error:
+        raise GridMismatchError(
+            f"{path}: segment {number} does not lie on the voxels of the series ({error}); give "
+            "the segmentation of this series"
+        ) from error
+    lost = int(found.array.sum(dtype=np.int64)) - int(matched.array.sum(dtype=np.int64))
+    if lost:
+        raise GridMismatchError(
+            f"{path}: {lost} voxels of segment {number} lie outside the series; give the "
+            "segmentation of this series"
+        )
+    return np.asarray(matched.array[..., 0] > 0)
+
+
+def _check_references(path: Path, segmentation: Any, grid: SeriesGrid) -> None:
+    """Compare where frames lie with what they say they were drawn on."""
+    for series in segmentation.get("ReferencedSeriesSequence", ()):
+        if series.SeriesInstanceUID != grid.series_instance_uid:
+            raise GridMismatchError(
+                f"{path}: was drawn on series {series.SeriesInstanceUID}, not on "
+                f"{grid.series_instance_uid}; give the segmentation of this series"
+            )
+    slice_of = {uid: k for k, uid in enumerate(grid.sop_instance_uids)}
+    for number, frame in enumerate(segmentation.PerFrameFunctionalGroupsSequence, start=1):
+        if "PlanePositionSequence" not in frame:
+            continue
+        lies_on = grid.slice_at(float(frame.PlanePositionSequence[0].ImagePositionPatient[2]))
+        for derivation in frame.get("DerivationImageSequence", ()):
+            for image in derivation.get("SourceImageSequence", ()):
+                drawn_on = slice_of.get(image.ReferencedSOPInstanceUID)
+                if drawn_on is not None and drawn_on != lies_on:
+                    raise GridMismatchError(
+                        f"{path}: frame {number} was drawn on slice {drawn_on} and lies on "
+                        f"{'none' if lies_on is None else lies_on}: flipped or misplaced; export "
+                        "it again"
+                    )
