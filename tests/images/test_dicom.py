@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.data import get_testdata_file
-from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
 from medlib.images.dicom import read_series, write_series
 from medlib.images.errors import (
@@ -137,8 +137,8 @@ def test_a_bad_series_beside_a_good_one_is_left_out_aloud(volume, folder):
     (folder / "bad" / "0003.dcm").unlink()
     [read] = read_series(folder)
     assert same(read, volume)
-    assert "left out: series 1.2.3.9" in read.warnings[0]
-    assert "missing" in read.warnings[0]
+    [warning] = read.warnings
+    assert warning == f"left out: series 1.2.3.9: {MissingSlicesError.__doc__}"
 
 
 def test_copies_of_a_file_are_passed_over_aloud(volume, folder):
@@ -158,7 +158,7 @@ def test_damaged_file_beside_whole_ones_is_a_warning(volume, folder):
     (folder / "cut.dcm").write_bytes((folder / "0001.dcm").read_bytes()[:140])
     [read] = read_series(folder)
     assert same(read, volume)
-    assert read.warnings == ("1 damaged DICOM file(s) passed over, first cut.dcm",)
+    assert read.warnings == ("1 damaged DICOM file(s) passed over",)
 
 
 def test_single_file_of_pydicom():
@@ -292,11 +292,6 @@ REFUSALS = {
         NoCTError,
         "6 DICOM file.*none a CT image",
         lambda f: edit_all(f, SOPClassUID=SecondaryCaptureImageStorage),
-    ),
-    "multi-frame only": (
-        NoCTError,
-        "multi-frame",
-        lambda f: edit_all(f, SOPClassUID=CTImageStorage + ".1"),
     ),
     "localizers only": (
         NoCTError,

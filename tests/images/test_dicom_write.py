@@ -70,7 +70,12 @@ def test_hu_below_the_usual_range_and_fractions(volume, tmp_path):
     hu = volume.hu.copy()
     hu[0, 0, :3] = (-3024.0, 30000.0, 12.4)
     write_series(dataclasses.replace(volume, hu=hu), tmp_path / "ct")
-    assert read_series(tmp_path / "ct")[0].hu[0, 0, :3].tolist() == [-3024, 30000, 12]
+    header = pydicom.dcmread(tmp_path / "ct" / "0001.dcm")
+    written = header.pixel_array * header.RescaleSlope + header.RescaleIntercept
+    assert written[0, :3].tolist() == [-3024, 30000, 12]
+    [read] = read_series(tmp_path / "ct")
+    assert read.hu[0, 0, :3].tolist() == [-1024, 30000, 12]
+    assert read.warnings == ("1 voxels outside the field of view (padding) were set to -1024 HU",)
 
 
 def test_nothing_is_overwritten_or_left_half(volume, tmp_path, monkeypatch):

@@ -1,0 +1,241 @@
+"""The images of a series: one a file, or the frames of a multi-frame object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from medlib.images.dicom_header import MULTI_FRAME_CT, Header, number, numbers, value_of
+from medlib.images.errors import (
+    ImpossibleSizeError,
+    NotHounsfieldError,
+    PixelDataError,
+    SpacingError,
+)
+
+# The finest CT matrix on the market has 2048 pixels a side; twice that is room enough.
+MAX_MATRIX = 4096
+MAX_FRAMES = 2**15
+PIXEL_MM = (0.01, 20.0)
+MAX_POSITION_MM = 1e5
+_HOUNSFIELD = ("", "HU")
+_UNSPECIFIED = ("US", "HU_MOD")
+_FRAME_MACROS = {
+    "ImagePositionPatient": "PlanePositionSequence",
+    "ImageOrientationPatient": "PlaneOrientationSequence",
+    "PixelSpacing": "PixelMeasuresSequence",
+    "SliceThickness": "PixelMeasuresSequence",
+    "RescaleSlope": "PixelValueTransformationSequence",
+    "RescaleIntercept": "PixelValueTransformationSequence",
+    "RescaleType": "PixelValueTransformationSequence",
+    "FrameType": "CTImageFrameTypeSequence",
+}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image: where it lies, and how its stored values become HU.
+
+    Attributes
+    ----------
+    header : Header
+        Of the file that holds it.
+    index : int
+        Of the frame in that file.
+    position : tuple of float
+        Centre of the first pixel in mm (x, y, z; LPS+).
+    orientation : tuple of float
+        Direction along a row, then along a column.
+    pixel_spacing_mm : tuple of float
+        Distance of rows, then of columns.
+    slope, intercept : float
+    thickness_mm : float or None
+    instance_number : float or None
+    note : str
+        A reservation about this image; empty if there is none.
+    """
+
+    header: Header
+    index: int
+    position: tuple[float, ...]
+    orientation: tuple[float, ...]
+    pixel_spacing_mm: tuple[float, ...]
+    slope: float
+    intercept: float
+    thickness_mm: float | None
+    instance_number: float | None
+    note: str = ""
+
+    @property
+    def z(self) -> float:
+        """Height of the slice in mm."""
+        return self.position[2]
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{self.header.name} frame {self.index + 1}" if self.is_part else self.header.name
+
+    @property
+    def is_part(self) -> bool:
+        """Whether its file holds several frames."""
+        return self.header.get("SOPClassUID") in MULTI_FRAME_CT
+
+
+def frames_of(series: str, header: Header) -> list[Frame]:
+    """Return the images of a file.
+
+    Parameters
+    ----------
+    series : str
+        What messages call the series.
+    header : Header
+
+    Returns
+    -------
+    list of Frame
+        Localizer frames of a multi-frame object are left out.
+
+    Raises
+    ------
+    InputError
+        If a position, a size or a rescale is absent or impossible.
+    """
+    _check_matrix(series, header)
+    frames = header.whole("NumberOfFrames")
+    if header.get("SOPClassUID") not in MULTI_FRAME_CT:
+        if frames not in (None, 1):
+            raise ImpossibleSizeError(
+                f"{series}: {header.name} claims {frames} frames; expected one in a CT image; "
+                "export the series again"
+            )
+        return [_frame(series, header, 0, header.get)]
+    shared = _groups(header, "SharedFunctionalGroupsSequence")
+    groups = _groups(header, "PerFrameFunctionalGroupsSequence")
+    if frames is None or not 1 <= frames <= MAX_FRAMES or len(groups) != frames:
+        raise ImpossibleSizeError(
+            f"{series}: {header.name} claims {frames} frames and describes {len(groups)}; "
+            "expected as many; export the series again"
+        )
+    found = []
+    for index, own in enumerate(groups):
+        get = _MacroLookup([own, *shared[:1]], header)
+        if "LOCALIZER" not in str(get("FrameType")).upper():
+            found.append(_frame(series, header, index, get))
+    return found
+
+
+def _check_matrix(series: str, header: Header) -> None:
+    for keyword in ("Rows", "Columns"):
+        found = header.whole(keyword)
+        if found is None or not 1 <= found <= MAX_MATRIX:
+            raise ImpossibleSizeError(
+                f"{series}: {header.name} claims {found} {keyword}; expected 1 to {MAX_MATRIX}; "
+                "the header is damaged: export the series again"
+            )
+
+
+def _groups(header: Header, keyword: str) -> list[Dataset]:
+    value = value_of(header.dataset, keyword)
+    try:
+        return [item for item in value if isinstance(item, Dataset)]
+    except TypeError:
+        return []
+
+
+class _MacroLookup:
+    """Value of a frame: from its own group, else from the shared one, else from the top."""
+
+    def __init__(self, groups: list[Dataset], header: Header) -> None:
+        self.groups, self.header = groups, header
+
+    def __call__(self, keyword: str) -> Any:
+        macro = _FRAME_MACROS.get(keyword)
+        for group in self.groups if macro else []:
+            try:
+                item = value_of(group, str(macro))[0]
+            except (TypeError, IndexError, KeyError):
+                continue
+            if isinstance(item, Dataset) and (value := value_of(item, keyword)) is not None:
+                return value
+        # Orientation and spacing at the top of a multi-frame object belong to no frame.
+        return None if macro else self.header.get(keyword)
+
+
+def _frame(series: str, header: Header, index: int, get: Any) -> Frame:
+    position = numbers(get("ImagePositionPatient"), 3)
+    orientation = numbers(get("ImageOrientationPatient"), 6)
+    if position is None or orientation is None:
+        raise SpacingError(
+            f"{series}: {header.name} has no ImagePositionPatient or ImageOrientationPatient; "
+            "expected both in every slice; export the series again"
+        )
+    if max(map(abs, position)) > MAX_POSITION_MM:
+        raise SpacingError(
+            f"{series}: {header.name} lies at {max(position, key=abs):g} mm; expected a position "
+            "within the scanner; export the series again"
+        )
+    spacing = numbers(get("PixelSpacing"), 2)
+    if spacing is None or not all(PIXEL_MM[0] <= part <= PIXEL_MM[1] for part in spacing):
+        found = "no PixelSpacing" if spacing is None else f"PixelSpacing {list(spacing)}"
+        raise SpacingError(
+            f"{series}: {header.name} has {found}; expected two positive numbers in mm; without "
+            "them nothing can be measured: export the series again"
+        )
+    slope, intercept, note = _rescale(series, header, get)
+    thickness = number(get("SliceThickness"))
+    return Frame(
+        header,
+        index,
+        position,
+        orientation,
+        spacing,
+        slope,
+        intercept,
+        thickness,
+        number(get("InstanceNumber")) if index == 0 else None,
+        note,
+    )
+
+
+def _rescale(series: str, header: Header, get: Any) -> tuple[float, float, str]:
+    slope, intercept = number(get("RescaleSlope")), number(get("RescaleIntercept"))
+    if slope is None or slope <= 0 or intercept is None:
+        raise NotHounsfieldError(
+            f"{series}: {header.name} has RescaleSlope {slope}, RescaleIntercept {intercept}; "
+            "expected numbers, the slope positive: stored values cannot become HU; export the "
+            "series again"
+        )
+    kind = str(get("RescaleType") or "").strip().upper()
+    if kind in _HOUNSFIELD:
+        return slope, intercept, ""
+    if kind in _UNSPECIFIED:
+        return slope, intercept, f"RescaleType {kind}: the values were taken for HU"
+    raise NotHounsfieldError(
+        f"{series}: {header.name} holds values of the type {kind[:16]!r}; expected HU; give the "
+        "reconstruction in Hounsfield units"
+    )
+
+
+def check_grey(series: str, header: Header) -> str:
+    """Refuse what is not one grey value a pixel.
+
+    Returns
+    -------
+    str
+        A reservation; empty if there is none.
+
+    Raises
+    ------
+    PixelDataError
+    """
+    samples = header.whole("SamplesPerPixel")
+    kind = str(header.get("PhotometricInterpretation") or "")
+    if samples not in (None, 1) or not kind.startswith("MONOCHROME"):
+        raise PixelDataError(
+            f"{series}: {header.name} is a {kind[:20] or 'nameless'} picture with {samples} values "
+            "a pixel; expected one grey image; give the CT images"
+        )
+    return "marked MONOCHROME1 (dark is high): HU were taken as they are" * (kind[10:] == "1")
