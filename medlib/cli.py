@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from medlib.annotation.cli import data_app
 from medlib.book.cli import book_app
 from medlib.errors import BookError, MedlibError
 from medlib.scope import DISCLAIMER
@@ -36,12 +37,11 @@ app = typer.Typer(
 # times over. Read once, when torch is imported, so it has to stand before.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-data_app = typer.Typer(help="Cohorts: make or verify.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(book_app, name="book")
 
-Profile = Annotated[str, typer.Option(help="Size of the run: quick, standard or gpu.")]
-Dataset = Annotated[str, typer.Option(help="'phantom', or a folder with the same layout.")]
+Profile = Annotated[str, typer.Option(help="Size of the run: quick, standard, gpu or lidc.")]
+Dataset = Annotated[str, typer.Option(help="'phantom', 'lidc-voi', or a folder like the phantom.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything drawn at random.")]
 
 
@@ -79,18 +79,39 @@ def train(
     ] = None,
 ) -> None:
     """Find or make a run, and evaluate it on held-out patients."""
+    if dataset == "lidc-voi":
+        from medlib.paths import REFERENCE_RUNS
+        from medlib.risk.reference_run import make_reference_run
+
+        folder = run_dir or REFERENCE_RUNS / f"{profile}-seed{seed}"
+        typer.echo(make_reference_run(profile, seed, folder).folder)
+        return
     from medlib.risk.evaluation import evaluated_run
 
     typer.echo(evaluated_run(profile, dataset, seed, run_dir).run.folder)
 
 
-@data_app.command()
-def phantom(profile: Profile = "quick", seed: Seed = 0) -> None:
-    """Make the phantom cohort, or verify the one that stands."""
-    from medlib.annotation.cohort import open_cohort
+@app.command()
+def evaluate(
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="DATA", help="Real CT: a folder with lidc_voi.csv or cases.csv."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Gets metrics.json.")],
+    run: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Run folder; the shipped one by default.")
+    ] = None,
+    save_masks: Annotated[
+        bool, typer.Option("--save-masks", help="Write masks/<case>_pred.nii.gz too.")
+    ] = False,
+) -> None:
+    """Hold a run against the readers of real CT; goes on where it was cut off."""
+    from medlib.risk.real import evaluate as evaluate_folder
+    from medlib.risk.real import in_words
 
-    cohort = open_cohort("phantom", profile, seed, check_volumes=True)
-    typer.echo(f"{cohort.folder}: {len(cohort.table)} patients, every checksum as it should be")
+    for line in in_words(evaluate_folder(data, out, run, save_masks=save_masks)):
+        typer.echo(line)
+    typer.echo(DISCLAIMER)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.distance import pdist
 
-from medlib import paths, progress
+from medlib import progress
 from medlib.annotation import lidc, nodules
 from medlib.annotation.nodules import Nodule, equivalent_diameter_mm
 from medlib.annotation.reference import MIN_READERS
@@ -21,9 +21,6 @@ from medlib.images import idc
 from medlib.images.splits import split_collection
 
 COLLECTION_ID = "lidc_idri"
-SCANS_CSV = paths.MANIFESTS / "lidc_idri_scans.csv"
-NODULES_CSV = paths.MANIFESTS / "lidc_idri_nodules.csv"
-SPLIT_CSV = paths.MANIFESTS / "lidc_idri_split.csv"
 SPLIT_SEED = 0
 SIZE_EDGES_MM = (0.0, 6.0, 10.0, 20.0, np.inf)
 SIZE_LABELS = ("< 6 mm", "6 to 10 mm", "10 to 20 mm", ">= 20 mm")
@@ -127,6 +124,32 @@ def scan_table(nodule_rows: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(["patient_id", "series_instance_uid"])[list(SCAN_COLUMNS)]
 
 
+def check_scan_table(scan_rows: pd.DataFrame, nodule_rows: pd.DataFrame) -> None:
+    """Check a table of scans against the annotation database, as far as that knows them.
+
+    Raises
+    ------
+    DataError
+        If a series is missing or too many, or its patient, geometry or number of nodules differs.
+    """
+    table = scan_rows.set_index("series_instance_uid")
+    known = lidc.scans().set_index("series_instance_uid")
+    known = known.join(nodule_counts(nodule_rows)).fillna(0).round({"slice_spacing_mm": 4})
+    if set(table.index) != set(known.index):
+        raise DataError(
+            f"the table of scans and the annotation database differ in "
+            f"{len(set(table.index) ^ set(known.index))} series; restore the table"
+        )
+    for column in table.columns.intersection(known.columns):
+        differ = table[column] != known[column].reindex(table.index)
+        if differ.any():
+            raise DataError(
+                f"the table of scans differs from the annotation database in {column} of "
+                f"{int(differ.sum())} scans, first {differ.idxmax()}; restore the table, or make "
+                f"it again: {idc.INSTALL}"
+            )
+
+
 def nodule_counts(nodule_rows: pd.DataFrame) -> pd.DataFrame:
     """Count the nodules of each series by how many readers marked them.
 
@@ -156,19 +179,28 @@ def split_table(scan_rows: pd.DataFrame, nodule_rows: pd.DataFrame) -> pd.DataFr
     DataFrame
         `patient_id`, `series_instance_uid`, `manufacturer`, `split`, a row a scan, by patient.
     """
-    required = nodule_rows[nodule_rows["n_readers"] >= MIN_READERS]
-    per_series = required.groupby("series_instance_uid")["diameter_mm"]
     uid = scan_rows["series_instance_uid"]
-    size = size_class(uid.map(per_series.max()))
-    several = uid.map(per_series.size()).ge(2) & size.ne(SIZE_LABELS[-1])
+    size = scan_size_class(uid, nodule_rows)
+    required = nodule_rows[nodule_rows["n_readers"] >= MIN_READERS]
+    several = uid.map(required["series_instance_uid"].value_counts()).ge(2)
+    several &= size.ne(SIZE_LABELS[-1])
     stratum = scan_rows["manufacturer"] + "/" + size + several.map({True: "/several", False: ""})
     table = scan_rows[["patient_id", "series_instance_uid", "manufacturer"]].copy()
     table["split"] = split_collection(table, stratum, seed=SPLIT_SEED)
     return table
 
 
-def size_class(diameter_mm: pd.Series) -> pd.Series:
-    """Name the size class of each diameter; ``"no nodule"`` where it is absent."""
+def scan_size_class(series_instance_uid: pd.Series, nodule_rows: pd.DataFrame) -> pd.Series:
+    """Name the size class of each scan's largest nodule that at least two readers outlined.
+
+    Returns
+    -------
+    Series of str
+        One of `SIZE_LABELS`, or `NO_NODULE`; index as in `series_instance_uid`.
+    """
+    required = nodule_rows[nodule_rows["n_readers"] >= MIN_READERS]
+    largest_mm = required.groupby("series_instance_uid")["diameter_mm"].max()
+    diameter_mm = series_instance_uid.map(largest_mm)
     classes = pd.cut(diameter_mm, SIZE_EDGES_MM, right=False, labels=SIZE_LABELS)
     return classes.astype(object).fillna(NO_NODULE)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from medlib.errors import DataError
 from medlib.images.splits import check_disjoint
 
 INDEX_FILE = "collections.toml"
+COLUMNS_FILE = "columns.toml"
+TABLES = ("scans", "nodules", "split")
 SPLIT_COLUMNS = ("patient_id", "series_instance_uid", "manufacturer", "split")
 
 
@@ -24,6 +27,8 @@ class Collection:
     Attributes
     ----------
     name, title, licence : str
+    description, licence_url, url, citation, published : str
+        For people and for search engines.
     scans : str
         CSV, a row a scan, with where to fetch it.
     nodules : str
@@ -47,7 +52,18 @@ class Collection:
     manifest: str = ""
     datasheet: str = ""
     same_patients_as: str = ""
+    description: str = ""
+    licence_url: str = ""
+    url: str = ""
+    citation: str = ""
+    published: str = ""
     folder: Path = paths.MANIFESTS
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Kind of each file that describes the collection -> its name."""
+        named = {kind: str(getattr(self, kind)) for kind in (*TABLES, "manifest")}
+        return {kind: name for kind, name in named.items() if name}
 
     def table(self, kind: str) -> pd.DataFrame:
         """Read ``"scans"``, ``"nodules"`` or ``"split"``.
@@ -92,6 +108,22 @@ def collections(folder: Path | None = None) -> dict[str, Collection]:
     return found
 
 
+def columns(folder: Path | None = None) -> dict[str, dict[str, tuple[str, str]]]:
+    """Read what the columns of each kind of table mean.
+
+    Returns
+    -------
+    dict
+        Kind of table -> column -> its schema.org type and its meaning.
+    """
+    path = (folder or paths.MANIFESTS) / COLUMNS_FILE
+    kinds = tomllib.loads(path.read_text(encoding="utf-8"))
+    return {
+        kind: {name: (str(of_type), str(meaning)) for name, (of_type, meaning) in named.items()}
+        for kind, named in kinds.items()
+    }
+
+
 def collection(name: str, folder: Path | None = None) -> Collection:
     """Return one collection.
 
@@ -104,6 +136,37 @@ def collection(name: str, folder: Path | None = None) -> Collection:
     if name not in found:
         raise DataError(f"there is no collection {name!r}; expected one of {', '.join(found)}")
     return found[name]
+
+
+def summary(folder: Path | None = None) -> pd.DataFrame:
+    """Return a row a collection, for people: scans, patients, parts, size, licence.
+
+    Returns
+    -------
+    DataFrame of str
+    """
+    rows = []
+    for one in collections(folder).values():
+        row = dict.fromkeys(("scans", "patients", "parts", "size"), "-")
+        if one.scans:
+            scans = one.table("scans")
+            row["scans"] = f"{len(scans):,}"
+            row["patients"] = f"{scans['patient_id'].nunique():,}"
+            row["size"] = f"{scans['size_bytes'].sum() / 1e9:.1f} GB to fetch"
+        elif one.manifest:
+            made = json.loads((one.folder / one.manifest).read_text(encoding="utf-8"))["cohorts"]
+            row["scans"] = row["patients"] = (
+                f"{sum(len(cohort['cases']) for cohort in made.values())}"
+            )
+            row["size"] = "made on this machine"
+        elif one.same_patients_as:
+            row["patients"] = f"those of {one.same_patients_as}"
+        if one.split:
+            split = one.table("split")
+            parts = split.groupby("split", sort=False)["patient_id"].nunique()
+            row["parts"] = "\n".join(f"{part} {parts[part]}" for part in sorted(parts.index))
+        rows.append({"name": one.name, "title": one.title, **row, "licence": one.licence})
+    return pd.DataFrame(rows)
 
 
 def checked_splits(found: Iterable[Collection]) -> pd.DataFrame:

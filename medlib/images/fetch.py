@@ -16,7 +16,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
@@ -66,33 +66,41 @@ class _UnreachableError(Exception):
 
 
 def select_scans(
-    scans: pd.DataFrame, patients: Iterable[str] = (), parts: pd.Series | None = None
+    scans: pd.DataFrame,
+    patients: Sequence[str] = (),
+    split: pd.DataFrame | None = None,
+    parts: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Choose rows of a table of scans by patient or by part.
+    """Choose rows of a table of scans, by patient or by part.
 
     Parameters
     ----------
     scans : DataFrame
-    patients : iterable of str
-    parts : Series of bool, optional
-        Which rows belong to the parts asked for; index as in `scans`.
+    patients : sequence of str
+    split : DataFrame, optional
+        With `series_instance_uid` and `split`.
+    parts : sequence of str
+        Of the split.
 
     Raises
     ------
     DataError
-        If a patient is unknown, or nothing was asked for.
+        If a patient or part is unknown, or nothing was asked for.
     """
-    wanted = set(patients)
-    if unknown := sorted(wanted - set(scans["patient_id"])):
+    if unknown := sorted(set(patients) - set(scans["patient_id"])):
         raise DataError(
             f"the manifest has no patient {unknown[0]!r}; expected for instance "
             f"{scans['patient_id'].iloc[0]}"
         )
-    chosen = scans["patient_id"].isin(wanted)
-    if parts is not None:
-        chosen |= parts
+    chosen = scans["patient_id"].isin(patients)
+    if split is not None:
+        if unknown := sorted(set(parts) - set(split["split"])):
+            known = ", ".join(split["split"].unique())
+            raise DataError(f"the split has no part {unknown[0]!r}; expected one of {known}")
+        of_parts = split.loc[split["split"].isin(parts), "series_instance_uid"]
+        chosen |= scans["series_instance_uid"].isin(of_parts)
     if not chosen.any():
-        raise DataError("no scan was asked for; name patients or a part of the split")
+        raise DataError("no scan was asked for; name --patients, or a part with --split")
     return scans[chosen]
 
 
