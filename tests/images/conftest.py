@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import tarfile
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # series_tools.py
 
 import numpy as np
 import pytest
