@@ -39,7 +39,7 @@ from medlib.images.checksums import SUMS_FILE, check_sums, write_sums
 
 ENDPOINT = "https://{bucket}.s3.amazonaws.com"
 PARTIAL = ".part"
-CHUNK = 1 << 18
+CHUNK = 1 << 16
 TIMEOUT_S = 60
 ATTEMPTS = 3
 BUSY = (429, 500, 502, 503, 504)  # worth another attempt
