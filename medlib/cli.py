@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from medlib.annotation.commands import annotation_app
 from medlib.annotation.data_cli import data_app
 from medlib.book.cli import book_app
 from medlib.errors import BookError, MedlibError
@@ -38,6 +39,7 @@ app = typer.Typer(
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 app.add_typer(data_app, name="data")
+app.add_typer(annotation_app, name="annotation")
 app.add_typer(book_app, name="book")
 
 Profile = Annotated[str, typer.Option(help="Size of the run: quick, standard, gpu or lidc.")]

@@ -250,6 +250,19 @@ def on_common_block(masks: Sequence[LesionMask]) -> NDArray[np.bool_]:
     return common
 
 
+def shared_voxels(first: LesionMask, second: LesionMask) -> int:
+    """Count the voxels that two masks have in common."""
+    low = np.maximum(first.box.start_zyx, second.box.start_zyx)
+    high = np.minimum(first.box.stop_zyx, second.box.stop_zyx)
+    if (low >= high).any():
+        return 0
+    parts = (
+        mask.mask[tuple(map(slice, low - mask.start_zyx, high - mask.start_zyx))]
+        for mask in (first, second)
+    )
+    return int(np.logical_and(*parts).sum())
+
+
 def _block(box: Box) -> tuple[slice, slice, slice]:
     z, y, x = (slice(a, b) for a, b in zip(box.start_zyx, box.stop_zyx, strict=True))
     return z, y, x

@@ -85,7 +85,7 @@ def read_labels(path: Path, volume: Volume) -> Annotation:
     GridMismatchError
         If its grid is not that of the series.
     """
-    labels = _read(path, volume)
+    labels = read_label_values(path, volume)
     return Annotation.gather(SeriesGrid.of(volume), list(_lesions(labels, labels > 0, 1)), (), (1,))
 
 
@@ -99,7 +99,10 @@ def read_pair(folder: Path, volume: Volume) -> Annotation:
     GridMismatchError
         If the grid is not that of the series.
     """
-    readers, labels = _read(folder / READERS_FILE, volume), _read(folder / LABELS_FILE, volume)
+    readers, labels = (
+        read_label_values(folder / READERS_FILE, volume),
+        read_label_values(folder / LABELS_FILE, volume),
+    )
     if astray := int(((readers > 0) & (labels == 0)).sum()):
         raise InputError(
             f"{folder}: {astray} voxels of {READERS_FILE} belong to no lesion of {LABELS_FILE}; "
@@ -127,7 +130,16 @@ def _lesions(
     return found
 
 
-def _read(path: Path, volume: Volume) -> NDArray[np.integer]:
+def read_label_values(path: Path, volume: Volume) -> NDArray[np.integer]:
+    """Read the whole numbers of a NIfTI file on the grid of its series.
+
+    Raises
+    ------
+    InputError
+        If the file is no NIfTI, or holds other values.
+    GridMismatchError
+        If its grid is not that of the series.
+    """
     try:
         values = nifti.read_mask(path, volume)
     except InputError as error:

@@ -1,0 +1,65 @@
+"""What can be wrong with a single line, whatever it encloses."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Points = NDArray[np.float64]
+
+
+def closing_gap_mm(points_yx: Points, pixel_mm: tuple[float, float]) -> float:
+    """Return how far the end of a line lies from its start, or 0 where that is no gap.
+
+    A polygon of few corners closes with a long edge of its own; a gap is longer than twice any
+    other step.
+
+    Parameters
+    ----------
+    points_yx : ndarray, shape (n, 2)
+        At least two points.
+    pixel_mm : tuple of float
+        Pixel size along y and x.
+    """
+    steps = np.linalg.norm(np.diff(points_yx, axis=0) * pixel_mm, axis=1)
+    gap = float(np.linalg.norm((points_yx[-1] - points_yx[0]) * pixel_mm))
+    return gap if gap > 2 * steps.max() else 0.0
+
+
+def crosses_itself(points_yx: Points) -> bool:
+    """Whether a closed line crosses itself; touching itself is no crossing.
+
+    Two edges cross in their middles, or the line winds around a voxel's centre twice or both ways,
+    as it does where it crosses at a voxel that it visits twice.
+    """
+    return _edges_cross(points_yx) or _winds_wrongly(points_yx)
+
+
+def _edges_cross(points_yx: Points) -> bool:
+    start, stop = points_yx, np.roll(points_yx, -1, axis=0)
+    # side[i, j]: on which side of edge i point j lies
+    side_of_start = np.sign(_turn(start[:, None], stop[:, None], start[None]))
+    side_of_stop = np.sign(_turn(start[:, None], stop[:, None], stop[None]))
+    parted = side_of_start * side_of_stop < 0
+    return bool((parted & parted.T).any())
+
+
+def _winds_wrongly(points_yx: Points) -> bool:
+    low = np.floor(points_yx.min(axis=0)).astype(int)
+    high = np.ceil(points_yx.max(axis=0)).astype(int) + 1
+    rows, columns = np.mgrid[low[0] : high[0], low[1] : high[1]]
+    centres = np.stack([rows.ravel(), columns.ravel()], axis=1).astype(np.float64)
+    winding = np.zeros(len(centres), dtype=int)
+    for start, stop in zip(points_yx, np.roll(points_yx, -1, axis=0), strict=True):
+        turn = _turn(start, stop, centres)
+        up = (start[0] <= centres[:, 0]) & (centres[:, 0] < stop[0]) & (turn > 0)
+        down = (stop[0] <= centres[:, 0]) & (centres[:, 0] < start[0]) & (turn < 0)
+        winding += up.astype(int) - down.astype(int)
+    return bool(winding.max(initial=0) - winding.min(initial=0) > 1)
+
+
+def _turn(start: Points, stop: Points, point: Points) -> Points:
+    """Twice the signed area of the triangle of three points."""
+    along, towards = stop - start, point - start
+    area: Points = along[..., 0] * towards[..., 1] - along[..., 1] * towards[..., 0]
+    return area

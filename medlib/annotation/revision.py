@@ -1,0 +1,249 @@
+"""Versions of an annotation: who changed it in which role, why, when, and from what.
+
+annotations.json        the series, its grid, and a record a version, oldest first
+annotation-0001.csv     the contour table of version 1, never written again
+annotation-0002.csv     ...
+
+Each record carries the checksum of its table and of itself, and its parent's: the history can be
+added to, and a change to what stands in it is found. Authors are roles, never names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import date as Date
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from medlib.annotation.contour_table import parse_table, table_text
+from medlib.annotation.diff import difference
+from medlib.annotation.marks import Annotation, GridMismatchError, SeriesGrid
+from medlib.annotation.protocol import Protocol, default_protocol
+from medlib.errors import DataError, InputError
+from medlib.locks import exclusive
+
+MANIFEST_FILE = "annotations.json"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Rating(_Record):
+    """What one reader rated of one lesion."""
+
+    lesion: int = Field(ge=1)
+    reader: int = Field(ge=1)
+    ratings: Mapping[str, int]
+
+
+class Version(_Record):
+    """One version of an annotation."""
+
+    number: int = Field(ge=1)
+    role: str = Field(min_length=1)
+    reason: str = Field(min_length=1)
+    date: Date
+    protocol: str
+    file: str
+    lesions: int = Field(ge=0)
+    readers: int = Field(ge=0)
+    ratings: tuple[Rating, ...] = ()
+    parent_sha256: str | None = None
+    sha256: str = ""
+
+    def checksum(self, table: bytes) -> str:
+        """Return the SHA-256 of the table and of every other field."""
+        record = self.model_dump(mode="json", exclude={"sha256"})
+        text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(table + b"\0" + text.encode()).hexdigest()
+
+
+class Manifest(_Record):
+    """The history of one series' annotation."""
+
+    series_instance_uid: str
+    shape_zyx: tuple[int, int, int]
+    affine: tuple[tuple[float, ...], ...]
+    sop_instance_uids: tuple[str, ...]
+    versions: tuple[Version, ...] = Field(min_length=1)
+
+    @property
+    def current(self) -> Version:
+        """The newest version."""
+        return self.versions[-1]
+
+    @property
+    def grid(self) -> SeriesGrid:
+        """Where the voxels lie."""
+        affine = np.array(self.affine, dtype=np.float64)
+        return SeriesGrid(self.series_instance_uid, self.shape_zyx, affine, self.sop_instance_uids)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a history and check every checksum in it.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    DataError
+        If it is damaged, or something in it was changed afterwards.
+    """
+    path = folder / MANIFEST_FILE
+    if not path.is_file():
+        raise InputError(
+            f"{folder}: no {MANIFEST_FILE} here; make one with medlib annotation revise"
+        )
+    try:
+        manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DataError(
+            f"{path}: not a history ({'.'.join(map(str, first['loc']))}: {first['msg']}); restore "
+            "it from its last copy"
+        ) from None
+    parent = None
+    for number, version in enumerate(manifest.versions, start=1):
+        file = folder / version.file
+        table = file.read_bytes() if file.is_file() else b""
+        if (version.number, version.parent_sha256) != (number, parent) or (
+            version.checksum(table) != version.sha256
+        ):
+            raise DataError(
+                f"{path}: version {number} is not as it was written (its record, {version.file} or "
+                "what came before); a history is only added to: restore it from its last copy"
+            )
+        parent = version.sha256
+    return manifest
+
+
+def read_version(folder: Path, number: int | None = None) -> Annotation:
+    """Read a version of an annotation; the newest where no number is given.
+
+    Raises
+    ------
+    InputError
+        If there is no history, or no such version.
+    DataError
+        If the history was changed afterwards.
+    """
+    manifest = read_manifest(folder)
+    if number is not None and not 1 <= number <= len(manifest.versions):
+        raise InputError(
+            f"{folder}: no version {number}; expected 1 to {len(manifest.versions)}; name one of "
+            "them"
+        )
+    version = manifest.versions[(number or 0) - 1]
+    text = (folder / version.file).read_text(encoding="utf-8")
+    ratings = {(item.lesion, item.reader): item.ratings for item in version.ratings}
+    return parse_table(text, manifest.grid, version.file, ratings)
+
+
+def revise(
+    folder: Path,
+    annotation: Annotation,
+    *,
+    role: str,
+    reason: str,
+    date: Date,
+    protocol: Protocol | None = None,
+) -> Version:
+    """Add a version; the first one begins the history.
+
+    Parameters
+    ----------
+    folder : Path
+        Beside the case, made if need be.
+    annotation : Annotation
+        The whole annotation as it is from now on.
+    role : str
+        One of the protocol's roles; a person's name is refused like any other word.
+    reason : str
+    date : date
+        Given by the caller, so that the same call gives the same bytes.
+    protocol : Protocol, optional
+        The project's own where left out.
+
+    Returns
+    -------
+    Version
+
+    Raises
+    ------
+    InputError
+        If the role is none of the protocol's, the reason is empty, nothing changed, or the date
+        lies before the last version's.
+    GridMismatchError
+        If the annotation lies on another grid than the versions before.
+    """
+    rules = protocol or default_protocol()
+    if role not in rules.roles:
+        raise InputError(
+            f"{role!r} is no role; expected one of {', '.join(rules.roles)}; give the role in "
+            "which it was changed, never a name"
+        )
+    if not reason.strip():
+        raise InputError("the reason is empty; say in a few words why it was changed")
+    with exclusive(folder / ".annotations.lock"):
+        earlier = read_manifest(folder) if (folder / MANIFEST_FILE).exists() else None
+        if earlier:
+            _check_follows(folder, earlier, annotation, date)
+        number = len(earlier.versions) + 1 if earlier else 1
+        table = table_text(annotation).encode()
+        record = Version(
+            number=number,
+            role=role,
+            reason=reason.strip(),
+            date=date,
+            protocol=rules.version,
+            file=f"annotation-{number:04d}.csv",
+            lesions=len(annotation.lesions),
+            readers=len(annotation.readers),
+            ratings=tuple(
+                Rating(lesion=lesion, reader=reader, ratings=dict(given))
+                for (lesion, reader), given in sorted(annotation.ratings.items())
+            ),
+            parent_sha256=earlier.current.sha256 if earlier else None,
+        )
+        version = record.model_copy(update={"sha256": record.checksum(table)})
+        grid = annotation.grid
+        manifest = Manifest(
+            series_instance_uid=grid.series_instance_uid,
+            shape_zyx=grid.shape_zyx,
+            affine=tuple(tuple(row) for row in grid.affine.tolist()),
+            sop_instance_uids=grid.sop_instance_uids,
+            versions=(*(earlier.versions if earlier else ()), version),
+        )
+        # The table first: a history never names a file that is not there.
+        _replace(folder / version.file, table)
+        _replace(folder / MANIFEST_FILE, manifest.model_dump_json(indent=1).encode() + b"\n")
+    return version
+
+
+def _check_follows(folder: Path, earlier: Manifest, annotation: Annotation, date: Date) -> None:
+    if earlier.series_instance_uid != annotation.grid.series_instance_uid:
+        raise GridMismatchError(
+            f"{folder}: is the history of series {earlier.series_instance_uid}, the annotation is "
+            f"of {annotation.grid.series_instance_uid}; use that series' folder"
+        )
+    if not difference(read_version(folder), annotation):
+        raise InputError(
+            f"{folder}: nothing differs from version {earlier.current.number}; there is nothing to "
+            "revise"
+        )
+    if date < earlier.current.date:
+        raise InputError(
+            f"{folder}: {date} lies before version {earlier.current.number} of "
+            f"{earlier.current.date}; give the date of this revision"
+        )
+
+
+def _replace(path: Path, content: bytes) -> None:
+    beside = path.with_name(f".{path.name}.tmp")
+    beside.write_bytes(content)
+    beside.replace(path)
