@@ -19,6 +19,8 @@ class TrainConfig(BaseModel):
     # What the network sees
     in_plane_spacing_mm: float = Field(default=1.0, gt=0)
     slice_spacing_mm: float = Field(default=2.5, gt=0)  # thinner slices are averaged to about this
+    # A whole scan is searched at this spacing first; only what is found is then seen finely.
+    search_slice_spacing_mm: float | None = Field(default=None, gt=0)
     n_slices: int = Field(default=3, ge=1)
     hu_range: tuple[float, float] = (-1000.0, 400.0)  # clipped, then scaled to -1..1
 
@@ -38,13 +40,19 @@ class TrainConfig(BaseModel):
         default=0.5, ge=0, le=1
     )  # of the others: centred on a vessel or a wall
     jitter_px: int = Field(default=32, ge=0)
+    window_share: float = Field(
+        default=0.0, ge=0, le=1
+    )  # of the crops of a scan: seen as through a window around a nodule
+    voi_crops: float = Field(default=0.0, ge=0, le=1)  # share drawn from real volumes of interest
+    scan_crops: float = Field(default=0.0, ge=0, le=1)  # share drawn from whole real scans
 
     # Optimisation
     steps: int = Field(default=400, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     gradient_clip: float = Field(default=1.0, gt=0)
-    dice_weight: float = Field(default=1.0, ge=0)
+    dice_weight: float = Field(default=1.0, ge=0)  # Dice over the voxels of all crops together
+    crop_dice_weight: float = Field(default=0.0, ge=0)  # mean Dice of the crops with a lesion
     bce_weight: float = Field(default=1.0, ge=0)
     tune_every: int = Field(default=50, ge=1)  # steps between two looks at the tune part
     tune_crops: int = Field(default=96, ge=1)
@@ -81,6 +89,25 @@ PROFILES: dict[str, TrainConfig] = {
         crop_px=192,
         batch_size=64,
         n_workers=8,
+    ),
+    "lidc": TrainConfig(
+        profile="lidc",
+        cohort="quick",
+        in_plane_spacing_mm=0.8,
+        slice_spacing_mm=1.25,
+        search_slice_spacing_mm=2.5,
+        crop_px=64,
+        jitter_px=20,
+        window_share=0.5,
+        voi_crops=0.55,
+        scan_crops=0.2,
+        dice_weight=0.5,
+        crop_dice_weight=0.5,
+        steps=1200,
+        learning_rate=2e-3,
+        tune_every=120,
+        tune_crops=192,
+        patience=100,  # the whole schedule: the last steps, at a small rate, gain most
     ),
 }
 

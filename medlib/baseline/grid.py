@@ -94,6 +94,25 @@ class WorkingGrid:
         )
         return np.asarray(out[0, 0, :z].numpy(), dtype=np.float32)
 
+    def part_to_source(
+        self, mask: NDArray[np.bool_], box: tuple[slice, slice, slice]
+    ) -> NDArray[np.bool_]:
+        """Bring a part of a mask back to the source grid, each voxel from the one that holds it.
+
+        Parameters
+        ----------
+        mask : ndarray of bool, shape (z, y, x)
+            On the working grid.
+        box : tuple of slice
+            On the source grid.
+        """
+        z = np.arange(box[0].start, box[0].stop) // self.slices_per_block
+        y, x = (
+            np.arange(part.start, part.stop) * have // size
+            for part, have, size in zip(box[1:], self.shape[1:], self.source_shape[1:], strict=True)
+        )
+        return np.asarray(mask[np.ix_(z, y, x)])
+
 
 def network_input(hu: NDArray[np.generic], config: TrainConfig) -> NDArray[np.float32]:
     """Clip Hounsfield units to the configured range and scale them to -1..1."""

@@ -6,7 +6,9 @@ import torch
 from segmentation_models_pytorch.losses import DiceLoss, SoftBCEWithLogitsLoss
 from torch import nn
 
-from medlib.baseline.slices import IGNORED
+from medlib.baseline.slices import IGNORED, LESION
+
+SMOOTH_PX = 8.0
 
 
 class DiceBCELoss(nn.Module):
@@ -21,12 +23,18 @@ class DiceBCELoss(nn.Module):
     Parameters
     ----------
     dice_weight, bce_weight : float
+    crop_dice_weight : float
+        Of the mean Dice of the single crops with a lesion, in which a small lesion counts as much
+        as a large one.
     """
 
-    def __init__(self, dice_weight: float = 1.0, bce_weight: float = 1.0) -> None:
+    def __init__(
+        self, dice_weight: float = 1.0, bce_weight: float = 1.0, crop_dice_weight: float = 0.0
+    ) -> None:
         super().__init__()
         self.dice_weight = dice_weight
         self.bce_weight = bce_weight
+        self.crop_dice_weight = crop_dice_weight
         self.dice = DiceLoss("binary", ignore_index=IGNORED)
         self.bce = SoftBCEWithLogitsLoss(ignore_index=IGNORED)
 
@@ -34,4 +42,23 @@ class DiceBCELoss(nn.Module):
         """Return the loss of logits and target, both (batch, 1, y, x); target 0, 1 or `IGNORED`."""
         dice: torch.Tensor = self.dice(logits, target)
         bce: torch.Tensor = self.bce(logits, target)
-        return self.dice_weight * dice + self.bce_weight * bce
+        loss = self.dice_weight * dice + self.bce_weight * bce
+        if self.crop_dice_weight:
+            loss = loss + self.crop_dice_weight * crop_dice_loss(logits, target)
+        return loss
+
+
+def crop_dice_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return 1 - Dice of each crop with a lesion, averaged; 0 where no crop has one.
+
+    `SMOOTH_PX` pixels are added to both sides of the ratio, so that the last pixels of a lesion,
+    which readers disagree on, do not rule the gradient.
+    """
+    known = (target != IGNORED).to(logits.dtype)
+    lesion = (target == LESION).to(logits.dtype)
+    probability = logits.sigmoid() * known
+    both = (probability * lesion).sum(dim=(1, 2, 3))
+    total = probability.sum(dim=(1, 2, 3)) + lesion.sum(dim=(1, 2, 3))
+    with_lesion = lesion.sum(dim=(1, 2, 3)) > 0
+    loss = 1 - (2 * both + SMOOTH_PX) / (total + SMOOTH_PX)
+    return (loss * with_lesion).sum() / with_lesion.sum().clamp(min=1)

@@ -12,6 +12,7 @@ not. The evaluation treats them in the same way: neither a miss nor a false alar
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -33,6 +34,7 @@ from medlib.images.lungs import lung_field
 BACKGROUND, LESION, IGNORED = 0, 1, 255
 DENSE_HU = -500  # vessels, walls and lesions lie above it, aerated lung below
 AIR_HU = -1000
+WINDOW_MM = (30, 76)  # sides of the volumes of interest around LIDC nodules
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class TrainingVolume:
         The voxels (z, y, x) of each required lesion.
     lung, dense, aerated : ndarray of int
         Flat indices of the lung field, of its part above `DENSE_HU` and of the rest.
+    is_window : bool
+        Cut out around a nodule: what lies beyond is not air but unknown, and is mirrored in.
     """
 
     patient_id: str
@@ -58,6 +62,14 @@ class TrainingVolume:
     lung: NDArray[np.intp]
     dense: NDArray[np.intp]
     aerated: NDArray[np.intp]
+    is_window: bool = False
+
+
+class Bounds(NamedTuple):
+    """The rows and columns that a crop may show; beyond them it is mirrored."""
+
+    rows: range
+    columns: range
 
 
 class Place(NamedTuple):
@@ -69,6 +81,7 @@ class Place(NamedTuple):
     x: int
     graft: Graft | None = None
     graft_zyx: tuple[int, int, int] = (0, 0, 0)  # its centre
+    bounds: Bounds | None = None
 
 
 def prepare(case: Case, config: TrainConfig) -> TrainingVolume:
@@ -131,14 +144,14 @@ def training_volumes(
     return volumes
 
 
-class Crops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Crops of `n_slices` slices and the target of the middle one.
+Crop = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
-    Crop i of a seed is always the same crop, whatever the order or the number of workers.
+
+class DrawnCrops(Dataset[tuple[torch.Tensor, torch.Tensor]], ABC):
+    """Crops drawn at random: crop i of a seed is always the same, whatever the order.
 
     Parameters
     ----------
-    volumes : list of TrainingVolume
     config : TrainConfig
     length : int
         How many crops.
@@ -148,35 +161,93 @@ class Crops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def __init__(
         self,
-        volumes: list[TrainingVolume],
         config: TrainConfig,
         length: int,
         seed: int,
         augmentation: Augmentation | None = None,
     ) -> None:
-        self.volumes = volumes
         self.config = config
         self.length = length
         self.seed = seed
         self.augmentation = augmentation
-        self.lesions = [
-            (v, voxels) for v, volume in enumerate(volumes) for voxels in volume.lesions
-        ]
-        self.grafts = [take(volumes[v].hu, voxels) for v, voxels in self.lesions]
 
     def __len__(self) -> int:
         return self.length
 
+    @abstractmethod
+    def draw(self, rng: np.random.Generator) -> Crop:
+        """Draw a crop: image (y, x, n_slices) in -1..1 and target (y, x)."""
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rng = np.random.default_rng((self.seed, index))
+        image, target = self.draw(rng)
+        if self.augmentation is not None:
+            image, target = self.augmentation(image, target, seed=int(rng.integers(2**31)))
+        channels_first = np.ascontiguousarray(np.moveaxis(image, -1, 0))
+        return torch.from_numpy(channels_first), torch.from_numpy(target.astype(np.float32))[None]
+
+
+class Crops(DrawnCrops):
+    """Crops of `n_slices` slices and the target of the middle one.
+
+    Parameters
+    ----------
+    volumes : list of TrainingVolume
+    config : TrainConfig
+    length, seed, augmentation
+        As `DrawnCrops` takes them.
+    grafts : list of Graft, optional
+        Lesions to set elsewhere; by default those of the volumes.
+    """
+
+    def __init__(
+        self,
+        volumes: list[TrainingVolume],
+        config: TrainConfig,
+        length: int,
+        seed: int,
+        augmentation: Augmentation | None = None,
+        grafts: list[Graft] | None = None,
+    ) -> None:
+        super().__init__(config, length, seed, augmentation)
+        self.volumes = volumes
+        self.lesions = [
+            (v, voxels) for v, volume in enumerate(volumes) for voxels in volume.lesions
+        ]
+        self.grafts = (
+            [take(volumes[v].hu, voxels) for v, voxels in self.lesions]
+            if grafts is None
+            else grafts
+        )
+
+    def draw(self, rng: np.random.Generator) -> Crop:
+        """Draw a place and cut there."""
+        place = self.place(rng)
+        if self.config.window_share and rng.random() < self.config.window_share:
+            place = place._replace(bounds=self._window(place, rng))
+        return self.crop(place)
+
+    def _window(self, place: Place, rng: np.random.Generator) -> Bounds | None:
+        """Bound the view as in a volume of interest, so that bounds do not tell of a nodule."""
+        volume = self.volumes[place.volume]
+        if volume.is_window:
+            return None
+        ranges = []
+        for centre, length in zip((place.y, place.x), volume.hu.shape[1:], strict=True):
+            side = int(rng.integers(*WINDOW_MM) / self.config.in_plane_spacing_mm)
+            low = int(np.clip(centre - rng.integers(side), 0, max(length - side, 0)))
+            ranges.append(range(low, min(low + side, length)))
+        return Bounds(*ranges)
+
     def place(self, rng: np.random.Generator) -> Place:
         """Draw the centre of a crop."""
-        if not self.lesions or rng.random() >= self.config.lesion_share:
+        if not (self.lesions or self.grafts) or rng.random() >= self.config.lesion_share:
             v = int(rng.integers(len(self.volumes)))
             dense = rng.random() < self.config.dense_share
             return Place(v, *self._voxel(v, "dense" if dense else "lung", rng))
         jitter = rng.integers(-self.config.jitter_px, self.config.jitter_px + 1, size=2)
-        chosen = int(rng.integers(len(self.lesions)))
-        if rng.random() < self.config.graft_share:
-            graft = vary(self.grafts[chosen], rng)
+        if not self.lesions or (self.grafts and rng.random() < self.config.graft_share):
+            graft = vary(self.grafts[int(rng.integers(len(self.grafts)))], rng)
             v = int(rng.integers(len(self.volumes)))
             z, y, x = self._voxel(v, "aerated", rng)
             reach = len(graft.mask) // 2
@@ -184,7 +255,7 @@ class Crops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             return Place(
                 v, self._inside(v, slice_z), y + jitter[0], x + jitter[1], graft, (z, y, x)
             )
-        v, voxels = self.lesions[chosen]
+        v, voxels = self.lesions[int(rng.integers(len(self.lesions)))]
         slice_z = rng.integers(voxels[:, 0].min() - 1, voxels[:, 0].max() + 2)
         y, x = voxels[:, 1:].mean(axis=0).astype(int) + jitter
         return Place(v, self._inside(v, slice_z), int(y), int(x))
@@ -200,38 +271,49 @@ class Crops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         z, y, x = np.unravel_index(flat, volume.hu.shape)
         return int(z), int(y), int(x)
 
-    def crop(self, place: Place) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Cut a crop.
+    def crop(self, place: Place) -> Crop:
+        """Cut a crop of `config.crop_px`.
 
         Returns
         -------
         image : ndarray of float32, shape (y, x, n_slices)
-            Scaled to -1..1; air beyond the field of view.
+            Scaled to -1..1; beyond a whole scan's field of view lies air, beyond the bounds of a
+            window its mirror image.
         target : ndarray of uint8, shape (y, x)
         """
         volume, size = self.volumes[place.volume], self.config.crop_px
         z = neighbour_slices(place.z, len(volume.hu), self.config)
         y0, x0 = place.y - size // 2, place.x - size // 2
-        rows = slice(max(y0, 0), max(min(y0 + size, volume.hu.shape[1]), 0))
-        columns = slice(max(x0, 0), max(min(x0 + size, volume.hu.shape[2]), 0))
-        inside = (
-            slice(None),
-            slice(rows.start - y0, rows.stop - y0),
-            slice(columns.start - x0, columns.stop - x0),
-        )
-        hu = np.full((len(z), size, size), AIR_HU, dtype=np.int16)
-        target = np.full(hu.shape, BACKGROUND, dtype=np.uint8)
-        hu[inside] = volume.hu[z, rows, columns]
-        target[inside] = volume.target[z, rows, columns]
+        bounds = place.bounds
+        if bounds is None and volume.is_window:
+            bounds = Bounds(range(volume.hu.shape[1]), range(volume.hu.shape[2]))
+        if bounds is not None:
+            shown = np.ix_(
+                z,
+                mirrored(np.arange(y0, y0 + size), bounds.rows),
+                mirrored(np.arange(x0, x0 + size), bounds.columns),
+            )
+            hu, target = volume.hu[shown], volume.target[shown]
+        else:
+            rows = slice(max(y0, 0), max(min(y0 + size, volume.hu.shape[1]), 0))
+            columns = slice(max(x0, 0), max(min(x0 + size, volume.hu.shape[2]), 0))
+            inside = (
+                slice(None),
+                slice(rows.start - y0, rows.stop - y0),
+                slice(columns.start - x0, columns.stop - x0),
+            )
+            hu = np.full((len(z), size, size), AIR_HU, dtype=np.int16)
+            target = np.full(hu.shape, BACKGROUND, dtype=np.uint8)
+            hu[inside] = volume.hu[z, rows, columns]
+            target[inside] = volume.target[z, rows, columns]
         if place.graft is not None:
             centre = np.subtract(place.graft_zyx, (place.z - self.config.n_slices // 2, y0, x0))
             insert(place.graft, hu, target, centre - np.array(place.graft.mask.shape) // 2)
         return np.moveaxis(network_input(hu, self.config), 0, -1), target[self.config.n_slices // 2]
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        rng = np.random.default_rng((self.seed, index))
-        image, target = self.crop(self.place(rng))
-        if self.augmentation is not None:
-            image, target = self.augmentation(image, target, seed=int(rng.integers(2**31)))
-        channels_first = np.ascontiguousarray(np.moveaxis(image, -1, 0))
-        return torch.from_numpy(channels_first), torch.from_numpy(target.astype(np.float32))[None]
+
+def mirrored(index: NDArray[np.intp], within: range) -> NDArray[np.intp]:
+    """Fold indices into a range as mirrors at both of its ends would."""
+    n = len(within)
+    folded = np.mod(index - within.start, 2 * n)
+    return np.asarray(within.start + np.where(folded < n, folded, 2 * n - 1 - folded))

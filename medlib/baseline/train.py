@@ -1,4 +1,9 @@
-"""Training: Lightning's loop, judged on the tune part only."""
+"""Training: Lightning's loop, judged on the tune part only.
+
+An epoch is the stretch between two looks at the tune part. At its end everything is saved: weights,
+optimiser, schedule, curves and the best look so far. Crop i is the same whenever it is drawn, so a
+training that was killed goes on from the last look and ends as if nothing had happened.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +21,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from medlib import progress
 from medlib.baseline.augment import Augmentation
@@ -24,9 +29,10 @@ from medlib.baseline.config import TrainConfig
 from medlib.baseline.device import has_fast_bfloat16
 from medlib.baseline.losses import DiceBCELoss
 from medlib.baseline.network import build_network
-from medlib.baseline.slices import IGNORED, LESION, Crops, TrainingVolume
+from medlib.baseline.slices import IGNORED, LESION, Crops, DrawnCrops, TrainingVolume
 
 HISTORY_EVERY = 10  # steps between two rows of the training loss
+LAST = "last"  # checkpoint of the last look
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -60,7 +66,7 @@ class Segmenter(L.LightningModule):
         super().__init__()
         self.config = config
         self.network = build_network(config)
-        self.loss = DiceBCELoss(config.dice_weight, config.bce_weight)
+        self.loss = DiceBCELoss(config.dice_weight, config.bce_weight, config.crop_dice_weight)
         self.overlap = torch.zeros(2)  # twice the intersection, sum of both areas
 
     def training_step(self, batch: Batch) -> torch.Tensor:
@@ -112,6 +118,20 @@ class History(Callback):
         self.losses: list[float] = []
         self.start = time.monotonic()
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rows so far and the time they took."""
+        return {
+            "rows": list(self.rows),
+            "losses": list(self.losses),
+            "seconds": time.monotonic() - self.start,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the rows of a training that was cut off."""
+        self.rows = list(state_dict["rows"])
+        self.losses = list(state_dict["losses"])
+        self.start = time.monotonic() - state_dict["seconds"]
+
     def on_train_batch_end(self, trainer: L.Trainer, _: Any, outputs: Any, *__: Any) -> None:
         """Write a row every few steps."""
         self.losses.append(float(outputs["loss"]))
@@ -138,27 +158,46 @@ class History(Callback):
         return pd.DataFrame(self.rows).groupby("step", as_index=False).first()
 
 
+class Batches(L.LightningDataModule):
+    """Batches of the training, epoch by epoch, and of the tune part.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    crops : DrawnCrops
+        As many as the steps need.
+    tune_crops : DrawnCrops
+    """
+
+    def __init__(self, config: TrainConfig, crops: DrawnCrops, tune_crops: DrawnCrops) -> None:
+        super().__init__()
+        self.config = config
+        self.crops = crops
+        self.tune_crops = tune_crops
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return the batches of the present epoch: they are drawn at random, so not shuffled."""
+        per_epoch = self.config.tune_every * self.config.batch_size
+        first = self.trainer.current_epoch * per_epoch if self.trainer else 0
+        return self._load(Subset(self.crops, range(first, min(first + per_epoch, len(self.crops)))))
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return the batches of the tune part, always the same."""
+        return self._load(self.tune_crops)
+
+    def _load(self, crops: Any) -> DataLoader[Any]:
+        return DataLoader(
+            crops, batch_size=self.config.batch_size, num_workers=self.config.n_workers
+        )
+
+
 def train(
     config: TrainConfig,
     train_volumes: list[TrainingVolume],
     tune_volumes: list[TrainingVolume],
     device: torch.device,
 ) -> Trained:
-    """Train a network; keep the weights with the lowest loss on the tune crops.
-
-    The same configuration and volumes give the same weights on the same CPU and library versions.
-
-    Parameters
-    ----------
-    config : TrainConfig
-    train_volumes, tune_volumes : list of TrainingVolume
-    device : torch.device
-
-    Returns
-    -------
-    Trained
-    """
-    L.seed_everything(config.seed, verbose=False)
+    """Train a network on the volumes of a cohort; see `train_on`."""
     crops = Crops(
         train_volumes,
         config,
@@ -169,34 +208,70 @@ def train(
     # Tune crops show what is there: no copies, nothing changed.
     as_they_are = config.model_copy(update={"graft_share": 0.0})
     tune_crops = Crops(tune_volumes, as_they_are, length=config.tune_crops, seed=config.seed)
-    loader_options: dict[str, Any] = {
-        "batch_size": config.batch_size,
-        "num_workers": config.n_workers,
-        "persistent_workers": config.n_workers > 0,
-    }
+    return train_on(crops, tune_crops, config, device)
+
+
+def train_on(
+    crops: DrawnCrops,
+    tune_crops: DrawnCrops,
+    config: TrainConfig,
+    device: torch.device,
+    checkpoints: Path | None = None,
+) -> Trained:
+    """Train a network; keep the weights with the lowest loss on the tune crops.
+
+    The same configuration and crops give the same weights on the same CPU and library versions.
+
+    Parameters
+    ----------
+    crops, tune_crops : DrawnCrops
+    config : TrainConfig
+    device : torch.device
+    checkpoints : Path, optional
+        A folder where the training is saved at every look, and from which it goes on if it was
+        cut off; by default a temporary one.
+
+    Returns
+    -------
+    Trained
+    """
+    L.seed_everything(config.seed, verbose=False)
     history = History()
-    with TemporaryDirectory() as folder, _quiet_lightning():
-        best = ModelCheckpoint(folder, monitor="tune_loss", mode="min", save_weights_only=True)
+    with TemporaryDirectory() as temporary, _quiet_lightning():
+        folder = checkpoints or Path(temporary)
+        # Judged right after the look; saved once the epoch has ended, where a resumed one begins.
+        stop = EarlyStopping("tune_loss", patience=config.patience, check_on_train_epoch_end=False)
+        best = ModelCheckpoint(
+            folder,
+            monitor="tune_loss",
+            mode="min",
+            filename="best-{step}",
+            save_on_train_epoch_end=False,
+        )
+        last = ModelCheckpoint(
+            folder, filename=LAST, enable_version_counter=False, save_on_train_epoch_end=True
+        )
         trainer = L.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=1,
             precision="bf16-mixed" if has_fast_bfloat16(device) else "32-true",
             max_steps=config.steps,
-            val_check_interval=min(config.tune_every, config.steps),
-            check_val_every_n_epoch=None,
+            max_epochs=-1,
+            reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,
             gradient_clip_val=config.gradient_clip,
-            callbacks=[history, best, EarlyStopping("tune_loss", patience=config.patience)],
+            callbacks=[history, stop, best, last],
             deterministic="warn",
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
         module = Segmenter(config)
+        saved = folder / f"{LAST}.ckpt"
         trainer.fit(
             module,
-            DataLoader(crops, **loader_options),  # drawn at random already, so not shuffled
-            DataLoader(tune_crops, **loader_options),
+            datamodule=Batches(config, crops, tune_crops),
+            ckpt_path=saved if saved.is_file() else None,
         )
         checkpoint = torch.load(Path(best.best_model_path), map_location="cpu", weights_only=True)
         module.load_state_dict(checkpoint["state_dict"])

@@ -12,7 +12,7 @@ _AIR_BELOW_HU = -400.0
 _AIRWAY_BELOW_HU = -930.0
 _AIRWAY_MAX_AREA_MM2 = 700.0
 _SMALLEST_PART_ML = 20.0
-_CLOSING_MM = 15.0
+_CLOSING_MM = 50.0
 _RIM_MM = 2.5
 
 
@@ -23,9 +23,10 @@ def lung_field(
 
     On a grid of about 2 mm: what holds air and does not reach the side of the image is lung or
     airway; small spots of pure air in a slice (trachea, main bronchi) are left out; what remains
-    is closed over 15 mm in each slice, left and right by themselves, and filled, so that vessels,
-    nodules and masses on the pleura up to about 30 mm belong to it, and given a rim of 2.5 mm.
-    Larger masses on the pleura, and lungs cut off by the side of the image, are not found.
+    is closed over 50 mm in each slice, left and right by themselves, and filled, so that vessels,
+    nodules and masses on the pleura up to about 100 mm belong to it, and given a rim of 2.5 mm.
+    The price is the heart's border and the hilum, a tenth of the volume. A mass that leaves no air
+    in a slice, and lungs cut off by the side of the image, are not found.
 
     Parameters
     ----------

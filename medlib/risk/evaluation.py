@@ -150,7 +150,7 @@ def _write_evaluation(run: Run, cohort: Cohort, folder: Path) -> None:
         for name in TABLES:
             getattr(matched, name).to_csv(folder / f"{method}-{name}.csv", index=False)
         metrics[method] = {
-            part: {name: _for_json(estimate(name, select(matched, split=part))) for name in METRICS}
+            part: {name: for_json(estimate(name, select(matched, split=part))) for name in METRICS}
             for part in HELD_OUT
         }
     _write_json(folder / OPERATING_POINT, thresholds)
@@ -204,7 +204,8 @@ def _read_table(path: Path) -> pd.DataFrame:
     return table.fillna(dict.fromkeys(text, ""))
 
 
-def _for_json(found: Estimate) -> dict[str, Any]:
+def for_json(found: Estimate) -> dict[str, Any]:
+    """Return an estimate for a file: undefined is null."""
     return {
         name: None if isinstance(value, float) and math.isnan(value) else value
         for name, value in asdict(found).items()

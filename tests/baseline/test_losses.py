@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medlib.baseline.losses import DiceBCELoss
+from medlib.baseline.losses import DiceBCELoss, crop_dice_loss
 from medlib.baseline.slices import IGNORED
 
 
@@ -47,3 +47,28 @@ def test_a_batch_without_a_lesion_is_judged_by_cross_entropy():
     assert loss(torch.full((1, 1, 4, 4), 3.0), target) > loss(
         torch.full((1, 1, 4, 4), -3.0), target
     )
+
+
+def test_dice_by_crop_counts_a_small_lesion_as_a_large_one():
+    target = torch.zeros(3, 1, 32, 32)
+    target[0, :, :20, :20] = 1
+    target[1, :, :4, :4] = 1
+    right = torch.where(target == 1, 20.0, -20.0)
+    small_missed, large_missed = right.clone(), right.clone()
+    small_missed[1] = large_missed[0] = -20
+    assert crop_dice_loss(right, target) == pytest.approx(0, abs=1e-4)
+    assert crop_dice_loss(large_missed, target) == pytest.approx(0.5, abs=0.02)
+    assert crop_dice_loss(small_missed, target) > 0.3  # together they would hardly notice
+    assert crop_dice_loss(right[2:], target[2:]) == 0  # no lesion, nothing to compare
+    with_crops = DiceBCELoss(crop_dice_weight=0.5)(small_missed, target)
+    without = DiceBCELoss()(small_missed, target)
+    assert with_crops - without == pytest.approx(0.5 * crop_dice_loss(small_missed, target))
+
+
+def test_dice_by_crop_is_blind_to_what_is_left_out():
+    target = torch.zeros(1, 1, 16, 16)
+    target[:, :, 2:6, 2:6] = 1
+    target[:, :, 10:] = IGNORED
+    logits = torch.where(target == 1, 20.0, -20.0)
+    logits[target == IGNORED] = 20
+    assert crop_dice_loss(logits, target) == pytest.approx(0, abs=1e-4)

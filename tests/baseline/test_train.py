@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
+import pytest
 import torch
 
 from medlib.annotation.reference import reference_mask
+from medlib.baseline.augment import Augmentation
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.inference import predict_volume
-from medlib.baseline.slices import training_volumes
-from medlib.baseline.train import HISTORY_EVERY, Trained, train
+from medlib.baseline.slices import Crops, training_volumes
+from medlib.baseline.train import HISTORY_EVERY, Trained, train, train_on
 
 CPU = torch.device("cpu")
 
@@ -42,3 +46,53 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(cohort, ti
     first, again, other = weights(0), weights(0), weights(1)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+class KilledError(Exception):
+    """Stands in for the end of a process in the middle of a step."""
+
+
+class KilledCrops(Crops):
+    """Crops that end the process when the n-th is drawn."""
+
+    left = 10**9
+
+    def draw(self, rng):
+        self.left -= 1
+        if self.left < 0:
+            raise KilledError
+        return super().draw(rng)
+
+
+@pytest.mark.parametrize("killed_after", np.random.default_rng(7).integers(1, 24, size=3))
+def test_killed_anywhere_it_ends_as_if_it_was_not(cohort, tiny, tmp_path, killed_after, whole):
+    config, volumes, unkilled = whole
+
+    def go_on(n_crops: int):
+        crops = KilledCrops(volumes["train"], config, 24, 0, Augmentation())
+        crops.left = n_crops
+        return train_on(crops, Crops(volumes["tune"], config, 4, 0), config, CPU, tmp_path)
+
+    with pytest.raises(KilledError):
+        go_on(killed_after)
+    resumed = go_on(10**9)
+    states = (t.network.state_dict().values() for t in (resumed, unkilled))
+    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+    assert resumed.best_step == unkilled.best_step
+    curves = ["step", "train_loss", "tune_loss", "learning_rate"]
+    pd.testing.assert_frame_equal(resumed.history[curves], unkilled.history[curves])
+
+
+@pytest.fixture(scope="module")
+def whole(cohort, tiny):
+    """A training that was not killed, with what it was made from."""
+    config = tiny.model_copy(
+        update={"steps": 12, "tune_every": 4, "batch_size": 2, "tune_crops": 4}
+    )
+    volumes = {
+        split: training_volumes(cohort.cases(split), config, split, set())
+        for split in ("train", "tune")
+    }
+    crops = Crops(volumes["train"], config, 24, 0, Augmentation())
+    unkilled = train_on(crops, Crops(volumes["tune"], config, 4, 0), config, CPU)
+    return config, volumes, unkilled

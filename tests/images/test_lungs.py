@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 
+from medlib.annotation.real_scans import read_scan, read_scan_table
 from medlib.images.lungs import lung_field
 from medlib.images.phantom import PhantomLesion, acquire, insert_lesions
 
@@ -40,6 +41,33 @@ def test_keeps_nodules_and_masses_on_the_pleura(anatomy):
     assert field[crop][in_lung].mean() > 0.9
 
 
+def test_keeps_a_mass_as_wide_as_a_lung():
+    """On the chest wall and on the mediastinum, 70 mm: a closing of 15 mm keeps a quarter of it."""
+    spacing_mm = (5.0, 2.0, 2.0)
+    y, x = np.mgrid[:200, :200] * 2.0 - 200
+    body = (y / 150) ** 2 + (x / 190) ** 2 < 1
+    lungs = [(y / 110) ** 2 + ((x - side) / 65) ** 2 < 1 for side in (-95, 95)]
+    z = (np.arange(30) * 5.0 - 75)[:, None, None]
+    for y_mm, x_mm in ((40, -140), (-40, 60)):
+        hu = np.where(lungs[0] | lungs[1], -850.0, np.where(body, 40.0, -1000.0))
+        hu = np.repeat(hu[None], 30, axis=0).astype(np.float32)
+        mass = z**2 + (y - y_mm) ** 2 + (x - x_mm) ** 2 < 35**2
+        in_lung = mass & (lungs[0] | lungs[1])
+        hu[in_lung] = 40
+        field = lung_field(hu, spacing_mm)
+        assert field[in_lung].mean() > 0.75
+        assert field.sum() < 1.2 * 30 * (lungs[0] | lungs[1]).sum()
+
+
+@pytest.mark.real_ct
+def test_keeps_the_masses_of_real_scans(real_ct):
+    table = read_scan_table(real_ct / "full_ct").set_index("case", drop=False)
+    for case, least in (("LUNG1-001", 0.98), ("pyradiomics-lung2", 0.85)):
+        scan = read_scan(real_ct / "full_ct", table.loc[case])
+        field = lung_field(scan.volume.hu, scan.volume.spacing_mm)
+        assert field[scan.tumour].mean() > least
+
+
 @pytest.mark.parametrize("value", [-1000.0, 40.0, -850.0])
 def test_no_lung_no_field(value):
     assert not lung_field(np.full((5, 60, 64), value, np.float32), (5.0, 2.0, 2.0)).any()
@@ -58,4 +86,4 @@ def test_real_ct(real_series):
     litres = field.sum() * volume.voxel_volume_mm3 / 1e6
     assert 2 < litres < 8
     assert np.median(volume.hu[field]) < -750
-    assert np.mean(volume.hu[field] < -400) > 0.8
+    assert np.mean(volume.hu[field] < -400) > 0.7

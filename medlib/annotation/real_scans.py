@@ -1,0 +1,118 @@
+"""Whole chest CTs with a tumour, outlined or boxed, from a table and archives."""
+
+from __future__ import annotations
+
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from medlib.errors import DataError
+from medlib.images.dicom import read_series
+from medlib.images.image_files import read_image
+from medlib.images.nifti import read_mask
+from medlib.images.volume import Volume
+
+TABLE = "cases.csv"
+COLUMNS = ("case", "licence", "image_file", "mask_file")
+
+
+@dataclass(frozen=True)
+class RealScan:
+    """One whole scan.
+
+    Attributes
+    ----------
+    case_id : str
+    licence : str
+        Of the images.
+    volume : Volume
+    tumour : ndarray of bool, shape (z, y, x)
+        Inside the tumour; for a scan with boxes, inside any of them.
+    outlined : bool
+        False where there are only boxes: those hold the tumour and more.
+    """
+
+    case_id: str
+    licence: str
+    volume: Volume
+    tumour: NDArray[np.bool_]
+    outlined: bool
+
+
+def read_scan_table(folder: Path) -> pd.DataFrame:
+    """Read the table of a folder of whole scans.
+
+    Raises
+    ------
+    DataError
+        If it lacks a column or names a file that is not there.
+    """
+    table = pd.read_csv(folder / TABLE, dtype={"case": str})
+    if missing := [column for column in COLUMNS if column not in table]:
+        raise DataError(f"{folder / TABLE} lacks the columns {', '.join(missing)}; add them")
+    if table.empty or table["case"].duplicated().any():
+        raise DataError(f"{folder / TABLE}: expected a row a scan, each case once; mend it")
+    for row in table.itertuples():
+        for name in (row.image_file, row.mask_file):
+            if not (folder / row.case / name).is_file():
+                raise DataError(
+                    f"{folder / row.case} lacks {name}; fetch it, or take the row out of {TABLE}"
+                )
+    return table
+
+
+def read_scan(folder: Path, row: pd.Series) -> RealScan:
+    """Read one scan of `read_scan_table`.
+
+    Raises
+    ------
+    DataError
+        If an archive does not hold one CT series, or a box lies on a slice that is not there.
+    """
+    case = folder / row["case"]
+    volume = _read_volume(case / row["image_file"], row["case"])
+    mask_file = case / row["mask_file"]
+    outlined = mask_file.suffix != ".csv"
+    if not outlined:
+        tumour = _inside_boxes(pd.read_csv(mask_file), volume)
+    elif mask_file.name.endswith(".nrrd"):
+        tumour = read_image(mask_file).hu > 0
+    else:
+        tumour = read_mask(mask_file, volume) > 0
+    if tumour.shape != volume.hu.shape:
+        raise DataError(
+            f"{mask_file}: the mask has shape {tumour.shape}, the CT {volume.hu.shape}; give the "
+            "mask of this CT"
+        )
+    return RealScan(row["case"], str(row["licence"]), volume, tumour, outlined)
+
+
+def _read_volume(path: Path, case_id: str) -> Volume:
+    if not path.name.endswith(".tar.xz"):
+        return read_image(path, case_id)
+    with TemporaryDirectory() as folder:
+        try:
+            with tarfile.open(path) as archive:
+                archive.extractall(folder, filter="data")
+        except (tarfile.TarError, EOFError, OSError) as error:
+            raise DataError(f"{path}: not a readable archive; fetch it again") from error
+        found = read_series(Path(folder))
+    if len(found) != 1:
+        raise DataError(f"{path} holds {len(found)} CT series; expected one")
+    return found[0]
+
+
+def _inside_boxes(boxes: pd.DataFrame, volume: Volume) -> NDArray[np.bool_]:
+    """Fill boxes slice by slice; corners belong to them."""
+    inside = np.zeros(volume.hu.shape, dtype=bool)
+    for box in boxes.itertuples():
+        z = int(box.slice_index_ascending_z)
+        if not 0 <= z < len(inside):
+            raise DataError(f"a box lies on slice {z} of {len(inside)}; mend the table of boxes")
+        inside[z, int(box.ymin) : int(box.ymax) + 1, int(box.xmin) : int(box.xmax) + 1] = True
+    return inside

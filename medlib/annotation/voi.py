@@ -1,0 +1,114 @@
+"""Volumes of interest: a nodule in its surroundings, as each of its readers outlined it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from medlib.errors import DataError
+from medlib.images.image_files import read_image
+from medlib.images.nifti import read_mask
+from medlib.images.volume import Volume
+from medlib.paths import MANIFESTS
+
+TABLE = "lidc_voi.csv"
+COLUMNS = ("voi_id", "patient_id", "ct_file", "readers_file", "n_readers")
+MERGED = "merged_cluster_gt4_annotations"  # two nodules in one: no agreement to be had
+Masks = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Voi:
+    """One volume of interest.
+
+    Attributes
+    ----------
+    voi_id, patient_id : str
+    volume : Volume
+        On the scan's own grid.
+    readers : ndarray of bool, shape (reader, z, y, x)
+        What each reader marked. Readers are anonymous; those who drew nothing are not there.
+    """
+
+    voi_id: str
+    patient_id: str
+    volume: Volume
+    readers: Masks
+
+
+def majority(readers: Masks) -> Masks:
+    """Return the voxels that more than half of the readers marked.
+
+    Parameters
+    ----------
+    readers : ndarray of bool, shape (reader, z, y, x)
+    """
+    return np.asarray(2 * readers.sum(axis=0) > len(readers))
+
+
+def left_out(readers: Masks) -> Iterator[tuple[Masks, Masks]]:
+    """Yield each reader with the majority of the others; nothing where there are fewer than two."""
+    if len(readers) < 2:
+        return
+    for reader in range(len(readers)):
+        yield readers[reader], majority(np.delete(readers, reader, axis=0))
+
+
+def read_voi_table(folder: Path) -> pd.DataFrame:
+    """Read the table of a folder of volumes of interest.
+
+    Raises
+    ------
+    DataError
+        If it lacks a column or names a file that is not there.
+    """
+    table = pd.read_csv(folder / TABLE, dtype={"voi_id": str, "patient_id": str, "flag": str})
+    if missing := [column for column in COLUMNS if column not in table]:
+        raise DataError(f"{folder / TABLE} lacks the columns {', '.join(missing)}; add them")
+    if table.empty or table["voi_id"].duplicated().any():
+        raise DataError(f"{folder / TABLE}: expected a row a volume, each voi_id once; mend it")
+    for column in ("ct_file", "readers_file"):
+        absent = [name for name in table[column] if not (folder / name).is_file()]
+        if absent:
+            raise DataError(
+                f"{folder} lacks {len(absent)} of the files in column {column}, the first is "
+                f"{absent[0]}; fetch them, or take their rows out of {TABLE}"
+            )
+    return table
+
+
+def read_voi(folder: Path, row: pd.Series) -> Voi:
+    """Read one volume of interest of `read_voi_table`.
+
+    Raises
+    ------
+    DataError
+        If a reader named by the table marked nothing.
+    """
+    volume = read_image(folder / row["ct_file"], row["patient_id"])
+    bits = read_mask(folder / row["readers_file"], volume)
+    readers = np.stack([(bits >> reader & 1).astype(bool) for reader in range(row["n_readers"])])
+    if not readers.any(axis=(1, 2, 3)).all():
+        raise DataError(
+            f"{folder / row['readers_file']}: {row['n_readers']} readers are stated and one of "
+            f"them marked nothing; mend {TABLE}"
+        )
+    return Voi(row["voi_id"], row["patient_id"], volume, readers)
+
+
+def split_of_patients(patient_ids: pd.Series) -> pd.Series:
+    """Look patients of LIDC-IDRI up in the project's split.
+
+    Returns
+    -------
+    Series of str
+        ``train``, ``tune``, ``calibrate``, ``test`` or ``external``; empty for other patients.
+    """
+    split = pd.read_csv(MANIFESTS / "lidc_idri_split.csv").drop_duplicates("patient_id")
+    known = split.set_index("patient_id")["split"]
+    return patient_ids.map(known).fillna("")

@@ -1,0 +1,355 @@
+"""Training data from real CT: nodules in their surroundings, and whole scans to keep quiet on.
+
+Volumes of interest around LIDC nodules show what a nodule looks like and how far readers draw it.
+They are cut around the nodule, which gives the place away; so their crops are shifted, and crops of
+whole scans are looked at through windows as narrow. Whole real scans and the phantom's lungs show
+what is no nodule, with nodules of train patients set into them.
+
+Weights that are shared may only rest on images whose licence allows it; others are refused here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from medlib import progress
+from medlib.annotation import real_scans, voi
+from medlib.annotation.case import Case
+from medlib.annotation.cohort import Cohort
+from medlib.annotation.real_scans import RealScan
+from medlib.annotation.voi import Voi, majority
+from medlib.baseline.augment import Augmentation
+from medlib.baseline.config import TrainConfig
+from medlib.baseline.grid import WorkingGrid
+from medlib.baseline.slices import (
+    BACKGROUND,
+    DENSE_HU,
+    IGNORED,
+    LESION,
+    Crop,
+    Crops,
+    DrawnCrops,
+    TrainingVolume,
+    prepare,
+)
+from medlib.baseline.transplant import Graft, take
+from medlib.errors import DataError, OverlapError
+from medlib.images.lungs import lung_field
+
+REAL_CT = "MEDLIB_REAL_CT"
+VOI_FOLDER, SCAN_FOLDER = "lidc_voi", "full_ct"
+VOI_LICENCE = "CC BY 3.0"
+MAY_TRAIN = ("CC BY 3.0", "CC BY 4.0", "BSD-3-Clause")  # a licence begins with one of these ...
+NON_COMMERCIAL = "NC"  # ... and does not go on with this
+# One scan is kept for the choice of the operating point; LUNG1 may only test.
+SCANS = {"train": ("Lung_Dx-A0001", "pyradiomics-lung2"), "tune": ("Lung_Dx-A0002",)}
+GRAFT_SPACINGS_MM = (2.5, 5.0)  # slice distances of the scans that nodules are set into
+BOX_MARGIN_PX = 8
+BOX_MARGIN_SLICES = 1
+
+
+@dataclass(frozen=True)
+class RealCT:
+    """The folder of real CT: its tables, with the part of each patient.
+
+    Attributes
+    ----------
+    folder : Path
+    vois : DataFrame
+        As `medlib.annotation.voi.read_voi_table`, with `split`.
+    scans : DataFrame
+        As `medlib.annotation.real_scans.read_scan_table`, with `split`: ``train``, ``tune``, or
+        ``test`` for those that training never sees.
+    """
+
+    folder: Path
+    vois: pd.DataFrame
+    scans: pd.DataFrame
+
+    def read_vois(self, split: str) -> Iterable[Voi]:
+        """Yield the volumes of interest of one part."""
+        rows = self.vois[self.vois["split"] == split]
+        for _, row in progress.track(rows.iterrows(), f"{split} nodules", total=len(rows)):
+            yield voi.read_voi(self.folder / VOI_FOLDER, row)
+
+    def read_scans(self, split: str) -> Iterable[RealScan]:
+        """Yield the whole scans of one part."""
+        for _, row in self.scans[self.scans["split"] == split].iterrows():
+            yield real_scans.read_scan(self.folder / SCAN_FOLDER, row)
+
+    def checksum(self) -> str:
+        """Return the SHA-256 of the tables and of every file that they name."""
+        total = hashlib.sha256()
+        files = [self.folder / VOI_FOLDER / voi.TABLE, self.folder / SCAN_FOLDER / real_scans.TABLE]
+        for column in ("ct_file", "readers_file"):
+            files += [self.folder / VOI_FOLDER / name for name in self.vois[column]]
+        for row in self.scans.itertuples():
+            scan = self.folder / SCAN_FOLDER / row.case
+            files += [scan / row.image_file, scan / row.mask_file]
+        for path in files:
+            total.update(path.relative_to(self.folder).as_posix().encode())
+            total.update(hashlib.sha256(path.read_bytes()).digest())
+        return total.hexdigest()
+
+
+def open_real_ct(folder: Path | None = None) -> RealCT:
+    """Open the folder that ``MEDLIB_REAL_CT`` names, or another.
+
+    Raises
+    ------
+    DataError
+        If there is none, or its tables are not what they should be.
+    """
+    if folder is None:
+        if not os.environ.get(REAL_CT):
+            raise DataError(
+                f"real CT is needed: set {REAL_CT} to a folder with {VOI_FOLDER}/ and "
+                f"{SCAN_FOLDER}/"
+            )
+        folder = Path(os.environ[REAL_CT])
+    for part in (VOI_FOLDER, SCAN_FOLDER):
+        if not (folder / part).is_dir():
+            raise DataError(f"{folder} has no folder {part}; set {REAL_CT} to the real CT")
+    vois = voi.read_voi_table(folder / VOI_FOLDER)
+    vois["split"] = voi.split_of_patients(vois["patient_id"])
+    scans = real_scans.read_scan_table(folder / SCAN_FOLDER)
+    split_of_scan = {case: split for split, cases in SCANS.items() for case in cases}
+    scans["split"] = scans["case"].map(split_of_scan).fillna("test")
+    return RealCT(folder, vois, scans)
+
+
+def check_licence(name: str, licence: str) -> None:
+    """Refuse images whose licence does not let the weights be shared.
+
+    Raises
+    ------
+    DataError
+        If it is not one of `MAY_TRAIN`, or non-commercial.
+    """
+    if not licence.startswith(MAY_TRAIN) or NON_COMMERCIAL in licence.split("(")[0]:
+        raise DataError(
+            f"{name} has the licence '{licence}': it is for testing alone; train on images under "
+            f"{', '.join(MAY_TRAIN)}"
+        )
+
+
+def prepare_voi(found: Voi, config: TrainConfig, slice_spacing_mm: float) -> TrainingVolume:
+    """Bring a volume of interest to the working grid; the target is the readers' majority.
+
+    Parameters
+    ----------
+    found : Voi
+    config : TrainConfig
+    slice_spacing_mm : float
+        Thinner slices are averaged to about this.
+    """
+    grid = WorkingGrid.of(
+        found.volume.hu.shape,
+        found.volume.spacing_mm,
+        config.model_copy(update={"slice_spacing_mm": slice_spacing_mm}),
+    )
+    hu = grid.from_source(found.volume.hu)
+    lesion = grid.from_source(majority(found.readers)) >= 0.5
+    everywhere = np.arange(hu.size)
+    return TrainingVolume(
+        patient_id=found.patient_id,
+        hu=np.rint(hu).astype(np.int16),
+        target=np.where(lesion, LESION, BACKGROUND).astype(np.uint8),
+        lesions=(np.argwhere(lesion),) if lesion.any() else (),
+        lung=everywhere,
+        dense=np.flatnonzero((hu > DENSE_HU) & ~lesion),
+        aerated=np.flatnonzero(hu <= DENSE_HU),
+        is_window=True,
+    )
+
+
+def prepare_scan(scan: RealScan, config: TrainConfig) -> TrainingVolume:
+    """Bring a whole scan to the working grid; what lies in a box is left out of the loss.
+
+    Raises
+    ------
+    DataError
+        If its licence does not allow to train on it.
+    """
+    check_licence(scan.case_id, scan.licence)
+    grid = WorkingGrid.of(scan.volume.hu.shape, scan.volume.spacing_mm, config)
+    hu = grid.from_source(scan.volume.hu)
+    lung = lung_field(hu, grid.spacing_mm)
+    target = np.full(grid.shape, BACKGROUND, dtype=np.uint8)
+    tumour = grid.from_source(scan.tumour) >= 0.5
+    if scan.outlined:
+        target[tumour] = LESION
+    else:
+        for z, y, x in _boxes(tumour):
+            target[z, y, x] = IGNORED
+    looked_at = lung & (target == BACKGROUND)
+    return TrainingVolume(
+        patient_id=scan.case_id,
+        hu=np.rint(hu).astype(np.int16),
+        target=target,
+        lesions=(np.argwhere(tumour),) if scan.outlined else (),
+        lung=np.flatnonzero(looked_at),
+        dense=np.flatnonzero(looked_at & (hu > DENSE_HU)),
+        aerated=np.flatnonzero(looked_at & (hu <= DENSE_HU)),
+    )
+
+
+def _boxes(inside: np.ndarray) -> Iterable[tuple[slice, slice, slice]]:
+    """Yield the box of each marked slice, widened, and a slice more at both ends."""
+    for z in np.flatnonzero(inside.any(axis=(1, 2))):
+        rows, columns = (np.flatnonzero(inside[z].any(axis=axis)) for axis in (1, 0))
+        yield (
+            slice(max(z - BOX_MARGIN_SLICES, 0), z + BOX_MARGIN_SLICES + 1),
+            slice(max(rows[0] - BOX_MARGIN_PX, 0), rows[-1] + 1 + BOX_MARGIN_PX),
+            slice(max(columns[0] - BOX_MARGIN_PX, 0), columns[-1] + 1 + BOX_MARGIN_PX),
+        )
+
+
+def prepare_phantom(case: Case, config: TrainConfig, known: set[str]) -> TrainingVolume:
+    """Prepare a phantom patient; lesions with the outline of a LIDC patient not in `known` go.
+
+    A phantom's lesions have the outlines of real nodules. Those of patients that are kept for
+    tuning or testing are left out of the loss.
+    """
+    volume = prepare(case, config)
+    origins = case.lesions["origin"].str.split("/").str[0]
+    unknown = case.lesions.loc[~origins.isin(known), "label"]
+    if unknown.empty:
+        return volume
+    grid = WorkingGrid.of(case.volume.hu.shape, case.volume.spacing_mm, config)
+    hidden = grid.from_source(np.isin(case.lesion_labels, unknown.to_numpy())) > 0
+    return replace(
+        volume,
+        target=np.where(hidden, IGNORED, volume.target).astype(np.uint8),
+        lesions=tuple(voxels for voxels in volume.lesions if not hidden[tuple(voxels.T)].any()),
+    )
+
+
+class MixedCrops(DrawnCrops):
+    """Crops from several sources, each with its share.
+
+    Parameters
+    ----------
+    sources : sequence of (float, DrawnCrops)
+        Share and source; shares are relative.
+    config, length, seed, augmentation
+        As `DrawnCrops` takes them.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[tuple[float, DrawnCrops]],
+        config: TrainConfig,
+        length: int,
+        seed: int,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        super().__init__(config, length, seed, augmentation)
+        self.sources = [source for _, source in sources]
+        shares = np.array([share for share, _ in sources], dtype=float)
+        self.shares = shares / shares.sum()
+
+    def draw(self, rng: np.random.Generator) -> Crop:
+        """Draw from one of the sources."""
+        return self.sources[int(rng.choice(len(self.sources), p=self.shares))].draw(rng)
+
+
+class WindowCrops(Crops):
+    """Crops of volumes of interest, mirrored and turned: so narrow a view shows no side."""
+
+    def draw(self, rng: np.random.Generator) -> Crop:
+        """Draw a crop and turn it."""
+        image, target = super().draw(rng)
+        turns, flip = int(rng.integers(4)), bool(rng.random() < 0.5)
+        image, target = np.rot90(image, turns), np.rot90(target, turns)
+        if flip:
+            image, target = image[:, ::-1], target[:, ::-1]
+        return np.ascontiguousarray(image), np.ascontiguousarray(target)
+
+
+def real_crops(
+    real: RealCT, phantom: Cohort, config: TrainConfig
+) -> tuple[DrawnCrops, DrawnCrops, dict[str, list[str]]]:
+    """Prepare the crops that a network is trained and tuned on.
+
+    Parameters
+    ----------
+    real : RealCT
+    phantom : Cohort
+    config : TrainConfig
+        `voi_crops` and `scan_crops` are the shares of real volumes of interest and of whole real
+        scans; the phantom has the rest.
+
+    Returns
+    -------
+    crops, tune_crops : DrawnCrops
+    patients : dict
+        The patients of ``train`` and ``tune``.
+
+    Raises
+    ------
+    OverlapError
+        If a patient would stand in both.
+    DataError
+        If the licence of a scan does not allow to train on it.
+    """
+    check_licence(VOI_FOLDER, VOI_LICENCE)
+    patients: dict[str, list[str]] = {}
+    made: dict[str, list[tuple[float, DrawnCrops]]] = {}
+    voi_patients = real.vois.groupby("split")["patient_id"].unique()
+    for split in ("train", "tune"):
+        vois = [
+            found
+            for found, row in zip(
+                real.read_vois(split),
+                real.vois[real.vois["split"] == split].itertuples(),
+                strict=True,
+            )
+            if row.flag != voi.MERGED and not row.other_annotations_in_voi
+        ]
+        windows = [
+            prepare_voi(found, config, spacing)
+            for found in vois
+            for spacing in dict.fromkeys(
+                (config.slice_spacing_mm, config.search_slice_spacing_mm or 0.0)
+            )
+            if spacing
+        ]
+        scans = [prepare_scan(scan, config) for scan in real.read_scans(split)]
+        known = set(voi_patients[split])
+        synthetic = [prepare_phantom(case, config, known) for case in phantom.cases(split)]
+        as_drawn = config if split == "train" else config.model_copy(update={"graft_share": 0.0})
+        thin, thick = (
+            _grafts(vois, config, spacing) if split == "train" else []
+            for spacing in GRAFT_SPACINGS_MM
+        )
+        nodules = config.model_copy(update={"graft_share": 0.0, "lesion_share": 0.85})
+        patients[split] = sorted({volume.patient_id for volume in (*windows, *scans, *synthetic)})
+        rest = 1 - config.voi_crops - config.scan_crops
+        made[split] = [
+            (config.voi_crops, WindowCrops(windows, nodules, 0, config.seed, grafts=[])),
+            (config.scan_crops, Crops(scans, as_drawn, 0, config.seed, grafts=thick)),
+            (rest, Crops(synthetic, as_drawn, 0, config.seed, grafts=thin)),
+        ]
+    both = set(patients["train"]) & set(patients["tune"])
+    if both:
+        raise OverlapError(f"patient {min(both)} stands in train and in tune; mend the split")
+    length = config.steps * config.batch_size
+    return (
+        MixedCrops(made["train"], config, length, config.seed, Augmentation()),
+        MixedCrops(made["tune"], config, config.tune_crops, config.seed),
+        patients,
+    )
+
+
+def _grafts(vois: list[Voi], config: TrainConfig, slice_spacing_mm: float) -> list[Graft]:
+    """Take the nodules out of their volumes, for scans with this distance of slices."""
+    found = (prepare_voi(each, config, slice_spacing_mm) for each in vois)
+    return [take(volume.hu, lesion) for volume in found for lesion in volume.lesions]

@@ -1,0 +1,146 @@
+"""The model card: what the weights are for, what they saw, how well they do, where they fail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from medlib.risk.bootstrap import Estimate
+from medlib.scope import DISCLAIMER
+
+N_WORST = 10
+
+
+def model_card(
+    name: str,
+    card: Mapping[str, Any],
+    vois: Mapping[str, Any],
+    scans: Mapping[str, Any],
+    phantom: Mapping[str, Any],
+) -> str:
+    """Write the model card of a reference run, in Markdown.
+
+    Parameters
+    ----------
+    name : str
+        Of the run.
+    card : mapping
+        Its evidence card.
+    vois, scans : mapping
+        What `medlib.risk.real.evaluate` found on volumes of interest and on whole scans.
+    phantom : mapping
+        By held-out part, the metrics of `medlib.risk.metrics.METRICS`.
+    """
+    data, held_out = card["data"]["real_ct"], vois["summary"]["held_out"]
+    lines = [
+        f"# Model card: {name}",
+        "",
+        f"{card['model']['name']}, {card['model']['parameters'] / 1e6:.1f} million parameters, "
+        f"half precision, SHA-256 `{card['model']['sha256']}`.",
+        "",
+        "## Intended use",
+        "",
+        f"{DISCLAIMER} It marks places in a chest CT where a lung nodule or mass may be, for a "
+        "radiologist to look at. Not for children, not for other organs, not for a decision "
+        "without a human, and not as a proof that a lung is free of lesions.",
+        "",
+        "## Training data",
+        "",
+        f"- LIDC-IDRI volumes of interest (CC BY 3.0): {data['n_vois'].get('train', 0)} of the "
+        "train part, less those that hold other annotated nodules. The target is what more than "
+        "half of the readers marked.",
+        f"- Whole scans for background: {', '.join(data['scans'].get('train', []))}; for the "
+        f"choice of the operating point: {', '.join(data['scans'].get('tune', []))}.",
+        f"- The phantom {card['data']['phantom']} (synthetic anatomy; lesions whose outlines come "
+        "from LIDC patients outside the train part are left out).",
+        "- LUNG1 cases (CC BY-NC 3.0) are for testing alone; the code refuses to train on them.",
+        f"- Split by patient: `{data['split']}`. Files: SHA-256 `{data['sha256']}`.",
+        "",
+        "| Data | Licence |",
+        "|---|---|",
+        *(f"| {source} | {licence} |" for source, licence in data["licences"].items()),
+        "",
+        "## Held-out real nodules",
+        "",
+        f"{held_out['n_cases']} volumes of interest of {held_out['n_patients']} patients that the "
+        f"run has never seen. Reference: {vois['reference']}. The windows are centred on a nodule, "
+        "which gives the place away: this measures outlines, not search. Nodules that fewer than "
+        "three readers drew are not among them.",
+        "",
+        "| Measure | Value and 95 % interval | Over |",
+        "|---|---|---|",
+        *(
+            f"| {words} | {estimate(held_out[metric])} | {held_out[metric]['n']} patients |"
+            for metric, words in vois["metrics"].items()
+        ),
+        "",
+        "| Diameter, mm | Nodules | Dice | Model, left out | Reader, left out | Missed |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {row['diameter_mm']} | {row['n']} | {row['dice']:.2f} | "
+            f"{row['model_dice_left_out']:.2f} | {row['reader_dice_left_out']:.2f} | "
+            f"{row['missed']} |"
+            for row in held_out["by_size"]
+        ),
+        "",
+        "## Whole real scans",
+        "",
+        "| Scan | Seen by training | Tumour hit | False alarms | Tumour marked | Dice | s |",
+        "|---|---|---|---|---|---|---|",
+        *(
+            f"| {row['case']} | {'yes' if row['seen_by_the_run'] else 'no'} | "
+            f"{'yes' if row['hit'] else 'no'} | {row['false_alarms']} | "
+            f"{number(row['tumour_share'])} | {number(row['dice'])} | {row['seconds']:.0f} |"
+            for row in scans["cases"]
+        ),
+        "",
+        "## Held-out phantom scans",
+        "",
+        "| Part | Lesions hit | False alarms a scan |",
+        "|---|---|---|",
+        *(
+            f"| {part} | {estimate(found['lesion_sensitivity'])} | "
+            f"{estimate(found['false_alarms_per_scan'])} |"
+            for part, found in phantom.items()
+        ),
+        "",
+        "## Failures",
+        "",
+        f"The {N_WORST} held-out nodules with the lowest Dice:",
+        "",
+        "| Volume | Diameter, mm | Readers | Dice | Reader, left out | Missed | False alarms |",
+        "|---|---|---|---|---|---|---|",
+        *(
+            f"| {row['voi_id']} | {row['diameter_mm']:.1f} | {row['n_readers']} | "
+            f"{number(row['dice'])} | {number(row['reader_dice_left_out'])} | "
+            f"{'yes' if row['missed'] else 'no'} | {row['false_alarms']} |"
+            for row in sorted(
+                (row for row in vois["cases"] if not row["seen_by_the_run"]),
+                key=lambda row: row["dice"],
+            )[:N_WORST]
+        ),
+        "",
+        "## Limits",
+        "",
+        "- Trained in minutes on one processor; few whole real scans were seen, so false alarms on "
+        "other scanners, slice distances and diseases are not known.",
+        "- Masses far larger than LIDC nodules, and lesions outside the lung field, may be missed "
+        "or marked in part.",
+        "- The patients of LIDC-IDRI were collected in the United States, two decades ago.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def estimate(stored: Mapping[str, Any]) -> str:
+    """Write a stored estimate with its interval."""
+    value, low, high = (
+        float("nan") if stored[key] is None else float(stored[key])
+        for key in ("value", "low", "high")
+    )
+    return f"{Estimate(value, low, high, stored['n'])} {stored['unit']}".strip()
+
+
+def number(value: float | None) -> str:
+    """Write a figure, or that there is none."""
+    return "undefined" if value is None else f"{value:.2f}"

@@ -1,0 +1,275 @@
+"""`medlib evaluate`: a run on real CT, volumes of interest or whole scans."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from medlib import progress
+from medlib.annotation import real_scans, voi
+from medlib.baseline.keys import PREDICTION_MODULES, digest, source_key
+from medlib.baseline.run import CARD, Run
+from medlib.errors import DataError, RunError
+from medlib.images.nifti import write_mask
+from medlib.images.volume import Volume
+from medlib.paths import REFERENCE_RUNS
+from medlib.risk import scan as scan_metrics
+from medlib.risk import voi as voi_metrics
+from medlib.risk.evaluation import FOLDER, OPERATING_POINT, for_json
+from medlib.risk.model_card import estimate as estimate_in_words
+from medlib.scope import DISCLAIMER
+
+METRICS_FILE, CASES, MASKS = "metrics.json", "cases", "masks"
+SEEN_SPLITS = ("train", "tune")
+SCORING_MODULES = ("medlib.annotation.voi", "medlib.risk.voi", "medlib.risk.scan")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One case to be scored: its name, its patient, and how to read and judge it."""
+
+    name: str
+    patient_id: str
+    inputs: str  # what the result rests on, for the key
+    score: Callable[[], tuple[dict[str, Any], Volume, NDArray[Any]]]
+
+
+def shipped_run() -> Path:
+    """Return the reference run that comes with the project: the newest that saw real CT.
+
+    Raises
+    ------
+    RunError
+        If there is none.
+    """
+    complete = [
+        folder
+        for folder in sorted(REFERENCE_RUNS.glob("*"))
+        if (folder / CARD).is_file() and (folder / FOLDER / OPERATING_POINT).is_file()
+    ]
+    if not complete:
+        raise RunError(
+            f"no reference run in {REFERENCE_RUNS.name}/: name a run folder with --run, or make "
+            "one with: medlib train"
+        )
+
+    def rank(folder: Path) -> tuple[bool, str]:
+        card = Run(folder).card
+        return "real_ct" in card["data"], str(card["time"]["finished"])
+
+    return max(complete, key=rank)
+
+
+def evaluate(
+    data: Path,
+    out: Path,
+    run_dir: Path | None = None,
+    *,
+    save_masks: bool = False,
+    only_unseen: bool = False,
+) -> dict[str, Any]:
+    """Evaluate a run on a folder of real CT.
+
+    Parameters
+    ----------
+    data : Path
+        With ``lidc_voi.csv`` and the volumes of interest that it names, or with ``cases.csv`` and
+        a folder for each whole scan.
+    out : Path
+        Gets ``metrics.json`` (each case, and a summary with patient-level intervals) and
+        ``cases/``, a file for each case that is done: a run that was cut off goes on from there.
+    run_dir : Path, optional
+        Run folder of the model; by default the reference run that comes with the project.
+    save_masks : bool
+        Write ``masks/<case>_pred.nii.gz`` too, each on the grid of its case.
+    only_unseen : bool
+        Leave out the patients that the run was trained or tuned on.
+
+    Returns
+    -------
+    dict
+        What ``metrics.json`` holds. Patients that the run was trained or tuned on are summarised
+        apart from those that it has never seen.
+
+    Raises
+    ------
+    DataError, InputError
+        If the data cannot be read.
+    RunError
+        If there is no run, or it was never evaluated.
+    """
+    kinds = [
+        kind
+        for kind, table in (("voi", voi.TABLE), ("scan", real_scans.TABLE))
+        if (data / table).is_file()
+    ]
+    if len(kinds) != 1:
+        raise DataError(
+            f"{data}: expected a folder with {voi.TABLE} (volumes of interest) or "
+            f"{real_scans.TABLE} (whole scans), found {'both' if kinds else 'neither'}"
+        )
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out}: is a file; name a folder for the results")
+    run = Run((run_dir or shipped_run()).resolve())
+    if not (run.folder / CARD).is_file():
+        raise RunError(f"{run.folder}: not a run folder (it has no {CARD}); make one: medlib train")
+    tasks, metrics = (_voi_tasks if kinds[0] == "voi" else _scan_tasks)(data, run)
+    seen = {p for split in SEEN_SPLITS for p in run.card["data"]["patients"].get(split, [])}
+    if only_unseen:
+        tasks = [task for task in tasks if task.patient_id not in seen]
+    key = digest(
+        run.weights_sha256(),
+        run.config.model_dump_json(),
+        source_key(PREDICTION_MODULES),
+        source_key(SCORING_MODULES),
+    )
+    rows = []
+    for task in progress.track(tasks, f"{data.name} with {run.folder.name}", total=len(tasks)):
+        row = _scored(task, out, digest(key, task.inputs), save_masks)
+        rows.append({**row, "seen_by_the_run": task.patient_id in seen})
+    cases = pd.DataFrame(rows)
+    content = {
+        "run": run.folder.name,
+        "weights_sha256": run.weights_sha256(),
+        "kind": "volumes of interest" if kinds[0] == "voi" else "whole scans",
+        "reference": voi_metrics.REFERENCE if kinds[0] == "voi" else "outline or boxes",
+        "metrics": {name: words for name, (_, words) in metrics.METRICS.items()},
+        "summary": {
+            part: _summary(cases[cases["seen_by_the_run"] == is_seen], metrics)
+            for part, is_seen in (("held_out", False), ("seen_by_the_run", True))
+        },
+        "cases": [{name: _for_json(value) for name, value in row.items()} for row in rows],
+        "note": DISCLAIMER,
+    }
+    _write(out / METRICS_FILE, content)
+    return content
+
+
+def in_words(content: dict[str, Any]) -> Iterator[str]:
+    """Yield the summary of an evaluation, a line a figure."""
+    for part, found in content["summary"].items():
+        yield f"{part.replace('_', ' ')}: {found['n_cases']} {content['kind']}"
+        for name, words in content["metrics"].items() if found["n_cases"] else ():
+            yield f"  {words}: {estimate_in_words(found[name])}"
+
+
+def _voi_tasks(data: Path, run: Run) -> tuple[list[Task], Any]:
+    from medlib.baseline.inference import predict_window  # torch takes seconds to import
+
+    table = voi.read_voi_table(data)
+    table["split"] = voi.split_of_patients(table["patient_id"])
+    network, config = run.load_network(), run.config
+
+    def score(row: pd.Series) -> tuple[dict[str, Any], Volume, NDArray[Any]]:
+        found = voi.read_voi(data, row)
+        start = time.perf_counter()
+        marked = predict_window(network, config, found.volume) >= config.candidate_level
+        seconds = time.perf_counter() - start
+        scores = voi_metrics.score_voi(found, marked)
+        return {**scores, "split": row["split"], "seconds": seconds}, found.volume, marked
+
+    return [
+        Task(row["voi_id"], row["patient_id"], row.to_json(), partial(score, row))
+        for _, row in table.iterrows()
+    ], voi_metrics
+
+
+def _scan_tasks(data: Path, run: Run) -> tuple[list[Task], Any]:
+    from medlib.baseline.inference import predict_volume
+
+    table = real_scans.read_scan_table(data)
+    network, config = run.load_network(), run.config
+    path = run.folder / FOLDER / OPERATING_POINT
+    if not path.is_file():
+        raise RunError(f"{run.folder}: the run was never evaluated; make one with: medlib train")
+    operating_point = float(json.loads(path.read_bytes())["network"])
+
+    def score(row: pd.Series) -> tuple[dict[str, Any], Volume, NDArray[Any]]:
+        scan = real_scans.read_scan(data, row)
+        start = time.perf_counter()
+        found = predict_volume(network, config, scan.volume)
+        seconds = time.perf_counter() - start
+        scores = scan_metrics.score_scan(scan, found, operating_point)
+        kept = found.candidates.loc[found.candidates["score"] >= operating_point, "candidate_id"]
+        mask = np.where(np.isin(found.labels, kept), found.labels, 0)
+        return {**scores, "seconds": seconds}, scan.volume, mask
+
+    return [
+        Task(
+            row["case"],
+            row["case"],
+            row.to_json() + str(operating_point),
+            partial(score, row),
+        )
+        for _, row in table.iterrows()
+    ], scan_metrics
+
+
+def _scored(task: Task, out: Path, key: str, save_masks: bool) -> dict[str, Any]:
+    """Take the score of a case from an earlier, interrupted evaluation, or make it."""
+    stored, mask_file = out / CASES / f"{task.name}.json", out / MASKS / f"{task.name}_pred.nii.gz"
+    if stored.is_file() and (mask_file.is_file() or not save_masks):
+        content = json.loads(stored.read_bytes())
+        if content["key"] == key:
+            row: dict[str, Any] = content["score"]
+            return {name: math.nan if value is None else value for name, value in row.items()}
+    row, volume, mask = task.score()
+    if save_masks:
+        mask_file.parent.mkdir(parents=True, exist_ok=True)
+        write_mask(mask, volume, mask_file)
+    score = {name: _for_json(value) for name, value in row.items()}
+    _write(stored, {"key": key, "score": score})
+    return row
+
+
+def _summary(cases: pd.DataFrame, metrics: Any) -> dict[str, Any]:
+    if cases.empty:
+        return {"n_cases": 0}
+    parts: dict[str, Any] = {
+        "n_cases": len(cases),
+        "n_patients": int(cases["patient_id"].nunique()),
+        **_estimates(metrics.summarise(cases)),
+    }
+    if "diameter_mm" in cases:
+        parts["by_size"] = [
+            {name: _for_json(value) for name, value in row.items()}
+            for row in voi_metrics.by_size(cases)
+        ]
+        parts["by_split"] = {
+            str(split): {"n_cases": len(group), **_estimates(metrics.summarise(group))}
+            for split, group in cases[cases["split"] != ""].groupby("split")
+        }
+    return parts
+
+
+def _estimates(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: for_json(estimate) for name, estimate in found.items()}
+
+
+def _for_json(value: Any) -> Any:
+    """Undefined is null."""
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _write(path: Path, content: object) -> None:
+    """Write JSON beside its place, then rename."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        beside.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise DataError(
+            f"{path.parent}: cannot write here ({error.strerror}); choose another --out"
+        ) from error

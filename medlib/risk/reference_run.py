@@ -1,0 +1,240 @@
+"""The reference run: trained on real CT, chosen on the tune part, judged on patients never seen.
+
+Made by one command, ``medlib train --profile lidc --dataset lidc-voi``; killed, it goes on from its
+last look at the tune part. Its folder is a run like any other, with more evidence: metrics of each
+held-out volume of interest and whole scan, a failure report and a model card.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from medlib import progress
+from medlib.annotation.cohort import Cohort, open_cohort
+from medlib.annotation.voi import majority
+from medlib.baseline.card import evidence_card
+from medlib.baseline.config import TrainConfig, train_config
+from medlib.baseline.device import best_device
+from medlib.baseline.inference import predict_volume, predict_window
+from medlib.baseline.keys import digest, source_key
+from medlib.baseline.network import save_weights
+from medlib.baseline.real_training import (
+    SCAN_FOLDER,
+    VOI_FOLDER,
+    VOI_LICENCE,
+    RealCT,
+    open_real_ct,
+    real_crops,
+)
+from medlib.baseline.run import CARD, CONFIG, HISTORY, WEIGHTS, Run
+from medlib.baseline.train import Trained, train_on
+from medlib.errors import RunError
+from medlib.paths import BUILD
+from medlib.risk.evaluation import FOLDER, HELD_OUT, METRICS_FILE, OPERATING_POINT, for_json
+from medlib.risk.lesions import concatenate, match_case
+from medlib.risk.metrics import METRICS, at_operating_point, estimate, select
+from medlib.risk.model_card import model_card
+from medlib.risk.operating_point import RULE, choose_operating_point
+from medlib.risk.real import evaluate
+from medlib.risk.voxel import dice
+
+DATASET = "lidc-voi"
+LEVELS = tuple(np.round(np.arange(0.2, 0.75, 0.05), 2))
+REAL_VOIS, REAL_SCANS, MODEL_CARD = "real-vois.json", "real-scans.json", "MODEL_CARD.md"
+REFERENCE_MODULES = ("medlib.baseline.real_training", "medlib.baseline.slices")
+
+
+def make_reference_run(profile: str, seed: int, folder: Path) -> Run:
+    """Train on the folder that ``MEDLIB_REAL_CT`` names and on the phantom, then judge the result.
+
+    Parameters
+    ----------
+    profile : str
+        A name in `medlib.baseline.config.PROFILES` that draws from real CT.
+    seed : int
+    folder : Path
+        Of the run; it must not exist yet.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    RunError
+        If the folder exists, or the profile draws nothing from real CT.
+    DataError
+        If the real CT is not there.
+    """
+    if folder.exists():
+        raise RunError(f"{folder} exists: delete it to make the run again, or name another folder")
+    config = train_config(profile, seed)
+    if not config.voi_crops:
+        raise RunError(f"profile '{profile}' draws nothing from real CT: use the profile 'lidc'")
+    real, phantom = open_real_ct(), open_cohort("phantom", config.cohort, seed)
+    crops, tune_crops, patients = real_crops(real, phantom, config)
+    key = digest(config.model_dump_json(), real.checksum(), source_key(REFERENCE_MODULES))
+    checkpoints = BUILD / "checkpoints" / f"{folder.name}-{key[:12]}"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    trained = train_on(crops, tune_crops, config, best_device(), checkpoints)
+    run = finish(config, trained, patients, real, phantom, folder)
+    shutil.rmtree(checkpoints)
+    return run
+
+
+def finish(
+    config: TrainConfig,
+    trained: Trained,
+    patients: dict[str, list[str]],
+    real: RealCT,
+    phantom: Cohort,
+    folder: Path,
+) -> Run:
+    """Choose level and operating point on the tune part, judge, and write the run folder."""
+    level, by_level = choose_level(trained.network, config, real)
+    config = config.model_copy(update={"candidate_level": level})
+    beside = folder.parent / f".{folder.name}.{os.getpid()}"
+    shutil.rmtree(beside, ignore_errors=True)
+    (beside / FOLDER).mkdir(parents=True)
+    try:
+        (beside / CONFIG).write_text(config.model_dump_json(indent=2) + "\n")
+        save_weights(trained.network, beside / WEIGHTS)
+        trained.history.to_csv(beside / HISTORY, index=False)
+        run = Run(beside)
+        card = evidence_card(
+            config, phantom, patients, trained, best_device(), run.weights_sha256()
+        )
+        card["data"] |= _data(real, phantom)
+        card["metric"] |= {
+            "candidate_level": level,
+            "candidate_level_rule": "highest mean 3D Dice on the tune volumes of interest",
+            "tune_dice_by_level": by_level,
+            "operating_point_rule": RULE + " (phantom and real)",
+        }
+        card["artifacts"] |= {
+            "evaluation": f"{REAL_VOIS}, {REAL_SCANS}: held-out real CT; the others: the phantom",
+            MODEL_CARD: "intended use, training data, limits, failures",
+        }
+        card["expected_output"] = (
+            f"this folder; medlib train --profile {config.profile} --dataset {DATASET} "
+            f"--seed {config.seed} --run-dir DIR makes it again"
+        )
+        (beside / CARD).write_text(json.dumps(card, indent=2) + "\n")
+        network = run.load_network()  # as it is shipped, in half precision
+        _judge_on_scans(run, network, real, phantom)
+        for name, part in ((REAL_VOIS, VOI_FOLDER), (REAL_SCANS, SCAN_FOLDER)):
+            found = evaluate(
+                real.folder / part, beside / ".work" / part, beside, only_unseen=part == VOI_FOLDER
+            )
+            _write(beside / FOLDER / name, {**found, "run": folder.name})
+        shutil.rmtree(beside / ".work")
+        vois, scans, phantom_metrics = (
+            json.loads((beside / FOLDER / file).read_bytes())
+            for file in (REAL_VOIS, REAL_SCANS, METRICS_FILE)
+        )
+        (beside / MODEL_CARD).write_text(
+            model_card(folder.name, card, vois, scans, phantom_metrics["network"]),
+            encoding="utf-8",
+        )
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return Run(folder)
+
+
+def choose_level(
+    network: nn.Module, config: TrainConfig, real: RealCT
+) -> tuple[float, dict[str, float]]:
+    """Choose the probability from which a voxel is marked: best mean Dice on the tune part.
+
+    Returns
+    -------
+    level : float
+    by_level : dict
+        The mean Dice at each level.
+    """
+    rows = []
+    for voi in real.read_vois("tune"):
+        probability, reference = predict_window(network, config, voi.volume), majority(voi.readers)
+        rows.append([dice(reference, probability >= level) for level in LEVELS])
+    mean = np.nanmean(np.array(rows), axis=0)
+    by_level = {f"{level:g}": round(float(d), 4) for level, d in zip(LEVELS, mean, strict=True)}
+    return float(LEVELS[int(mean.argmax())]), by_level
+
+
+def _judge_on_scans(run: Run, network: nn.Module, real: RealCT, phantom: Cohort) -> None:
+    """Choose the operating point on tune scans, phantom and real; judge held-out phantom scans."""
+    config = run.config
+    n_cases = int(phantom.table["split"].isin(["tune", *HELD_OUT]).sum())
+    cases = (case for split in ("tune", *HELD_OUT) for case in phantom.cases(split))
+    matched = concatenate(
+        [
+            match_case(case, predict_volume(network, config, case.volume))
+            for case in progress.track(cases, "phantom scans", total=n_cases)
+        ]
+    )
+    tune = select(matched, split="tune")
+    extra_cases, extra_alarms = _real_false_alarms(network, config, real)
+    threshold = choose_operating_point(
+        pd.concat([tune.cases, extra_cases], ignore_index=True),
+        pd.concat([tune.candidates, extra_alarms], ignore_index=True),
+    )
+    judged = at_operating_point(matched, threshold)
+    for name in ("lesions", "candidates", "cases"):
+        getattr(judged, name).to_csv(run.folder / FOLDER / f"network-{name}.csv", index=False)
+    metrics = {
+        part: {name: for_json(estimate(name, select(judged, split=part))) for name in METRICS}
+        for part in HELD_OUT
+    }
+    _write(run.folder / FOLDER / METRICS_FILE, {"network": metrics})
+    _write(run.folder / FOLDER / OPERATING_POINT, {"network": threshold})
+
+
+def _real_false_alarms(
+    network: nn.Module, config: TrainConfig, real: RealCT
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a row a real tune scan, and a row a candidate in it that misses the tumour."""
+    cases, alarms = [], []
+    for scan in real.read_scans("tune"):
+        found = predict_volume(network, config, scan.volume)
+        ids = {"case_id": scan.case_id, "patient_id": scan.case_id, "split": "tune"}
+        cases.append(ids)
+        for candidate in found.candidates.itertuples():
+            if not scan.tumour[found.labels == candidate.candidate_id].any():
+                alarms.append({**ids, "score": candidate.score, "outcome": "false alarm"})
+    return pd.DataFrame(cases), pd.DataFrame(alarms)
+
+
+def _data(real: RealCT, phantom: Cohort) -> dict[str, Any]:
+    return {
+        "cohort": f"LIDC volumes of interest and real scans, {phantom.folder.name}",
+        "phantom": phantom.folder.name,
+        "real_ct": {
+            "sha256": real.checksum(),
+            "split": "data_manifests/lidc_idri_split.csv",
+            "n_vois": _counts(real.vois["split"]),
+            "scans": {split: sorted(group["case"]) for split, group in real.scans.groupby("split")},
+            "licences": {
+                "LIDC-IDRI": VOI_LICENCE,
+                **dict(zip(real.scans["case"], real.scans["licence"], strict=True)),
+            },
+        },
+    }
+
+
+def _counts(values: Iterable[str]) -> dict[str, int]:
+    return {str(k): int(n) for k, n in pd.Series(list(values)).value_counts().items()}
+
+
+def _write(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+from toy import Ball, toy_case, toy_volume
+
+from medlib.annotation.real_scans import RealScan
+from medlib.annotation.voi import Voi
+from medlib.baseline.config import TrainConfig
+from medlib.baseline.grid import WorkingGrid
+from medlib.baseline.inference import predict_window
+from medlib.baseline.real_training import (
+    MixedCrops,
+    WindowCrops,
+    check_licence,
+    open_real_ct,
+    prepare_phantom,
+    prepare_scan,
+    prepare_voi,
+)
+from medlib.baseline.slices import (
+    BACKGROUND,
+    IGNORED,
+    LESION,
+    Bounds,
+    Crops,
+    Place,
+    TrainingVolume,
+    mirrored,
+)
+from medlib.errors import DataError
+from medlib.images.volume import SeriesIdentity, Volume
+
+CONFIG = TrainConfig(profile="tiny", cohort="quick", crop_px=32, jitter_px=4, batch_size=2)
+
+
+@pytest.mark.parametrize(
+    "licence", ["CC BY-NC 3.0", "CC BY-NC-ND 4.0", "all rights reserved", "CC BY-SA 4.0"]
+)
+def test_images_for_testing_alone_are_refused(licence: str):
+    with pytest.raises(DataError, match="for testing alone"):
+        check_licence("LUNG1-001", licence)
+    volume, masks = toy_volume([Ball((20, 64, 36), 8)])
+    with pytest.raises(DataError, match="for testing alone"):
+        prepare_scan(RealScan("LUNG1-001", licence, volume, masks[0], True), CONFIG)
+
+
+@pytest.mark.parametrize("licence", ["CC BY 3.0", "CC BY 4.0", "BSD-3-Clause (package licence)"])
+def test_free_images_may_train(licence: str):
+    check_licence("one", licence)
+
+
+def test_the_target_of_a_window_is_the_majority():
+    hu = np.full((4, 40, 40), -850, np.float32)
+    readers = np.zeros((3, 4, 40, 40), bool)
+    readers[0, 1:3, 16:24, 16:24] = readers[1, 1:3, 16:24, 16:24] = True
+    readers[2, 1:3, 10:30, 10:30] = True
+    hu[readers[0]] = 20
+    volume = Volume(hu, np.diag([1.0, 1.0, 1.25, 1.0]), SeriesIdentity("p", "", ""))
+    fine = prepare_voi(Voi("v", "p", volume, readers), CONFIG, 1.25)
+    assert fine.is_window
+    assert fine.target.sum() == 2 * 64
+    assert len(fine.lesions[0]) == 2 * 64
+    coarse = prepare_voi(Voi("v", "p", volume, readers), CONFIG, 2.5)
+    assert coarse.hu.shape == (2, 40, 40)
+
+
+def test_what_lies_in_a_box_is_left_out_of_the_loss():
+    volume, masks = toy_volume([Ball((20, 64, 36), 8)])
+    box = np.zeros_like(masks[0])
+    box[6:10, 56:72, 28:44] = True
+    boxed = prepare_scan(RealScan("one", "CC BY 4.0", volume, box, False), CONFIG)
+    assert boxed.lesions == ()
+    assert (boxed.target[6:10, 50:78, 22:50] == IGNORED).all()  # with a margin
+    assert set(np.unique(boxed.target)) == {BACKGROUND, IGNORED}
+    drawn = np.concatenate([boxed.lung, boxed.dense, boxed.aerated])
+    assert (boxed.target.ravel()[drawn] == BACKGROUND).all()
+    outlined = prepare_scan(RealScan("one", "CC BY 4.0", volume, masks[0], True), CONFIG)
+    assert (outlined.target == LESION).sum() == len(outlined.lesions[0]) > 0
+
+
+def test_phantom_lesions_of_patients_kept_for_testing_are_left_out():
+    case = toy_case([Ball((20, 64, 36), 5), Ball((20, 64, 92), 7)])
+    origins = ["LIDC-IDRI-0001/1", "LIDC-IDRI-0999/2"]
+    case = case.__class__(**{**case.__dict__, "lesions": case.lesions.assign(origin=origins)})
+    volume = prepare_phantom(case, CONFIG, {"LIDC-IDRI-0001"})
+    assert len(volume.lesions) == 1
+    assert (volume.target[:, :, :64] != IGNORED).all()
+    assert (volume.target[:, :, 64:] == IGNORED).sum() > 0
+    assert (volume.target[:, :, 64:] == LESION).sum() == 0
+
+
+def test_beyond_its_bounds_a_window_is_mirrored():
+    assert mirrored(np.arange(-3, 8), range(0, 4)).tolist() == [2, 1, 0, 0, 1, 2, 3, 3, 2, 1, 0]
+    assert mirrored(np.arange(8, 14), range(10, 12)).tolist() == [11, 10, 10, 11, 11, 10]
+    hu = np.arange(20 * 20, dtype=np.int16).reshape(1, 20, 20)
+    everywhere = np.arange(hu.size)
+    volume = TrainingVolume(
+        "p", hu, np.zeros(hu.shape, np.uint8), (), everywhere, everywhere, everywhere, True
+    )
+    crops = Crops([volume], CONFIG.model_copy(update={"hu_range": (0.0, 400.0)}), 1, 0)
+    image, _ = crops.crop(Place(0, 0, 10, 10))
+    seen = np.rint((image[..., 1] + 1) * 200)
+    assert np.array_equal(seen, np.pad(hu[0], 6, mode="symmetric"))
+    bounded, _ = crops.crop(Place(0, 0, 10, 10, bounds=Bounds(range(8, 12), range(8, 12))))
+    assert set(np.unique(np.rint((bounded + 1) * 200))) == set(hu[0, 8:12, 8:12].ravel())
+
+
+def constant(value: int, is_window: bool) -> TrainingVolume:
+    hu = np.full((3, 16, 16), value, np.int16)
+    everywhere = np.arange(hu.size)
+    return TrainingVolume(
+        "p", hu, np.zeros(hu.shape, np.uint8), (), everywhere, everywhere, everywhere, is_window
+    )
+
+
+def test_sources_are_mixed_by_their_shares_and_drawn_again_alike():
+    sources = [
+        (0.75, WindowCrops([constant(-900, True)], CONFIG, 0, 0)),
+        (0.25, WindowCrops([constant(300, True)], CONFIG, 0, 0)),
+    ]
+    crops = MixedCrops(sources, CONFIG, 200, 0)
+    dark = [float(crops[i][0].mean()) < 0 for i in range(200)]
+    assert 0.65 < np.mean(dark) < 0.85
+    assert dark == [float(crops[i][0].mean()) < 0 for i in range(200)]
+
+
+def test_windows_are_turned_with_their_target():
+    volume = constant(-900, True)
+    volume.target[:, 2:5, 3:12] = LESION
+    volume.hu[volume.target == LESION] = 100
+    crops = WindowCrops([volume], CONFIG, 0, 0)
+    for seed in range(20):
+        image, target = crops.draw(np.random.default_rng(seed))
+        assert np.array_equal(image[..., 1] > 0, target == LESION)
+
+
+class Bright:
+    """Stands in for a network: sure wherever the middle slice is bright."""
+
+    def to(self, _):
+        return self
+
+    def eval(self):
+        return self
+
+    def __call__(self, image):
+        return image[:, 1:2] * 20
+
+
+def test_a_window_is_seen_whole_and_on_its_own_grid():
+    hu = np.full((7, 45, 38), -850, np.float32)
+    hu[2:5, 20:26, 15:22] = 200
+    volume = Volume(hu, np.diag([0.7, 0.7, 1.0, 1.0]), SeriesIdentity("p", "", ""))
+    for slice_spacing_mm in (1.0, 2.0):
+        config = CONFIG.model_copy(
+            update={"in_plane_spacing_mm": 0.7, "slice_spacing_mm": slice_spacing_mm}
+        )
+        grid = WorkingGrid.of(hu.shape, volume.spacing_mm, config)
+        assert grid.slices_per_block == slice_spacing_mm
+        probability = predict_window(Bright(), config, volume)
+        assert probability.shape == hu.shape
+        assert probability[3, 22, 18] > 0.8
+        assert (probability >= 0.5).sum() == pytest.approx((hu > 0).sum(), rel=0.4)
+        assert probability[:, :10].max() < 0.1
+
+
+def real_folder(folder: Path) -> Path:
+    (folder / "lidc_voi").mkdir()
+    (folder / "full_ct" / "LUNG1-001").mkdir(parents=True)
+    image = nibabel.Nifti1Image(np.zeros((4, 4, 2), np.int16), np.eye(4))
+    for name in ("ct.nii.gz", "readers.nii.gz"):
+        nibabel.save(image, folder / "lidc_voi" / name)
+        nibabel.save(image, folder / "full_ct" / "LUNG1-001" / name)
+    row = {"voi_id": "v", "patient_id": "LIDC-IDRI-0001", "n_readers": 3}
+    files = {"ct_file": "ct.nii.gz", "readers_file": "readers.nii.gz"}
+    pd.DataFrame([{**row, **files}]).to_csv(folder / "lidc_voi" / "lidc_voi.csv")
+    scan = {"case": "LUNG1-001", "licence": "CC BY-NC 3.0", "image_file": "ct.nii.gz"}
+    table = pd.DataFrame([{**scan, "mask_file": "readers.nii.gz"}])
+    table.to_csv(folder / "full_ct" / "cases.csv")
+    return folder
+
+
+def test_a_scan_that_is_not_named_for_training_tests(tmp_path, monkeypatch):
+    real = open_real_ct(real_folder(tmp_path))
+    assert real.vois["split"].tolist() == ["train"]
+    assert real.scans["split"].tolist() == ["test"]
+    before = real.checksum()
+    (tmp_path / "lidc_voi" / "ct.nii.gz").write_bytes(b"other")
+    assert real.checksum() != before
+    monkeypatch.delenv("MEDLIB_REAL_CT", raising=False)
+    with pytest.raises(DataError, match="set MEDLIB_REAL_CT"):
+        open_real_ct()
+
+
+@pytest.mark.real_ct
+def test_no_patient_of_the_real_ct_is_on_two_sides():
+    if not (folder := os.environ.get("MEDLIB_REAL_CT")):
+        pytest.skip("MEDLIB_REAL_CT names no folder with real CT")
+    real = open_real_ct(Path(folder))
+    assert (real.vois.groupby("patient_id")["split"].nunique() == 1).all()
+    assert set(real.vois["split"]) >= {"train", "tune", "test", "external"}
+    trained = real.scans[real.scans["split"] != "test"]
+    for row in trained.itertuples():
+        check_licence(row.case, row.licence)
