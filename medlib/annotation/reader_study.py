@@ -1,27 +1,27 @@
 """The agreement of the LIDC-IDRI readers as tables: a row a nodule, a pair, a reader or a scan.
 
 Every table carries `patient_id`, so that intervals can be taken over patients. One pass over the
-database (about ten seconds) fills them; it is kept on disk under a key made from the database and
-from the code that measures.
+database fills them; it is kept on disk under a key made from the database and from the code that
+measures.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import shutil
-import tempfile
+import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from medlib import paths, progress
-from medlib.annotation import agreement, lidc, nodules, outlines
+from medlib import progress
+from medlib.annotation import agreement, lidc, nodules, outlines, policies, reference, surface
 from medlib.annotation.nodules import Nodule, equivalent_diameter_mm
+from medlib.annotation.stored import database_key, stored_tables
 
 DIAMETER_EDGES_MM = (0.0, 6.0, 10.0, 20.0, np.inf)
+STAPLE_STEP = 3  # STAPLE takes longer than all the rest: every third nodule is enough to compare
 DIAMETER_LABELS = ("< 6 mm", "6 to 10 mm", "10 to 20 mm", ">= 20 mm")
 
 
@@ -34,7 +34,7 @@ def nodule_table() -> pd.DataFrame:
         `origin`, `patient_id`, `scan_id`, `n_readers`, `diameter_mm` (of the sphere of the
         readers' median volume), `min_voxels` (of the smallest reader mask), `agreed_voxels`
         (marked by at least two readers, or by the one), `union_over_mean` (volume of the union
-        over the readers' mean).
+        over the readers' mean), `slice_spacing_mm`, `texture`, `subtlety` (medians).
     """
     return _measured()["nodules"]
 
@@ -45,9 +45,53 @@ def pair_table() -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The columns of `nodule_table` with `dice_3d`, `n_shared_slices`, `dice_2d`.
+        The columns of `nodule_table` with `dice_3d`, `iou_3d`, `n_shared_slices`, `dice_2d`; for
+        nodules of four readers also `mean_surface_distance_mm` and `hausdorff_95_mm`
+        (`surface.SurfaceDistances`).
     """
-    return _measured()["pairs"]
+    return _with_iou(_measured()["pairs"])
+
+
+def oversized_pair_table() -> pd.DataFrame:
+    """Return a row a pair of outlines of a cluster with more outlines than readers.
+
+    Such clusters stay out of every other table; this one shows what counting them would do.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `pair_table` without surfaces.
+    """
+    return _with_iou(_measured()["oversized"])
+
+
+def policy_table() -> pd.DataFrame:
+    """Return a row a nodule and policy of `policies.LABEL_POLICIES`; STAPLE for every third nodule.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `nodule_table` with `policy`, `voxels` (for a soft label its sum),
+        `volume_over_mean` (over the readers' mean volume; NaN where every reader's mask is empty)
+        and `dice_with_reader` (mean over the readers who drew it, soft where the label is).
+    """
+    facts = nodule_table()
+    return _measured()["policies"].merge(facts, on="origin", validate="many_to_one")
+
+
+def alone_table() -> pd.DataFrame:
+    """Return a row a nodule: one reader's hits, misses and marks that nobody shares.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `nodule_table` with `hits`, `misses` and `false_positives` of
+        `agreement.lesion_detection`, summed over the panel.
+    """
+    table = nodule_table()
+    counted = [agreement.lesion_detection(n) for n in table["n_readers"]]
+    found = pd.DataFrame(counted, columns=["hits", "misses", "false_positives"], index=table.index)
+    return table.join(found)
 
 
 def majority_table() -> pd.DataFrame:
@@ -56,9 +100,9 @@ def majority_table() -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The columns of `nodule_table` with `dice_3d`, `voxel_false_negative_rate`.
+        The columns of `nodule_table` with `dice_3d`, `iou_3d`, `voxel_false_negative_rate`.
     """
-    return _measured()["majority"]
+    return _with_iou(_measured()["majority"])
 
 
 def detection_table() -> pd.DataFrame:
@@ -71,10 +115,8 @@ def detection_table() -> pd.DataFrame:
         `agreement.lesion_detection`) and `n_reads`, the readers summed over. Scans on which no
         nodule was outlined have zeros.
     """
-    table = nodule_table()
-    counted = [agreement.lesion_detection(n) for n in table["n_readers"]]
     columns = ["hits", "misses", "false_positives"]
-    by_scan = pd.DataFrame(counted, columns=columns).groupby(table["scan_id"].to_numpy()).sum()
+    by_scan = alone_table().groupby("scan_id")[columns].sum()
     scans = lidc.scans()[["patient_id"]].join(by_scan).fillna(dict.fromkeys(columns, 0))
     scans[columns] = scans[columns].astype(int)
     return scans.assign(n_reads=lidc.PANEL_SIZE).reset_index()
@@ -106,71 +148,147 @@ def rating_table(rating: str) -> pd.DataFrame:
     return table
 
 
+def coincidence_table(rating: str) -> pd.DataFrame:
+    """Return a row a patient: the summed coincidences of one rating.
+
+    Parameters
+    ----------
+    rating : str
+        One of `lidc.RATINGS`.
+
+    Returns
+    -------
+    DataFrame
+        `patient_id`, and a column for each pair of categories (``"1-1"``, ``"1-2"``, ...).
+    """
+    table = rating_table(rating)
+    categories = [column for column in table.columns if isinstance(column, int)]
+    names = [f"{first}-{second}" for first in categories for second in categories]
+    units = agreement.coincidences(table[categories].to_numpy()).reshape(len(table), -1)
+    by_unit = pd.DataFrame(units, columns=names)
+    return by_unit.groupby(table["patient_id"]).sum().reset_index()
+
+
 def alpha(table: pd.DataFrame) -> float:
-    """Return the ordinal Krippendorff alpha of a `rating_table` or a resample of it."""
-    counts = table[[column for column in table.columns if isinstance(column, int)]]
-    return agreement.krippendorff_alpha(counts.to_numpy())
+    """Return the ordinal Krippendorff alpha of a `coincidence_table` or a resample of it."""
+    total = table.drop(columns="patient_id").to_numpy().sum(axis=0)
+    side = round(len(total) ** 0.5)
+    return agreement.ordinal_alpha(total.reshape(side, side))
+
+
+def _with_iou(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(iou_3d=table["dice_3d"] / (2 - table["dice_3d"]))
 
 
 def _measure(marked: Sequence[Nodule]) -> dict[str, pd.DataFrame]:
-    rows: dict[str, list[dict[str, object]]] = {"nodules": [], "pairs": [], "majority": []}
+    rows: dict[str, list[dict[str, object]]] = {
+        "nodules": [],
+        "pairs": [],
+        "oversized": [],
+        "majority": [],
+        "policies": [],
+    }
     for nodule in progress.track(marked, "LIDC-IDRI nodules"):
         masks = nodule.reader_masks()
-        voxels = masks.sum(axis=(1, 2, 3))
-        volume_mm3 = float(np.median(voxels) * np.prod(nodule.spacing_mm))
-        union = int(masks.any(axis=0).sum())
-        facts: dict[str, object] = {
-            "origin": nodule.origin,
-            "patient_id": nodule.patient_id,
-            "scan_id": nodule.scan_id,
-            "n_readers": nodule.n_readers,
-            "diameter_mm": equivalent_diameter_mm(volume_mm3),
-            "min_voxels": int(voxels.min()),
-            "agreed_voxels": int((masks.sum(axis=0) >= min(2, nodule.n_readers)).sum()),
-            "union_over_mean": union / voxels.mean() if union else float("nan"),
-        }
+        facts = _facts(nodule, masks)
+        if nodule.is_oversized:
+            rows["oversized"] += _pairs(masks, facts)
+            continue
         rows["nodules"].append(facts)
+        names = [
+            name
+            for name in policies.LABEL_POLICIES
+            if name != "STAPLE" or len(rows["nodules"]) % STAPLE_STEP == 0
+        ]
+        rows["policies"] += _policies(nodule.origin, masks, names)
+        if nodule.n_readers < lidc.PANEL_SIZE:
+            rows["pairs"] += _pairs(masks, facts)
+            continue
+        apart = surface.pairwise_surface_distances(masks, nodule.spacing_mm)
         rows["pairs"] += [
+            pair
+            | {
+                "mean_surface_distance_mm": distance.mean_mm,
+                "hausdorff_95_mm": distance.hausdorff_95_mm,
+            }
+            for pair, distance in zip(_pairs(masks, facts), apart, strict=True)
+        ]
+        rows["majority"] += [
             {
                 **facts,
-                "dice_3d": pair.dice_3d,
-                "n_shared_slices": pair.n_shared_slices,
-                "dice_2d": pair.dice_2d,
+                "dice_3d": one.dice_3d,
+                "voxel_false_negative_rate": one.voxel_false_negative_rate,
             }
-            for pair in agreement.pairwise_agreement(masks)
+            for one in agreement.reader_vs_majority(masks)
         ]
-        if nodule.n_readers == lidc.PANEL_SIZE:
-            rows["majority"] += [
-                {
-                    **facts,
-                    "dice_3d": one.dice_3d,
-                    "voxel_false_negative_rate": one.voxel_false_negative_rate,
-                }
-                for one in agreement.reader_vs_majority(masks)
-            ]
     return {name: pd.DataFrame(table) for name, table in rows.items()}
+
+
+def _facts(nodule: Nodule, masks: NDArray[np.bool_]) -> dict[str, object]:
+    voxels = masks.sum(axis=(1, 2, 3))
+    volume_mm3 = float(np.median(voxels) * np.prod(nodule.spacing_mm))
+    union = int(masks.any(axis=0).sum())
+    rated = [_ratings()[i] for i in nodule.annotation_ids]
+    texture, subtlety = np.median(rated, axis=0)
+    return {
+        "origin": nodule.origin,
+        "patient_id": nodule.patient_id,
+        "scan_id": nodule.scan_id,
+        "n_readers": nodule.n_readers,
+        "diameter_mm": equivalent_diameter_mm(volume_mm3),
+        "min_voxels": int(voxels.min()),
+        "agreed_voxels": int((masks.sum(axis=0) >= min(2, nodule.n_readers)).sum()),
+        "union_over_mean": union / voxels.mean() if union else float("nan"),
+        "slice_spacing_mm": nodule.spacing_mm[0],
+        "texture": float(texture),
+        "subtlety": float(subtlety),
+    }
+
+
+@functools.cache
+def _ratings() -> dict[int, tuple[int, int]]:
+    given = lidc.reader_annotations()[["texture", "subtlety"]]
+    return dict(zip(given.index, given.itertuples(index=False, name=None), strict=True))
+
+
+def _pairs(masks: NDArray[np.bool_], facts: dict[str, object]) -> list[dict[str, object]]:
+    return [
+        {
+            **facts,
+            "dice_3d": pair.dice_3d,
+            "n_shared_slices": pair.n_shared_slices,
+            "dice_2d": pair.dice_2d,
+        }
+        for pair in agreement.pairwise_agreement(masks)
+    ]
+
+
+def _policies(
+    origin: str, masks: NDArray[np.bool_], names: Sequence[str]
+) -> list[dict[str, object]]:
+    readers = policies.bit_field(masks)
+    voxels = masks.sum(axis=(1, 2, 3))
+    rows: list[dict[str, object]] = []
+    for name in names:
+        label = policies.LABEL_POLICIES[name](readers)
+        total = float(label.sum())
+        both = total + voxels
+        shared = 2.0 * (masks * label).sum(axis=(1, 2, 3))
+        overlap = np.divide(shared, both, out=np.full(len(masks), np.nan), where=both > 0)
+        rows.append(
+            {
+                "origin": origin,
+                "policy": name,
+                "voxels": total,
+                "volume_over_mean": total / voxels.mean() if voxels.any() else float("nan"),
+                "dice_with_reader": float(overlap.mean()),
+            }
+        )
+    return rows
 
 
 @functools.cache
 def _measured() -> dict[str, pd.DataFrame]:
-    """Read the tables from disk, or measure them and keep them there."""
-    folder = paths.DATA / f"lidc-reader-study-{_key()}"
-    if not folder.is_dir():
-        tables = _measure([nodule for nodule in nodules.nodules() if not nodule.is_oversized])
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".reader-study-"))
-        for name, table in tables.items():
-            table.to_csv(beside / f"{name}.csv", index=False, float_format="%.6g")
-        try:
-            beside.replace(folder)
-        except OSError:  # another process was faster
-            shutil.rmtree(beside)
-    return {name: pd.read_csv(folder / f"{name}.csv") for name in ("nodules", "pairs", "majority")}
-
-
-def _key() -> str:
-    digest = hashlib.sha256(lidc.database_path().read_bytes())
-    for module in (lidc, outlines, nodules, agreement):
-        digest.update(Path(str(module.__file__)).read_bytes())
-    digest.update(Path(__file__).read_bytes())
-    return digest.hexdigest()[:16]
+    modules = (lidc, outlines, nodules, agreement, reference, policies, surface)
+    key = database_key((*modules, sys.modules[__name__]))
+    return stored_tables("lidc-reader-study", key, lambda: _measure(nodules.nodules()))

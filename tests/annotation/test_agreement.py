@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from medlib.annotation.agreement import (
+    coincidences,
     dice,
+    iou,
     krippendorff_alpha,
     lesion_detection,
+    ordinal_alpha,
     pairwise_agreement,
+    percentile_among_readers,
     reader_vs_majority,
 )
 
@@ -120,3 +125,53 @@ def test_alpha_of_the_published_example(level, published):
 def test_alpha_is_undefined_without_variation_or_pairs():
     assert np.isnan(krippendorff_alpha([[2, 0], [3, 0]]))
     assert np.isnan(krippendorff_alpha([[1, 0], [0, 1]]))
+
+
+def test_iou_by_hand():
+    first, second = box(slice(0, 2)), box(slice(1, 3))
+    assert iou(first, second) == pytest.approx(1 / 3)
+    assert np.isnan(iou(box(slice(0, 0)), box(slice(0, 0))))
+
+
+@settings(max_examples=60, deadline=None)
+@given(MASKS)
+def test_iou_follows_from_dice(masks):
+    overlap = dice(masks[0], masks[1])
+    np.testing.assert_allclose(iou(masks[0], masks[1]), overlap / (2 - overlap))
+    np.testing.assert_equal(iou(masks[0], masks[1]), iou(masks[1], masks[0]))
+
+
+def test_alpha_from_coincidences_of_the_published_example():
+    assert ordinal_alpha(coincidences(COUNTS).sum(axis=0)) == pytest.approx(0.815, abs=5e-4)
+
+
+@settings(max_examples=80, deadline=None)
+@given(hnp.arrays(np.int64, (7, 4), elements=st.integers(0, 3)), st.permutations(range(7)))
+def test_alpha_from_coincidences_is_the_packages(counts, order):
+    ours = ordinal_alpha(coincidences(counts[order]).sum(axis=0))
+    np.testing.assert_allclose(ours, krippendorff_alpha(counts, "ordinal"), atol=1e-9)
+
+
+def test_alpha_from_coincidences_is_undefined_where_alpha_is():
+    assert np.isnan(ordinal_alpha(coincidences([[2, 0], [3, 0]]).sum(axis=0)))
+    assert np.isnan(ordinal_alpha(coincidences([[1, 0], [0, 1]]).sum(axis=0)))
+
+
+READERS = pd.DataFrame(
+    {"diameter_mm": [4.0] * 4 + [20.0] * 4, "dice_3d": [0.5, 0.6, 0.7, 0.8, 0.8, 0.85, 0.9, 0.95]}
+)
+
+
+def test_a_model_among_readers_of_nodules_of_its_size():
+    """0.75 is better than three of four readers on a small nodule, worse than all on a large."""
+    assert percentile_among_readers(0.75, 5.0, READERS, n_nearest=4) == 0.75
+    assert percentile_among_readers(0.75, 18.0, READERS, n_nearest=4) == 0.0
+    assert percentile_among_readers(0.8, 5.0, READERS, n_nearest=4) == 0.875  # one tie
+    assert np.isnan(percentile_among_readers(float("nan"), 5.0, READERS))
+
+
+def test_a_place_among_readers_needs_readers_and_a_size():
+    with pytest.raises(ValueError, match="no reader"):
+        percentile_among_readers(0.5, 5.0, READERS.iloc[:0])
+    with pytest.raises(ValueError, match="positive"):
+        percentile_among_readers(0.5, 0.0, READERS)

@@ -1,0 +1,91 @@
+"""Every rule by which several readers become one label, for comparison side by side.
+
+The project's own rule and its plain relatives stand in `medlib.annotation.reference`. Here they are
+joined by one that weighs the readers and by one that keeps their doubt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medlib.annotation import reference
+from medlib.annotation.lidc import PANEL_SIZE
+from medlib.annotation.reference import Mask, Readers, reader_masks, votes
+
+STAPLE_MARGIN = 1  # voxels of background around the union
+STAPLE_ITERATIONS = 100
+OURS = "at least two"
+
+Label = NDArray[np.float32]  # 0 to 1
+
+
+def staple(readers: Readers) -> Mask:
+    """Return the voxels that STAPLE holds more likely lesion than not :cite:p:`warfield2004`.
+
+    It weighs each reader by a sensitivity and specificity estimated from the others
+    (`SimpleITK.STAPLEImageFilter`). Only readers who drew the lesion take part: one who drew
+    nothing would count as blind. The estimate depends on how much background there is, so the grid
+    is always the block of the union with `STAPLE_MARGIN` voxels around it. With one reader the
+    result is that reader.
+    """
+    import SimpleITK as sitk  # noqa: N813 - its usual name
+
+    drawn = reader_masks(readers)
+    drawn = drawn[drawn.any(axis=(1, 2, 3))]
+    if len(drawn) < 2:
+        return readers > 0
+    found = np.argwhere(readers)
+    low, high = found.min(axis=0), found.max(axis=0) + 1
+    block = (slice(None), *(slice(a, b) for a, b in zip(low, high, strict=True)))
+    margin = [(0, 0)] + [(STAPLE_MARGIN, STAPLE_MARGIN)] * 3
+    images = [sitk.GetImageFromArray(one.astype(np.uint8)) for one in np.pad(drawn[block], margin)]
+    estimate: Any = sitk.STAPLEImageFilter()  # type: ignore[no-untyped-call]
+    estimate.SetForegroundValue(1)
+    estimate.SetMaximumIterations(STAPLE_ITERATIONS)
+    likely = sitk.GetArrayFromImage(estimate.Execute(images)) >= 0.5
+    inner = (slice(STAPLE_MARGIN, -STAPLE_MARGIN),) * 3
+    mask = np.zeros(readers.shape, dtype=bool)
+    mask[block[1:]] = likely[inner]
+    return mask
+
+
+def soft_mean(readers: Readers) -> Label:
+    """Return the share of the panel of four that marked each voxel: a label of 0 to 1.
+
+    A reader who drew nothing says 0. From 0.5 it is `at_least_two`.
+    """
+    return (votes(readers) / np.float32(PANEL_SIZE)).astype(np.float32)
+
+
+MASK_POLICIES: Mapping[str, Callable[[Readers], Mask]] = MappingProxyType(
+    {**reference.POLICIES, "STAPLE": staple}
+)
+
+
+def _as_label(policy: Callable[[Readers], Mask]) -> Callable[[Readers], Label]:
+    return lambda readers: policy(readers).astype(np.float32)
+
+
+LABEL_POLICIES: Mapping[str, Callable[[Readers], Label]] = MappingProxyType(
+    {name: _as_label(policy) for name, policy in MASK_POLICIES.items()} | {"soft mean": soft_mean}
+)
+
+
+def bit_field(masks: NDArray[np.bool_]) -> Readers:
+    """Pack readers' masks into one bit field: the reverse of `reference.reader_masks`.
+
+    Parameters
+    ----------
+    masks : ndarray of bool, shape (reader, z, y, x)
+        Of at most eight readers.
+    """
+    if len(masks) > 8:
+        raise ValueError(f"a bit field holds at most 8 readers, got {len(masks)}")
+    bits = np.left_shift(1, np.arange(len(masks))).astype(np.uint8)
+    field: Readers = (masks * bits[:, None, None, None]).sum(axis=0, dtype=np.uint8)
+    return field
