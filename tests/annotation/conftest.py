@@ -1,0 +1,32 @@
+"""A small annotated series, shared by the tests of formats, checks and revisions."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from annotated import make_series, two_readers
+
+
+@pytest.fixture(scope="session")
+def series(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("annotated") / "ct"
+    make_series(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def volume(series):
+    from medlib.images.dicom import read_series
+
+    [volume] = read_series(series)
+    return volume
+
+
+@pytest.fixture(scope="session")
+def annotation(volume):
+    return two_readers(volume)

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pydicom
+import pytest
+from annotated import TURNS, make_series, two_readers, voxels
+
+from medlib.annotation.formats import read_annotation, write_annotation
+from medlib.annotation.marks import Annotation, GridMismatchError
+from medlib.annotation.rtstruct import read_rtstruct, write_rtstruct
+from medlib.annotation.validate import validate_annotation
+from medlib.errors import InputError
+
+
+@pytest.fixture
+def structures(annotation, series, tmp_path):
+    path = tmp_path / "a.dcm"
+    write_rtstruct(annotation, path, series)
+    return path
+
+
+def edited(path, edit):
+    dataset = pydicom.dcmread(path)
+    edit(dataset)
+    dataset.save_as(path)
+
+
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("descending", [False, True])
+def test_our_own_lines_come_back_voxel_exact(tmp_path, turn, descending):
+    volume = make_series(tmp_path / "ct", turn, descending)
+    annotation = two_readers(volume)
+    write_annotation(annotation, tmp_path / "a.dcm", volume, tmp_path / "ct", "rtstruct")
+    assert voxels(read_annotation(tmp_path / "a.dcm", volume)) == voxels(annotation)
+
+
+def test_lines_enclose_the_volume_of_the_masks(structures, annotation):
+    """The polygons' area in mm^2 times the slice distance, without any rasteriser."""
+    dz, dy, dx = annotation.grid.spacing_mm
+    for roi, mask in zip(
+        pydicom.dcmread(structures).ROIContourSequence, annotation.masks, strict=True
+    ):
+        area = 0.0
+        for contour in roi.ContourSequence:  # borders of holes run the other way round
+            x, y, _ = np.array(contour.ContourData, dtype=float).reshape(-1, 3).T
+            area += (x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
+        assert abs(area) * dz == pytest.approx(mask.n_voxels * dz * dy * dx, rel=1e-3)
+
+
+def test_the_same_masks_give_the_same_bytes(structures, annotation, series, tmp_path):
+    write_rtstruct(annotation, tmp_path / "b.dcm", series)
+    assert (tmp_path / "b.dcm").read_bytes() == structures.read_bytes()
+
+
+def test_an_independent_reader_finds_the_same_structures(structures, annotation, monkeypatch):
+    """dicompyler-core asks pydicom for a name that version 3 no longer has."""
+    monkeypatch.setattr("pydicom.dicomio.read_file", pydicom.dcmread, raising=False)
+    parser = pytest.importorskip("dicompylercore.dicomparser").DicomParser(str(structures))
+    found = parser.GetStructures()
+    assert [found[k]["name"] for k in sorted(found)] == [
+        f"Lesion {mask.lesion}, reader {mask.reader}" for mask in annotation.masks
+    ]
+    for number, mask in enumerate(annotation.masks, start=1):
+        planes = parser.GetStructureCoordinates(number)
+        drawn = mask.start_zyx[0] + np.flatnonzero(mask.mask.any(axis=(1, 2)))
+        heights = sorted(float(z) for z in planes)
+        expected = [annotation.grid.slice_z_mm(int(k)) for k in drawn]
+        np.testing.assert_allclose(heights, expected, atol=0.01)
+
+
+def test_a_smooth_circle_of_another_program(volume, structures):
+    """A voxel belongs to a line where its centre lies inside: the area of a circle, within 3 %."""
+    grid = read_rtstruct(structures, two_readers(volume).grid).grid
+    angle = np.linspace(0, 2 * np.pi, 90, endpoint=False)
+    x, y, z = grid.affine[:3, :3] @ (20, 20, 4) + grid.affine[:3, 3]
+    points = np.c_[x + 8 * np.cos(angle), y + 8 * np.sin(angle), np.full(90, z)]
+
+    def circle(dataset):
+        del dataset.ROIContourSequence[1:], dataset.StructureSetROISequence[1:]
+        dataset.StructureSetROISequence[0].ROIName = "GTV"
+        [first, *_] = dataset.ROIContourSequence[0].ContourSequence
+        dataset.ROIContourSequence[0].ContourSequence = [first]
+        first.ContourData = [f"{value:.3f}" for value in points.flat]
+
+    edited(structures, circle)
+    [mask] = read_rtstruct(structures, grid).masks
+    assert (mask.lesion, mask.reader) == (1, 1)
+    _, dy, dx = grid.spacing_mm
+    assert mask.n_voxels * dy * dx == pytest.approx(np.pi * 64, rel=0.03)
+
+
+def test_lines_that_cannot_be_drawn_are_found_not_lost(structures, annotation, volume):
+    def spoil(dataset):
+        contours = dataset.ROIContourSequence[0].ContourSequence
+        contours[0].ContourGeometricType = "OPEN_PLANAR"
+        high = np.array(contours[1].ContourData, dtype=float).reshape(-1, 3)
+        high[:, 2] += 500
+        contours[1].ContourData = [f"{value:.3f}" for value in high.flat]
+
+    edited(structures, spoil)
+    back = read_rtstruct(structures, annotation.grid)
+    codes = {finding.code for finding in validate_annotation(back, volume)}
+    assert {"open-line", "slice-not-in-series"} <= codes
+
+
+def test_what_is_no_structure_set_is_refused(structures, annotation, series, tmp_path):
+    with pytest.raises(InputError, match="not an RTSTRUCT"):
+        read_rtstruct(next(series.glob("*.dcm")), annotation.grid)
+    with pytest.raises(GridMismatchError, match="was drawn on series"):
+        read_rtstruct(structures, replace(annotation.grid, series_instance_uid="1.2.9"))
+    edited(structures, lambda dataset: delattr(dataset, "StructureSetROISequence"))
+    with pytest.raises(InputError, match="not a readable RTSTRUCT"):
+        read_rtstruct(structures, annotation.grid)
+    with pytest.raises(InputError, match="contour table"):
+        write_rtstruct(Annotation.gather(annotation.grid, [], (), (1,)), tmp_path / "b.dcm", series)
