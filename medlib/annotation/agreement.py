@@ -205,7 +205,7 @@ def coincidences(counts: ArrayLike) -> NDArray[np.float64]:
     """
     table = np.asarray(counts, dtype=float)
     n_ratings = table.sum(axis=1)
-    pairs = table[:, :, None] * table[:, None, :]
+    pairs: NDArray[np.float64] = table[:, :, None] * table[:, None, :]
     pairs -= np.eye(table.shape[1]) * table[:, None, :]
     pairs /= np.where(n_ratings >= 2, n_ratings - 1, np.inf)[:, None, None]
     return pairs
