@@ -289,7 +289,7 @@ def _read_raw(csv: Path, findings: Sequence[str], root: Path | None) -> pd.DataF
             "patient_id": parts["patient"],
             # From the part on: the same whatever the folder is called (full size or small).
             "image_id": paths.str.extract(r"([^/]+/patient\d+/study\d+/[^/]+)$")[0],
-            "image_path": [str(folder / path) for path in paths],
+            "image_path": [f"{folder}/{path}" for path in paths],
             "split": parts["split"],
         }
     )
