@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from medlib import paths
 from medlib.annotation import collection
-from medlib.annotation.datasheet import TEMPLATE_FILE, write_datasheet
+from medlib.annotation.datasheet import DATASHEET_FILE, write_datasheet
 from medlib.errors import DataError
 from medlib.images import idc
 from medlib.images.checksums import SUMS_FILE, write_sums
-from medlib.images.collections import COLUMNS_FILE, INDEX_FILE, Collection, collections
-from medlib.images.croissant import write_description
-
-WRITTEN_BY_HAND = (INDEX_FILE, COLUMNS_FILE, TEMPLATE_FILE)
+from medlib.images.collections import TABLES, Collection, collections
+from medlib.images.croissant import description_name, write_description
 
 
 def rebuild(out_dir: Path, source: Path | None = None) -> list[Path]:
@@ -31,7 +30,8 @@ def rebuild(out_dir: Path, source: Path | None = None) -> list[Path]:
     out_dir : Path
         May be `source` itself; files there are replaced one by one, once all are made.
     source : Path, optional
-        Folder with what is written by hand and with the phantom's manifest; `paths.MANIFESTS`.
+        Folder with everything that is not made here, such as what is written by hand and the
+        phantom's manifest; `paths.MANIFESTS`.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def rebuild(out_dir: Path, source: Path | None = None) -> list[Path]:
     with tempfile.TemporaryDirectory(dir=out_dir, prefix=".rebuild-") as made:
         folder = Path(made)
         described = collections(source)
-        kept = [*WRITTEN_BY_HAND, *(one.manifest for one in described.values() if one.manifest)]
+        kept = sorted({path.name for path in source.iterdir() if path.is_file()} - _made(described))
         for name in kept:
             shutil.copyfile(source / name, folder / name)
         found = collections(folder)
@@ -64,6 +64,13 @@ def rebuild(out_dir: Path, source: Path | None = None) -> list[Path]:
             if not (name in kept and out_dir.resolve() == source.resolve()):
                 (folder / name).replace(out_dir / name)
     return [out_dir / name for name in names]
+
+
+def _made(described: Mapping[str, Collection]) -> set[str]:
+    """Name the files that are made here."""
+    tables = {one.files[kind] for one in described.values() for kind in TABLES if kind in one.files}
+    descriptions = {description_name(one) for one in described.values() if one.files}
+    return tables | descriptions | {DATASHEET_FILE, SUMS_FILE}
 
 
 def _write_tables(made: Collection, present: Collection) -> None:

@@ -45,9 +45,14 @@ def describe(collection: Collection) -> dict[str, Any]:
     }
 
 
+def description_name(collection: Collection) -> str:
+    """Return the name of the file with the description."""
+    return f"{collection.name}.croissant.json"
+
+
 def write_description(collection: Collection) -> Path:
-    """Write the description beside the collection's files, ``<name>.croissant.json``."""
-    path = collection.folder / f"{collection.name}.croissant.json"
+    """Write the description beside the collection's files."""
+    path = collection.folder / description_name(collection)
     text = json.dumps(describe(collection), indent=1, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
     return path
