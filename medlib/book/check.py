@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sys
@@ -16,11 +17,26 @@ from bs4 import BeautifulSoup, Tag
 from medlib.book.evidence import FIELDS, notebook_records
 from medlib.book.pages import Book
 from medlib.errors import BookError
+from medlib.images.privacy import NEVER_CARRIED, tag_of
 
 MOST_SHOWN = 30
 CSS_ADDRESS = re.compile(r"url\(\s*['\"]?([^'\")]+)|@import\s+['\"]([^'\"]+)")
 DICOM_NAME = re.compile(r"\b[A-Za-z][\w-]*\^[A-Za-z][\w^-]*")
 PICTURE_FILE = re.compile(r"\.(png|jpe?g|svg|gif|webp)$", re.IGNORECASE)
+_TAGS = {"{:04X},{:04X}".format(*tag_of(keyword)): keyword for keyword in NEVER_CARRIED}
+_KEYWORDS = "|".join(NEVER_CARRIED)
+_IN_JSON = "|".join(tag.replace(",", "") for tag in _TAGS)
+_IN_DUMP = "|".join(tag.replace(",", r",\s*") for tag in _TAGS)
+ATTRIBUTE_VALUE = re.compile(
+    # PatientName='x', "PatientName": "x", 'PatientName': ['x']
+    rf"""(?P<keyword>\b(?:{_KEYWORDS})\b)["']?\s*[:=]\s*\[?["'][^"'\s]"""
+    # "00100010": {"vr": "PN", "Value": ["x"]}
+    rf"""|"(?P<json>{_IN_JSON})"\s*:\s*\{{[^}}]*"Value\""""
+    # (0010,0010) Patient's Name    PN: 'x'
+    rf"""|\((?P<dump>{_IN_DUMP})\)[^\n]{{0,60}}\b[A-Z]{{2}}:\s*\[?["'][^"'\s]""",
+    re.IGNORECASE,
+)
+DICOM_TAG = re.compile(r"\([0-9A-Fa-f]{4},\s*[0-9A-Fa-f]{4}\)")
 # Elements that make the browser fetch something as soon as the page is read.
 FETCHING = {
     "script": "src",
@@ -170,6 +186,33 @@ def no_patient_names(built: Built) -> Iterator[str]:
                 yield f"{name} shows what looks like a patient's name"
 
 
+def no_identifying_attributes(built: Built) -> Iterator[str]:
+    """No value of a DICOM attribute that identifies: in a dump, a table, data, or a DICOM file.
+
+    A page may name such an attribute; it may not show one with a value beside it.
+    """
+    for path in sorted(built.html.rglob("*")):
+        if not path.is_file() or "_static" in path.relative_to(built.html).parts:
+            continue
+        name = path.relative_to(built.html).as_posix()
+        content = path.read_bytes()
+        if content[128:132] == b"DICM":
+            yield f"{name} is a DICOM file; a page shows pictures, not files with a header"
+        elif path.suffix in (".html", ".json", ".js", ".txt", ".csv"):
+            text = content.decode("utf-8", errors="replace")
+            if path.suffix == ".html":
+                text = built.pages[name].get_text() if name in built.pages else text
+            for keyword in sorted({_keyword(found) for found in ATTRIBUTE_VALUE.finditer(text)}):
+                yield f"{name} shows a value of {keyword}"
+    for name, page in built.pages.items():
+        for row in page.select("tr"):
+            cells = [cell.get_text().strip() for cell in row.find_all(["td", "th"])]
+            cells = [cell for cell in cells if not DICOM_TAG.fullmatch(cell)]
+            for cell, after in itertools.pairwise(cells):
+                if cell in NEVER_CARRIED and after not in ("", "(empty)"):
+                    yield f"{name} has a table with a value of {cell}"
+
+
 def evidence_is_whole(built: Built) -> Iterator[str]:
     """Each record has all fields and a name of its own, and the file is what the cells computed."""
     path = built.html / "evidence.json"
@@ -214,6 +257,7 @@ CHECKS: tuple[Callable[[Built], Iterator[str]], ...] = (
     nothing_is_fetched,
     no_build_paths,
     no_patient_names,
+    no_identifying_attributes,
     evidence_is_whole,
     prose_is_evidence,
 )
@@ -222,6 +266,13 @@ CHECKS: tuple[Callable[[Built], Iterator[str]], ...] = (
 def _attribute(element: Tag, name: str) -> str:
     value = element.get(name) or ""
     return value if isinstance(value, str) else " ".join(value)
+
+
+def _keyword(found: re.Match[str]) -> str:
+    if keyword := found["keyword"]:
+        return keyword
+    digits = re.sub(r"\W", "", found["json"] or found["dump"]).upper()
+    return _TAGS[f"{digits[:4]},{digits[4:]}"]
 
 
 def _is_elsewhere(address: str) -> bool:

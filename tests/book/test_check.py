@@ -102,6 +102,57 @@ def test_a_fault_on_a_page_is_found(built, one_check, old, new):
     assert list(one_check(Built(built.html, built.book)))
 
 
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "(0010,0030) Patient's Birth Date                DA: '19500101'",
+        "(0010, 0010) Patient's Name                      PN: 'Doe'",
+        "PatientName = 'Doe'",
+        '{"AccessionNumber": "A77"}',
+        "{'OtherPatientIDs': ['A77', 'B2']}",
+        '"00080090": {"vr": "PN", "Value": [{"Alphabetic": "Doe"}]}',
+    ],
+)
+@pytest.mark.parametrize("page", ["other.html", "data.json"])
+def test_a_value_that_identifies_is_found(built, shown, page):
+    (built.html / "data.json").write_text("There")
+    assert not list(check.no_identifying_attributes(built))
+    change(built, "There", shown, page)
+    assert list(check.no_identifying_attributes(Built(built.html, built.book)))
+
+
+@pytest.mark.parametrize("tag", ["", "<td>(0010,0030)</td>"])
+def test_a_table_with_a_value_that_identifies_is_found(built, tag):
+    row = f"<table><tr><td>PatientBirthDate</td>{tag}<td>1950</td></tr></table>"
+    change(built, "There", row, "other.html")
+    assert list(check.no_identifying_attributes(built)) == [
+        "other.html has a table with a value of PatientBirthDate"
+    ]
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "<table><tr><td>InstitutionName</td><td>(0008,0080)</td></tr></table>",
+        "PatientName, PatientBirthDate and AccessionNumber are never read",
+        "(0010,0010) Patient's Name                      PN: ''",
+        "<table><tr><td>PatientName</td><td>(empty)</td></tr></table>",
+        "<table><tr><td>PatientSex</td><td>F</td></tr></table>",
+        '{"PatientName": ""}',
+    ],
+)
+def test_a_name_of_an_attribute_or_an_empty_one_is_none(built, shown):
+    change(built, "There", shown, "other.html")
+    assert not list(check.no_identifying_attributes(built))
+
+
+def test_a_dicom_file_in_the_book_is_found(built):
+    (built.html / "slice").write_bytes(bytes(128) + b"DICM" + bytes(50))
+    assert list(check.no_identifying_attributes(built)) == [
+        "slice is a DICOM file; a page shows pictures, not files with a header"
+    ]
+
+
 def test_a_font_from_elsewhere_is_found(built):
     change(built, "fonts/a.woff", "https://fonts.example.org/a.woff", "_static/book.css")
     assert list(check.nothing_is_fetched(built))
