@@ -75,7 +75,7 @@ class Header:
     def get(self, keyword: str) -> Any:
         """Return an element's value; None if it is absent, empty or not what its VR promises."""
         tag = _tag(keyword)
-        raw = self.dataset.get_item(tag)
+        raw = self.dataset.get_item(tag, keep_deferred=True)
         if not isinstance(raw, RawDataElement):
             return value_of(self.dataset, keyword)
         key = (tag, raw.VR, raw.value)

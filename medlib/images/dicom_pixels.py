@@ -32,6 +32,7 @@ HIGHEST_HU = 100_000.0  # far above any metal on an extended scale
 _AIR_UP_TO_HU = -900.0
 _TISSUE_UP_TO_HU = 3071.0
 _MOST_PADDING = 0.8  # a circle leaves 0.21 of its square; beyond this the rescale is wrong
+_OVERLAY_BIT = 0x60000102  # OverlayBitPosition
 MAX_VOXELS = 2**31  # 8 GiB as float32; 2048 slices of 1024 x 1024
 _WORKERS = min(4, (os.cpu_count() or 1) + 1)
 
@@ -336,7 +337,7 @@ def _within_bits(
         return stored
     if layout.signed and low >= 0 and high < 1 << layout.used:  # written without their sign
         return np.where(stored >= beyond, stored - (1 << layout.used), stored)
-    if frame.header.dataset.get_item(0x60000102) is not None:  # an overlay in the unused bits
+    if _OVERLAY_BIT in frame.header.dataset:  # an overlay in the unused bits
         tally.high_bits = int(np.count_nonzero((measured < least) | (measured >= beyond)))
         spare = layout.bits - layout.used
         return (stored << spare) >> spare
