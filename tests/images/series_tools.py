@@ -145,7 +145,7 @@ def multi_frame(
     slices = [slices[k] for k in order] if order is not None else slices
     whole = copy.deepcopy(slices[0])
     for keyword in _OF_A_SLICE:
-        delattr(whole, keyword)
+        whole.pop(keyword, None)
     whole.SOPClassUID = sop_class
     whole.NumberOfFrames = frames_claimed or len(slices)
     shared = Dataset()
@@ -183,7 +183,8 @@ def multi_frame(
 def _item(source: Dataset, *keywords: str) -> Sequence:
     item = Dataset()
     for keyword in keywords:
-        setattr(item, keyword, getattr(source, keyword))
+        if keyword in source:
+            setattr(item, keyword, getattr(source, keyword))
     return Sequence([item])
 
 
