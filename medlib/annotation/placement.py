@@ -14,6 +14,9 @@ from medlib.images.phantom import Anatomy
 
 SUB_SLICE_MM = 0.8  # slices are sampled at least this finely to find partial volume
 SUB_PIXELS = 2  # samples along a pixel's side
+SURFACE_INSIDE_MM = 0.2  # how far inside the readers' line the tissue ends on average
+SURFACE_SD_MM = 0.45  # how far the tissue's surface lies off the readers' line
+SURFACE_MM = 1.2  # over which the surface wanders
 CLEARANCE_VOXELS = 2  # between the outlines of two lesions
 CANDIDATES = 200  # places tried for each lesion
 
@@ -54,6 +57,7 @@ def resample_nodule(
     spacing_mm: Spacing,
     target_spacing_mm: Spacing,
     shift_voxels: ArrayLike = (0.0, 0.0, 0.0),
+    rng: np.random.Generator | None = None,
 ) -> ResampledNodule:
     """Carry readers' masks to another grid, true to size.
 
@@ -70,6 +74,9 @@ def resample_nodule(
         Along z, y, x.
     shift_voxels : array_like of float, shape (3,)
         Of the nodule against the target grid, in target voxels, -0.5 to 0.5.
+    rng : Generator, optional
+        Where given, the tissue ends `SURFACE_INSIDE_MM` inside the readers' line on average, and
+        its surface wanders by `SURFACE_SD_MM` over `SURFACE_MM`. Left out, it is that line.
 
     Returns
     -------
@@ -117,6 +124,13 @@ def resample_nodule(
         chosen[largest] = True
         resampled.append(chosen.reshape(fill.shape))
     agreed = np.sort(np.stack(level_sets), axis=0)[-min(2, len(level_sets))]
+    if rng is not None:
+        wander = ndimage.gaussian_filter(
+            rng.standard_normal(agreed.shape), SURFACE_MM / (target / parts), mode="wrap"
+        )
+        wander *= SURFACE_SD_MM / max(float(wander.std()), 1e-9)
+        # A thin place stays: the surface gives way by half the depth at most.
+        agreed = agreed + np.maximum(wander - SURFACE_INSIDE_MM, -0.5 * max(agreed.max(), 0.0))
     occupancy = _block_mean(agreed >= 0, parts).astype(np.float32)
     return ResampledNodule(np.stack(resampled), occupancy)
 

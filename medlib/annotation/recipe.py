@@ -134,10 +134,11 @@ def make_case(plan: PatientPlan) -> tuple[Case, Build]:
     Build
         Sex, age and the like of the patient.
     """
-    site = SITES[plan.site]
-    grid = site_grid(site, clinical=plan.clinical)
+    chest_mm = 2 * phantom.patient_build(plan.seed).cavity_half_width_mm
+    scanner = phantom.draw_scanner(SITES[plan.site], plan.seed, chest_mm)
+    grid = site_grid(scanner, clinical=plan.clinical)
     rng = np.random.default_rng([plan.seed, 2])
-    anatomy = phantom.draw_anatomy(plan.seed, site, grid)
+    anatomy = phantom.draw_anatomy(plan.seed, scanner, grid)
     depth_mm = anatomy.pleural_depth_mm() if plan.nodules else np.zeros(grid.shape_zyx, np.float32)
     readers = np.zeros(grid.shape_zyx, dtype=np.uint8)
     labels = np.zeros(grid.shape_zyx, dtype=np.uint8)
@@ -145,7 +146,11 @@ def make_case(plan: PatientPlan) -> tuple[Case, Build]:
     rows = []
     resampled = [
         placement.resample_nodule(
-            nodule.reader_masks(), nodule.spacing_mm, grid.spacing_mm, rng.uniform(-0.5, 0.5, 3)
+            nodule.reader_masks(),
+            nodule.spacing_mm,
+            grid.spacing_mm,
+            rng.uniform(-0.5, 0.5, 3),
+            rng,
         )
         for nodule in plan.nodules
     ]

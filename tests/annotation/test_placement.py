@@ -5,7 +5,7 @@ import pytest
 
 from medlib.annotation import nodules
 from medlib.annotation.placement import place, resample_nodule, signed_distance_mm
-from medlib.images.phantom import SITES, Anatomy, Grid
+from medlib.images.phantom import SITES, Anatomy, Grid, draw_scanner
 
 QUICK_MM = (2.5, 1.05, 1.05)
 
@@ -53,6 +53,27 @@ def test_real_nodules_keep_every_readers_volume_and_their_agreement():
     assert checked >= 4
 
 
+def test_the_tissue_wanders_about_the_readers_line():
+    masks = sphere(12.0, (1.25, 0.7, 0.7))[None]
+    line = resample_nodule(masks, (1.25, 0.7, 0.7), (1.25, 0.7, 0.7))
+    drawn = [
+        resample_nodule(masks, (1.25, 0.7, 0.7), (1.25, 0.7, 0.7), rng=np.random.default_rng(seed))
+        for seed in range(6)
+    ]
+    assert all(np.array_equal(one.masks, line.masks) for one in drawn)  # what readers drew stays
+    volumes = [one.occupancy.sum() / line.occupancy.sum() for one in drawn]
+    assert np.mean(volumes) == pytest.approx((5.8 / 6.0) ** 3, abs=0.06)  # 0.2 mm further in
+    assert not np.array_equal(drawn[0].occupancy, drawn[1].occupancy)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_tiny_nodule_does_not_vanish(seed):
+    masks = sphere(3.0, (1.25, 0.7, 0.7))[None]
+    rng = np.random.default_rng(seed)
+    there = resample_nodule(masks, (1.25, 0.7, 0.7), QUICK_MM, rng=rng)
+    assert there.occupancy.max() > 0.2
+
+
 def test_a_nodule_lies_within_its_crop():
     there = resample_nodule(sphere(9.0, (1.25, 0.7, 0.7))[None], (1.25, 0.7, 0.7), QUICK_MM)
     inner = there.masks[:, 1:-1, 1:-1, 1:-1]
@@ -72,7 +93,7 @@ def lung_block() -> Anatomy:
     vessel[6:-6, 35:38, 35:38] = True
     hu = np.where(lung, -850.0, 40.0).astype(np.float32)
     grid = Grid(shape, QUICK_MM)
-    return Anatomy(hu, lung, vessel, grid, SITES["site-a"], build=None)
+    return Anatomy(hu, lung, vessel, grid, draw_scanner(SITES["site-a"], 0), build=None)
 
 
 @pytest.mark.parametrize("setting", ["free", "juxta-vascular", "juxta-pleural"])

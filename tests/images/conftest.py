@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from medlib.images.dicom import read_series
-from medlib.images.phantom import SITES, Anatomy, acquire, draw_anatomy, site_grid
+from medlib.images.phantom import SITES, Anatomy, Scanner, acquire, draw_anatomy, site_grid
 from medlib.images.volume import SeriesIdentity, Volume
 
 SPACING_MM = (2.5, 0.75, 0.7)
@@ -31,7 +31,8 @@ def volume() -> Volume:
 @pytest.fixture(scope="session")
 def anatomy() -> Anatomy:
     site = SITES["site-a"]
-    return draw_anatomy(4, site, site_grid(site))
+    scanner = Scanner(site, site.protocols[0], 0.65625)
+    return draw_anatomy(4, scanner, site_grid(scanner))
 
 
 @pytest.fixture(scope="session")

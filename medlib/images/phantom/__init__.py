@@ -7,10 +7,18 @@ steps: `draw_anatomy`, then `insert_lesions`, then `acquire`.
 
 from __future__ import annotations
 
-from medlib.images.phantom.anatomy import Anatomy, draw_anatomy
+from medlib.images.phantom.anatomy import Anatomy, draw_anatomy, patient_build
 from medlib.images.phantom.lesions import PhantomLesion, insert_lesions, lesion_hu
 from medlib.images.phantom.scan import acquire
-from medlib.images.phantom.sites import SITES, Grid, PhantomSite, site_grid
+from medlib.images.phantom.sites import (
+    SITES,
+    Grid,
+    PhantomSite,
+    Protocol,
+    Scanner,
+    draw_scanner,
+    site_grid,
+)
 
 __all__ = [
     "SITES",
@@ -18,9 +26,13 @@ __all__ = [
     "Grid",
     "PhantomLesion",
     "PhantomSite",
+    "Protocol",
+    "Scanner",
     "acquire",
     "draw_anatomy",
+    "draw_scanner",
     "insert_lesions",
     "lesion_hu",
+    "patient_build",
     "site_grid",
 ]

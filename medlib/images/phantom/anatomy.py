@@ -9,13 +9,17 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medlib.images.phantom.build import Build, draw_build
-from medlib.images.phantom.sites import Grid, PhantomSite
+from medlib.images.phantom.sites import Grid, Scanner
 from medlib.images.phantom.tissues import draw_level
 from medlib.images.phantom.vessels import Polyline, grow_tree, paint_tubes
 
 _LEVEL_MM = 1.3  # slices thicker than this are averaged over several levels
 _COARSE_MM = 6.0
 _TARGETS_PER_TREE = 1300
+# Distance over which the lines wind in mm, their radius in mm, their density above the lung's.
+_FINE_VESSELS = ((6.0, 0.35, 1000.0), (4.0, 0.25, 1000.0))
+_SLICE_WIDENS = 0.05  # of the slice distance: a line seen through a thick slice is wider, fainter
+_FISSURE_HU = 230.0
 _FREE_RIM_MM = 5.0  # the outermost lung holds no vessel that can be seen
 
 
@@ -32,7 +36,7 @@ class Anatomy:
     vessel : ndarray of bool, shape (z, y, x)
         Vessels inside the lung that show against it.
     grid : Grid
-    site : PhantomSite
+    scanner : Scanner
     build : Build
         Sex, age and everything else that was drawn for this patient.
     """
@@ -41,7 +45,7 @@ class Anatomy:
     lung: NDArray[np.bool_]
     vessel: NDArray[np.bool_]
     grid: Grid
-    site: PhantomSite
+    scanner: Scanner
     build: Build
 
     def pleural_depth_mm(self) -> NDArray[np.float32]:
@@ -57,23 +61,33 @@ class Anatomy:
         return depth.astype(np.float32)
 
 
-def draw_anatomy(seed: int, site: PhantomSite, grid: Grid) -> Anatomy:
+def patient_build(seed: int) -> Build:
+    """Return the build of the patient with this seed, without drawing the patient."""
+    return draw_build(_generators(seed)[0])
+
+
+def _generators(seed: int) -> list[np.random.Generator]:
+    """Random numbers for the build, the trees and the textures."""
+    return np.random.default_rng([seed, 0]).spawn(3)
+
+
+def draw_anatomy(seed: int, scanner: Scanner, grid: Grid) -> Anatomy:
     """Draw a patient.
 
     Parameters
     ----------
     seed : int
         Of the patient; the same patient at another site keeps size and shape.
-    site : PhantomSite
-        Shifts the lung's density; blur and noise come with `acquire`.
+    scanner : Scanner
+        Its site shifts the lung's density; blur and noise come with `acquire`.
     grid : Grid
-        Any; the anatomy is defined in mm. `site_grid` gives the site's own.
+        Any; the anatomy is defined in mm. `site_grid` gives the scanner's own.
 
     Returns
     -------
     Anatomy
     """
-    body_rng, tree_rng, texture_rng = np.random.default_rng([seed, 0]).spawn(3)
+    body_rng, tree_rng, texture_rng = _generators(seed)
     build = draw_build(body_rng)
     dz, dy, dx = grid.spacing_mm
     z, y, x = _centers_mm(grid)
@@ -108,11 +122,11 @@ def draw_anatomy(seed: int, site: PhantomSite, grid: Grid) -> Anatomy:
         vessel[k], front_to_back[k] = total_vessel / per_slice, back
     parenchyma = lung_share * np.maximum(0, 1 - 1.5 * vessel)
     lung_texture, tissue_texture = _textures(build, grid, texture_rng)
-    hu += parenchyma * (lung_texture + np.float32(site.lung_shift_hu))
+    hu += parenchyma * (lung_texture + np.float32(scanner.site.lung_shift_hu))
     hu += parenchyma * (np.float32(0.5 * build.gravity_hu) * front_to_back)
     hu += (hu > -200) * tissue_texture
     lung_mask = lung_share > 0.5
-    return Anatomy(hu, lung_mask, lung_mask & (vessel > 0.25), grid, site, build)
+    return Anatomy(hu, lung_mask, lung_mask & (vessel > 0.25), grid, scanner, build)
 
 
 def _centers_mm(
@@ -187,23 +201,45 @@ def _textures(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Differences in HU from the mean density, of the lung and of the other tissues.
 
-    Lung: lobules, patches, the finest vessels, emphysema.
+    Lung: lobules, patches, the finest vessels, fissures, emphysema.
     """
     spacing = np.array(grid.spacing_mm)
-    step = np.maximum(1, np.floor(3.0 / spacing)).astype(int)
+    step = np.maximum(1, np.floor(2.0 / spacing)).astype(int)
     coarse = tuple((-(-np.array(grid.shape_zyx) // step) + 1).tolist())
 
     def noise(sigma_mm: float) -> NDArray[np.float32]:
         return _smooth_noise(coarse, sigma_mm / (spacing * step), rng)
 
     lobules, patches = noise(3.0), noise(14.0)
-    lung = 9.0 * lobules + 7.0 * patches
+    lung = 8.0 * lobules + 14.0 * patches
     if build.emphysema > 0:
         holes = noise(4.0) + 0.6 * patches
         lung -= 60.0 * np.clip(2 * (holes - 1.3 + 1.8 * build.emphysema), 0, 1)
-    fine = _smooth_noise(grid.shape_zyx, 1.1 / spacing, rng)
-    lung = _enlarge(lung, step, grid.shape_zyx) + 20.0 * np.maximum(fine - 0.9, 0)
-    return lung, 6.0 * _enlarge(lobules, step, grid.shape_zyx)
+    lung = _enlarge(lung, step, grid.shape_zyx)
+    # The finest vessels: two random surfaces meet in a random line.
+    for sigma_mm, radius_mm, rise_hu in _FINE_VESSELS:
+        off_line = sum(
+            _enlarge(noise(sigma_mm), step, grid.shape_zyx) ** 2 for _ in range(2)
+        ) * np.float32(-0.5 * (sigma_mm / (radius_mm + _SLICE_WIDENS * spacing[0])) ** 2)
+        thinned = (radius_mm / (radius_mm + _SLICE_WIDENS * spacing[0])) ** 0.5
+        lung += np.float32(rise_hu * thinned) * np.exp(off_line)
+    lung += _fissures(build, grid, patches, step)
+    return lung, 8.0 * _enlarge(lobules, step, grid.shape_zyx)
+
+
+def _fissures(
+    build: Build, grid: Grid, waves: NDArray[np.float32], step: NDArray[np.int_]
+) -> NDArray[np.float32]:
+    """Major fissures of both lungs: sheets that rise from the front of the base to the back."""
+    z, y, x = _centers_mm(grid)
+    slope = 0.8
+    height = z[:, None, None] - slope * y[None, :, None]
+    level = np.where(x < 0, -28.0, -18.0)[None, None, :] * build.scale
+    off = (height - level) / np.hypot(1, slope) + 3.0 * _enlarge(waves, step, grid.shape_zyx)
+    # A sheet of 0.5 mm keeps its mass where the voxels are larger.
+    width = np.hypot(0.5, 0.25 * grid.spacing_mm[0])
+    sheet = np.float32(_FISSURE_HU * 0.5 / width) * np.exp(-0.5 * (off / width) ** 2)
+    return np.asarray(sheet, dtype=np.float32)
 
 
 def _smooth_noise(

@@ -17,13 +17,14 @@ _DENSITY_BY_TEXTURE = {
     1: (-440.0, 130.0, 110.0),
     2: (-395.0, 110.0, 120.0),
     3: (-290.0, 70.0, 190.0),
-    4: (-125.0, 180.0, 190.0),
-    5: (-20.0, 100.0, 70.0),
+    4: (-100.0, 170.0, 190.0),
+    5: (15.0, 80.0, 110.0),
 }
 _CALCIFIED_MEAN_HU, _CALCIFIED_SD_HU = 1400.0, 500.0
 _CALCIFIED_BELOW = 5.5
 _SOLID_FROM_TEXTURE = 4
-_BLUR_MM_PER_MARGIN_STEP = 0.35  # a margin rated 1 of 5 is 1.4 mm softer than a sharp one
+_STRUCTURE_MM = 1.3
+_BLUR_MM_PER_MARGIN_STEP = 0.2  # a margin rated 1 of 5 is 0.8 mm softer than a sharp one
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _insert(
 
     mean, structure_sd = lesion_hu(lesion.texture, rng)
     structure = ndimage.gaussian_filter(
-        rng.standard_normal(occupancy.shape), 1.5 / np.array(spacing_mm), mode="wrap"
+        rng.standard_normal(occupancy.shape), _STRUCTURE_MM / np.array(spacing_mm), mode="wrap"
     )
     inside = mean + structure_sd * structure / max(float(structure.std()), 1e-6)
     background = hu[window]

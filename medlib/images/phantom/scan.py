@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.uid import generate_uid
-from scipy import fft, ndimage
+from scipy import fft, ndimage, optimize
 
 from medlib.images.phantom.anatomy import Anatomy
-from medlib.images.phantom.sites import Grid, PhantomSite
+from medlib.images.phantom.sites import Grid, Protocol, Scanner
 from medlib.images.volume import SeriesIdentity, Volume
 
-_SLICE_CORRELATION = 0.37  # of the noise of neighbouring slices
 _HU_RANGE = (-1024, 3071)
 
 
@@ -21,7 +20,7 @@ def acquire(anatomy: Anatomy, seed: int, patient_id: str = "PHANTOM") -> Volume:
     Parameters
     ----------
     anatomy : Anatomy
-        With its lesions; its `site` says how sharp and how noisy the images are.
+        With its lesions; its `scanner` says how sharp and how noisy the images are.
     seed : int
         Of the noise.
     patient_id : str
@@ -32,40 +31,68 @@ def acquire(anatomy: Anatomy, seed: int, patient_id: str = "PHANTOM") -> Volume:
     Volume
         Whole HU as float32, slices ascending towards the head, axial, LPS affine.
     """
-    site, grid = anatomy.site, anatomy.grid
-    sigma_px = (0.0, *(site.psf_sigma_mm / np.array(grid.spacing_mm[1:])))
+    scanner, grid = anatomy.scanner, anatomy.grid
+    protocol = scanner.protocol
+    dz, *in_plane = grid.spacing_mm
+    # The drawing is averaged over the slice distance; overlapping slices reach further.
+    overlap_mm = np.sqrt(max(0.0, protocol.slice_thickness_mm**2 - dz**2) / 12.0)
+    sigma_px = (overlap_mm / dz, *(protocol.psf_sigma_mm / np.array(in_plane)))
     hu = ndimage.gaussian_filter(anatomy.hu, sigma_px, truncate=3.0)
-    hu += ct_noise(site, grid, np.random.default_rng([seed, 1]))
+    hu += ct_noise(protocol, grid, np.random.default_rng([seed, 1]))
     np.rint(hu, out=hu)
     np.clip(hu, *_HU_RANGE, out=hu)
-    return Volume(hu, _affine(grid), _identity(site, patient_id, seed))
+    return Volume(hu, _affine(grid), _identity(scanner, patient_id, seed))
 
 
-def ct_noise(site: PhantomSite, grid: Grid, rng: np.random.Generator) -> NDArray[np.float32]:
+def ct_noise(protocol: Protocol, grid: Grid, rng: np.random.Generator) -> NDArray[np.float32]:
     """Draw noise with the spectrum that filtered back-projection leaves.
 
     The in-plane noise power spectrum rises with frequency (the ramp filter) and falls off with the
-    kernel (a Gaussian); neighbouring slices share part of it.
+    kernel (a Gaussian). Rays along x pass the shoulders and arrive with fewer photons; their noise
+    varies along y, so there is more of it (Kak and Slaney 1988, chapter 5). Neighbouring slices
+    share part of it. Slices that are averaged for a reduced grid have less noise and share less.
 
     Returns
     -------
     ndarray of float32, shape (z, y, x)
-        Standard deviation `site.noise_sd_hu`.
+        Standard deviation `protocol.noise_sd_hu` at the protocol's slice distance.
     """
     slices, rows, columns = grid.shape_zyx
-    frequency = np.hypot(
-        fft.fftfreq(rows, grid.spacing_mm[1])[:, None],
-        fft.rfftfreq(columns, grid.spacing_mm[2])[None, :],
-    )
-    falloff = np.exp(-2.0 * (np.pi * frequency * site.noise_correlation_mm) ** 2)
-    transfer = (falloff * np.sqrt(0.3 + frequency)).astype(np.float32)
-    noise = rng.standard_normal((slices + 1, rows, columns), dtype=np.float32)
-    noise[...] = fft.irfft2(fft.rfft2(noise) * transfer, s=(rows, columns))
-    # A moving average of two slices with weights 1 and w is correlated by w / (1 + w^2).
-    weight = (1.0 - np.sqrt(1.0 - 4.0 * _SLICE_CORRELATION**2)) / (2.0 * _SLICE_CORRELATION)
-    noise = noise[1:] + np.float32(weight) * noise[:-1]
-    noise *= np.float32(site.noise_sd_hu / noise.std())
+    fy = fft.fftfreq(rows, grid.spacing_mm[1])[:, None]
+    fx = fft.rfftfreq(columns, grid.spacing_mm[2])[None, :]
+    frequency = np.hypot(fy, fx)
+    falloff = np.exp(-2.0 * (np.pi * frequency * protocol.noise_correlation_mm) ** 2)
+    starved = 1.0 + protocol.noise_anisotropy * (fy / np.maximum(frequency, 1e-9)) ** 2
+    transfer = (falloff * np.sqrt((0.1 + frequency) * starved)).astype(np.float32)
+    noise = rng.standard_normal((slices, rows, columns), dtype=np.float32)
+    for plane in noise:
+        plane[...] = fft.irfft2(fft.rfft2(plane) * transfer, s=(rows, columns))
+    apart = max(1, round(grid.spacing_mm[0] / protocol.slice_spacing_mm))
+    shared, remaining = _slice_average(protocol.slice_correlation, apart)
+    noise[...] = ndimage.gaussian_filter1d(noise, _sigma_of(shared), axis=0, mode="wrap")
+    noise *= np.float32(protocol.noise_sd_hu * remaining / noise.std())
     return noise
+
+
+def _slice_average(correlation: float, count: int) -> tuple[float, float]:
+    """Correlation of neighbouring averages over `count` slices, and their standard deviation.
+
+    The correlation is taken to fall with distance as a Gaussian does, and 1 slice to have 1.
+    """
+    index = np.arange(2 * count)
+    covariance = correlation ** ((index[:, None] - index[None, :]) ** 2.0)
+    variance = covariance[:count, :count].mean()
+    return float(covariance[:count, count:].mean() / variance), float(np.sqrt(variance))
+
+
+def _sigma_of(correlation: float) -> float:
+    """Width in slices of the Gaussian that leaves white noise with this correlation."""
+
+    def excess(sigma: float) -> float:
+        weights = np.exp(-0.5 * (np.arange(-12, 13) / sigma) ** 2)
+        return float((weights[1:] * weights[:-1]).sum() / (weights**2).sum() - correlation)
+
+    return float(optimize.brentq(excess, 0.2, 3.0))
 
 
 def _affine(grid: Grid) -> NDArray[np.float64]:
@@ -81,7 +108,8 @@ def _affine(grid: Grid) -> NDArray[np.float64]:
     return affine
 
 
-def _identity(site: PhantomSite, patient_id: str, seed: int) -> SeriesIdentity:
+def _identity(scanner: Scanner, patient_id: str, seed: int) -> SeriesIdentity:
+    site = scanner.site
     source = ["medlib phantom", site.name, patient_id, str(seed)]
     return SeriesIdentity(
         patient_id=patient_id,
@@ -90,5 +118,5 @@ def _identity(site: PhantomSite, patient_id: str, seed: int) -> SeriesIdentity:
         frame_of_reference_uid=generate_uid(entropy_srcs=[*source, "frame of reference"]),
         manufacturer=site.manufacturer,
         manufacturer_model=site.model,
-        kernel=site.kernel,
+        kernel=scanner.protocol.kernel,
     )

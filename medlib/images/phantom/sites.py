@@ -1,8 +1,15 @@
-"""Where a phantom patient is scanned: two internal sites and one external site."""
+"""Where a phantom patient is scanned: two internal sites and one external site.
+
+A site has the protocols of one maker's scanners in LIDC-IDRI, in their real shares, each with the
+noise that was measured on real CT: see data_manifests/phantom_fit.csv. `draw_scanner` gives the
+settings of one patient's scan.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -25,47 +32,78 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Protocol:
+    """How a scanner is run: what a kernel and a slice thickness leave in the images.
+
+    Attributes
+    ----------
+    share : float
+        Of the site's patients.
+    kernel : str
+        For the DICOM header.
+    slice_thickness_mm, slice_spacing_mm : float
+        Slices overlap where the thickness is larger.
+    psf_sigma_mm : float
+        Standard deviation of the in-plane point spread.
+    noise_sd_hu : float
+        In the lung, median over patients.
+    noise_correlation_mm : float
+        Standard deviation of the Gaussian that the noise spectrum falls off with, in space.
+    slice_correlation : float
+        Of the noise of neighbouring slices.
+    noise_anisotropy : float
+        How many times more noise power runs along y than along x, less one.
+    """
+
+    share: float
+    kernel: str
+    slice_thickness_mm: float
+    slice_spacing_mm: float
+    psf_sigma_mm: float
+    noise_sd_hu: float
+    noise_correlation_mm: float
+    slice_correlation: float
+    noise_anisotropy: float
+
+
+@dataclass(frozen=True)
 class PhantomSite:
-    """A scanner as it shows in the images.
+    """A hospital's scanner.
 
     Attributes
     ----------
     name : str
     internal : bool
         Whether patients of this site may be trained on.
-    manufacturer, model, kernel : str
+    manufacturer, model : str
         For the DICOM header. They say which real scanners the figures were modelled on.
     kvp, tube_current_ma : float
-        For the DICOM header; the dose shows as `noise_sd_hu`.
-    pixel_spacing_mm, slice_spacing_mm : float
-        At clinical resolution.
-    quick_pixel_spacing_mm, quick_slice_spacing_mm : float
-        Of the reduced grid.
-    psf_sigma_mm : float
-        Standard deviation of the in-plane point spread.
-    noise_sd_hu : float
-        In the lung.
-    noise_correlation_mm : float
-        Standard deviation of the Gaussian that the noise spectrum falls off with, in space.
+        For the DICOM header; the dose shows in the protocols' noise.
     lung_shift_hu : float
         Offset of the lung's density against the average of all sites.
+    pixel_spacing_mm : tuple of float
+        Smallest, 25 %, median, 75 %, largest: the field of view follows the patient.
+    protocols : tuple of Protocol
     """
 
     name: str
     internal: bool
     manufacturer: str
     model: str
-    kernel: str
     kvp: float
     tube_current_ma: float
-    pixel_spacing_mm: float
-    slice_spacing_mm: float
-    quick_pixel_spacing_mm: float
-    quick_slice_spacing_mm: float
-    psf_sigma_mm: float
-    noise_sd_hu: float
-    noise_correlation_mm: float
     lung_shift_hu: float
+    pixel_spacing_mm: tuple[float, float, float, float, float]
+    protocols: tuple[Protocol, ...]
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """One patient's scan: the site, the protocol with this dose, and the pixel size."""
+
+    site: PhantomSite
+    protocol: Protocol
+    pixel_spacing_mm: float
 
 
 SITES: dict[str, PhantomSite] = {
@@ -76,79 +114,94 @@ SITES: dict[str, PhantomSite] = {
             internal=True,
             manufacturer="PHANTOM (GE-like)",
             model="LightSpeed-like",
-            kernel="STANDARD",
             kvp=120.0,
             tube_current_ma=200.0,
-            pixel_spacing_mm=0.70,
-            slice_spacing_mm=2.5,
-            quick_pixel_spacing_mm=1.05,
-            quick_slice_spacing_mm=2.5,
-            psf_sigma_mm=0.67,
-            noise_sd_hu=25.0,
-            noise_correlation_mm=0.56,
             lung_shift_hu=5.0,
+            pixel_spacing_mm=(0.55, 0.664, 0.703, 0.775, 0.90),
+            protocols=(
+                Protocol(0.41, "STANDARD", 2.5, 2.5, 0.64, 27.0, 0.56, 0.28, 0.5),
+                Protocol(0.20, "STANDARD", 1.25, 1.25, 0.60, 33.0, 0.54, 0.47, 1.0),
+                Protocol(0.18, "STANDARD", 1.25, 0.625, 0.62, 36.0, 0.60, 0.78, 0.7),
+                Protocol(0.17, "BONE", 1.25, 1.25, 0.45, 82.0, 0.31, 0.35, 5.0),
+                Protocol(0.04, "BONE", 2.5, 2.5, 0.45, 72.0, 0.31, 0.30, 2.5),
+            ),
         ),
         PhantomSite(
             name="site-b",
             internal=True,
             manufacturer="PHANTOM (Siemens-like)",
             model="Sensation-like",
-            kernel="B30f",
             kvp=120.0,
             tube_current_ma=160.0,
-            pixel_spacing_mm=0.68,
-            slice_spacing_mm=2.0,
-            quick_pixel_spacing_mm=1.02,
-            quick_slice_spacing_mm=2.4,
-            psf_sigma_mm=0.72,
-            noise_sd_hu=28.0,
-            noise_correlation_mm=0.60,
             lung_shift_hu=-25.0,
+            pixel_spacing_mm=(0.50, 0.586, 0.652, 0.684, 0.78),
+            protocols=(
+                Protocol(0.54, "B30f", 2.0, 1.8, 0.60, 34.0, 0.60, 0.27, 0.6),
+                Protocol(0.23, "B30f", 0.75, 0.7, 0.58, 42.0, 0.60, 0.55, 0.7),
+                Protocol(0.15, "B30f", 1.0, 1.0, 0.56, 39.0, 0.55, 0.43, 0.5),
+                Protocol(0.08, "B70f", 2.0, 1.0, 0.40, 72.0, 0.29, 0.73, 0.8),
+            ),
         ),
         PhantomSite(
             name="site-x",
             internal=False,
             manufacturer="PHANTOM (Philips-like)",
             model="Brilliance-like",
-            kernel="L",
             kvp=120.0,
             tube_current_ma=60.0,
-            pixel_spacing_mm=0.78,
-            slice_spacing_mm=1.5,
-            quick_pixel_spacing_mm=1.10,
-            quick_slice_spacing_mm=3.0,
-            psf_sigma_mm=0.58,
-            noise_sd_hu=42.0,
-            noise_correlation_mm=0.48,
-            lung_shift_hu=10.0,
+            lung_shift_hu=12.0,
+            pixel_spacing_mm=(0.52, 0.639, 0.674, 0.753, 0.85),
+            protocols=(
+                Protocol(0.58, "B", 2.0, 1.0, 0.64, 26.0, 0.62, 0.63, 0.3),
+                Protocol(0.31, "C", 1.0, 1.0, 0.54, 42.0, 0.50, 0.44, 0.8),
+                Protocol(0.11, "B", 1.5, 0.75, 0.60, 32.0, 0.62, 0.66, 0.5),
+            ),
         ),
     )
 }
 
-_QUICK_SHAPE = (320, 320)
-_QUICK_HEIGHT_MM = 100.0
-_CLINICAL_SHAPE = (512, 512)
-_CLINICAL_HEIGHT_MM = 280.0
+NOISE_SPREAD = 0.22  # standard deviation of the logarithm of the noise between patients
+_PIXEL_RANKS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_QUICK_MATRIX, _QUICK_SLICE_MM, _QUICK_HEIGHT_MM = 320, 2.5, 100.0
+_MATRIX, _HEIGHT_MM = 512, 280.0
 
 
-def site_grid(site: PhantomSite, *, clinical: bool = False) -> Grid:
-    """Return the grid on which a site scans.
+def draw_scanner(site: PhantomSite, seed: int, chest_width_mm: float = 0.0) -> Scanner:
+    """Draw the settings of one patient's scan.
 
     Parameters
     ----------
     site : PhantomSite
-    clinical : bool
-        True: 512 x 512 over the whole chest, at the site's clinical spacing. False: the reduced
-        grid, 320 x 320 over about 100 mm below and above the carina.
+    seed : int
+        Of the patient.
+    chest_width_mm : float
+        The field of view holds the lungs with a rim of 15 mm, whatever was drawn.
     """
+    rng = np.random.default_rng([seed, 3])
+    shares = np.array([protocol.share for protocol in site.protocols])
+    protocol = site.protocols[rng.choice(len(shares), p=shares / shares.sum())]
+    pixel = float(np.interp(rng.random(), _PIXEL_RANKS, site.pixel_spacing_mm))
+    dose = float(np.exp(NOISE_SPREAD * np.clip(rng.standard_normal(), -2, 2)))
+    protocol = replace(protocol, noise_sd_hu=protocol.noise_sd_hu * dose)
+    return Scanner(site, protocol, max(pixel, (chest_width_mm + 30.0) / _MATRIX))
+
+
+def site_grid(scanner: Scanner, *, clinical: bool = False) -> Grid:
+    """Return the grid of a scan.
+
+    Parameters
+    ----------
+    scanner : Scanner
+    clinical : bool
+        True: 512 x 512 over the whole chest, at the drawn spacing. False: the same field of view
+        on a reduced grid of 320 x 320, thin slices grouped to about 2.5 mm, over about 100 mm
+        below and above the carina.
+    """
+    spacing, pixel = scanner.protocol.slice_spacing_mm, scanner.pixel_spacing_mm
     if clinical:
-        spacing, pixel, shape = site.slice_spacing_mm, site.pixel_spacing_mm, _CLINICAL_SHAPE
-        height = _CLINICAL_HEIGHT_MM
+        matrix, height = _MATRIX, _HEIGHT_MM
     else:
-        spacing, pixel, shape = (
-            site.quick_slice_spacing_mm,
-            site.quick_pixel_spacing_mm,
-            _QUICK_SHAPE,
-        )
-        height = _QUICK_HEIGHT_MM
-    return Grid((round(height / spacing), *shape), (spacing, pixel, pixel))
+        matrix, height = _QUICK_MATRIX, _QUICK_HEIGHT_MM
+        pixel *= _MATRIX / _QUICK_MATRIX
+        spacing *= max(1, round(_QUICK_SLICE_MM / spacing))
+    return Grid((round(height / spacing), matrix, matrix), (spacing, pixel, pixel))

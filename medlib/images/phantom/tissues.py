@@ -17,7 +17,7 @@ Field = NDArray[np.floating]
 Window = tuple[slice, slice]
 
 AIR, FAT, MUSCLE, SKIN, LIVER = -1000.0, -100.0, 55.0, 15.0, 58.0
-CORTEX, MARROW, CARTILAGE, DISC, CANAL = 620.0, 160.0, 115.0, 85.0, 25.0
+CORTEX, MARROW, CARTILAGE, DISC, CANAL = 780.0, 160.0, 115.0, 85.0, 25.0
 RIB_PITCH_MM, RIB_DROP_MM = 25.0, 120.0
 BRONCHIAL_WALL_MM = 1.3
 _ANGLES = np.linspace(-np.pi, np.pi, 721)
