@@ -66,6 +66,7 @@ class TrainConfig(BaseModel):
     score_quantile: float = Field(
         default=0.95, ge=0, le=1
     )  # of the probabilities inside a candidate
+    score_size_mm: float = Field(default=0.0, ge=0)  # a candidate of this diameter has half of it
 
 
 PROFILES: dict[str, TrainConfig] = {

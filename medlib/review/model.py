@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,16 @@ from medlib.errors import RunError
 from medlib.paths import REFERENCE_RUNS, RUNS
 from medlib.review.schema import ModelIdentity
 from medlib.risk.evaluation import FOLDER, HELD_OUT, METRICS_FILE, OPERATING_POINT
+from medlib.risk.real import shipped_run
 from medlib.risk.summary import risk_summary
 
 QUICK_RUN = "phantom-quick-seed0"
 METHOD = "network"
 HOW_TO_GET_ONE = "make one with: medlib train"
 PHANTOM_WARNING = "the model was trained on a phantom: not validated on real CT"
+REAL_WARNING = (
+    "the model was trained on real nodules, but few whole real scans were tested: see MODEL_CARD.md"
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def load_model(run_dir: Path | None = None) -> ReportingModel:
         operating_point=_evaluation(run, OPERATING_POINT)[METHOD],
         risk_statement=risk_summary(held_out_metrics(_evaluation(run, METRICS_FILE)[METHOD])),
         most_marks=_most_marks(pd.read_csv(_evaluation_file(run, f"{METHOD}-candidates.csv"))),
-        warnings=(PHANTOM_WARNING,) if run.card["data"]["cohort"].startswith("phantom") else (),
+        warnings=_warnings(run.card["data"]),
     )
 
 
@@ -111,6 +116,12 @@ def _identity(run: Run) -> ModelIdentity:
     return ModelIdentity(name=f"{run.card['model']['name']}, run {run.folder.name}", sha256=found)
 
 
+def _warnings(data: Mapping[str, Any]) -> tuple[str, ...]:
+    if "real_ct" in data:
+        return (REAL_WARNING,)
+    return (PHANTOM_WARNING,) if data["cohort"].startswith("phantom") else ()
+
+
 def _most_marks(candidates: pd.DataFrame) -> int:
     shown = candidates[candidates["reported"] & candidates["split"].isin(HELD_OUT)]
     return int(shown["case_id"].value_counts().max()) if len(shown) else 0
@@ -129,20 +140,15 @@ def _evaluation_file(run: Run, name: str) -> Path:
 
 
 def default_run() -> Path:
-    """Return the newest complete reference run, else the quick run of the phantom.
+    """Return the reference run that comes with the project, else the quick run of the phantom.
 
     Raises
     ------
     RunError
         If there is neither.
     """
-    complete = [
-        folder
-        for folder in REFERENCE_RUNS.glob("*")
-        if (folder / CARD).is_file() and (folder / FOLDER / OPERATING_POINT).is_file()
-    ]
-    if complete:  # a clone gives every file the same date, so the card has to say it
-        return max(complete, key=lambda folder: str(Run(folder).card["time"]["finished"]))
+    with suppress(RunError):
+        return shipped_run()
     if (RUNS / QUICK_RUN / CARD).is_file():
         return RUNS / QUICK_RUN
     raise RunError(f"no trained run in {REFERENCE_RUNS.name}/ or {RUNS}; {HOW_TO_GET_ONE}")

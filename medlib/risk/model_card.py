@@ -77,8 +77,8 @@ def model_card(
         "| Diameter, mm | Nodules | Dice | Model, left out | Reader, left out | Missed |",
         "|---|---|---|---|---|---|",
         *(
-            f"| {row['diameter_mm']} | {row['n']} | {row['dice']:.2f} | "
-            f"{row['model_dice_left_out']:.2f} | {row['reader_dice_left_out']:.2f} | "
+            f"| {row['diameter_mm']} | {row['n']} | {number(row['dice'])} | "
+            f"{number(row['model_dice_left_out'])} | {number(row['reader_dice_left_out'])} | "
             f"{row['missed']} |"
             for row in held_out["by_size"]
         ),

@@ -20,6 +20,7 @@ from torch import nn
 
 from medlib import progress
 from medlib.annotation.cohort import Cohort, open_cohort
+from medlib.annotation.real_scans import RealScan
 from medlib.annotation.voi import majority
 from medlib.baseline.card import evidence_card
 from medlib.baseline.config import TrainConfig, train_config
@@ -27,6 +28,7 @@ from medlib.baseline.device import best_device
 from medlib.baseline.inference import predict_volume, predict_window
 from medlib.baseline.keys import digest, source_key
 from medlib.baseline.network import save_weights
+from medlib.baseline.prediction import Prediction, rescored
 from medlib.baseline.real_training import (
     SCAN_FOLDER,
     VOI_FOLDER,
@@ -45,9 +47,11 @@ from medlib.risk.metrics import METRICS, at_operating_point, estimate, select
 from medlib.risk.model_card import model_card
 from medlib.risk.operating_point import RULE, choose_operating_point
 from medlib.risk.real import evaluate
+from medlib.risk.scan import score_scan
 from medlib.risk.voxel import dice
 
 DATASET = "lidc-voi"
+SCORE_SIZES_MM = (0.0, 2.0, 5.0, 10.0)
 LEVELS = tuple(np.round(np.arange(0.2, 0.75, 0.05), 2))
 REAL_VOIS, REAL_SCANS, MODEL_CARD = "real-vois.json", "real-scans.json", "MODEL_CARD.md"
 REFERENCE_MODULES = ("medlib.baseline.real_training", "medlib.baseline.slices")
@@ -102,6 +106,10 @@ def finish(
     """Choose level and operating point on the tune part, judge, and write the run folder."""
     level, by_level = choose_level(trained.network, config, real)
     config = config.model_copy(update={"candidate_level": level})
+    size_mm, operating_point, by_size = choose_operating_point_on_scans(
+        trained.network, config, real, phantom
+    )
+    config = config.model_copy(update={"score_size_mm": size_mm})
     beside = folder.parent / f".{folder.name}.{os.getpid()}"
     shutil.rmtree(beside, ignore_errors=True)
     (beside / FOLDER).mkdir(parents=True)
@@ -119,6 +127,8 @@ def finish(
             "candidate_level_rule": "highest mean 3D Dice on the tune volumes of interest",
             "tune_dice_by_level": by_level,
             "operating_point_rule": RULE + " (phantom and real)",
+            "score_size_rule": "with which most tune lesions and tumours are found",
+            "tune_share_found_by_score_size_mm": by_size,
         }
         card["artifacts"] |= {
             "evaluation": f"{REAL_VOIS}, {REAL_SCANS}: held-out real CT; the others: the phantom",
@@ -130,7 +140,8 @@ def finish(
         )
         (beside / CARD).write_text(json.dumps(card, indent=2) + "\n")
         network = run.load_network()  # as it is shipped, in half precision
-        _judge_on_scans(run, network, real, phantom)
+        _write(beside / FOLDER / OPERATING_POINT, {"network": operating_point})
+        _judge_on_phantom(run, network, phantom, operating_point)
         for name, part in ((REAL_VOIS, VOI_FOLDER), (REAL_SCANS, SCAN_FOLDER)):
             found = evaluate(
                 real.folder / part, beside / ".work" / part, beside, only_unseen=part == VOI_FOLDER
@@ -172,22 +183,72 @@ def choose_level(
     return float(LEVELS[int(mean.argmax())]), by_level
 
 
-def _judge_on_scans(run: Run, network: nn.Module, real: RealCT, phantom: Cohort) -> None:
-    """Choose the operating point on tune scans, phantom and real; judge held-out phantom scans."""
-    config = run.config
-    n_cases = int(phantom.table["split"].isin(["tune", *HELD_OUT]).sum())
-    cases = (case for split in ("tune", *HELD_OUT) for case in phantom.cases(split))
+def choose_operating_point_on_scans(
+    network: nn.Module, config: TrainConfig, real: RealCT, phantom: Cohort
+) -> tuple[float, float, dict[str, float]]:
+    """Choose how far size counts, and the lowest score that is reported, on the tune scans.
+
+    For each `SCORE_SIZES_MM` the operating point follows `RULE` on phantom and real scans
+    together. Taken is the size with which most is found: the mean of the share of phantom lesions
+    and of real tumours; the smaller one where two are equal.
+
+    Returns
+    -------
+    score_size_mm, operating_point : float
+    by_size : dict
+        What is found with each size.
+    """
+    n_cases = int((phantom.table["split"] == "tune").sum())
+    cases = [
+        (case, predict_volume(network, config, case.volume))
+        for case in progress.track(phantom.cases("tune"), "tune scans", total=n_cases)
+    ]
+    scans = [
+        (scan, predict_volume(network, config, scan.volume)) for scan in real.read_scans("tune")
+    ]
+    found: dict[float, tuple[float, float]] = {}
+    for size_mm in SCORE_SIZES_MM:
+        tune = concatenate([match_case(case, rescored(seen, size_mm)) for case, seen in cases])
+        judged = [(scan, rescored(seen, size_mm)) for scan, seen in scans]
+        extra_cases, alarms = _real_false_alarms(judged)
+        threshold = choose_operating_point(
+            pd.concat([tune.cases, extra_cases], ignore_index=True),
+            pd.concat([tune.candidates, alarms], ignore_index=True),
+        )
+        required = tune.lesions[tune.lesions["status"] == "required"]
+        shares = (
+            float((required["best_score"] >= threshold).mean()),
+            float(np.mean([score_scan(scan, seen, threshold)["hit"] for scan, seen in judged])),
+        )
+        found[size_mm] = (float(np.mean(shares)), threshold)
+    best = max(found, key=lambda size_mm: (found[size_mm][0], -size_mm))
+    by_size = {f"{size_mm:g}": round(share, 4) for size_mm, (share, _) in found.items()}
+    return best, found[best][1], by_size
+
+
+def _real_false_alarms(
+    judged: list[tuple[RealScan, Prediction]],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a row a real tune scan, and a row a candidate in it that misses the tumour."""
+    cases, alarms = [], []
+    for scan, found in judged:
+        ids = {"case_id": scan.case_id, "patient_id": scan.case_id, "split": "tune"}
+        cases.append(ids)
+        for candidate in found.candidates.itertuples():
+            if not scan.tumour[found.labels == candidate.candidate_id].any():
+                alarms.append({**ids, "score": candidate.score, "outcome": "false alarm"})
+    return pd.DataFrame(cases), pd.DataFrame(alarms)
+
+
+def _judge_on_phantom(run: Run, network: nn.Module, phantom: Cohort, threshold: float) -> None:
+    """Judge held-out phantom scans."""
+    n_cases = int(phantom.table["split"].isin(HELD_OUT).sum())
+    cases = (case for split in HELD_OUT for case in phantom.cases(split))
     matched = concatenate(
         [
-            match_case(case, predict_volume(network, config, case.volume))
+            match_case(case, predict_volume(network, run.config, case.volume))
             for case in progress.track(cases, "phantom scans", total=n_cases)
         ]
-    )
-    tune = select(matched, split="tune")
-    extra_cases, extra_alarms = _real_false_alarms(network, config, real)
-    threshold = choose_operating_point(
-        pd.concat([tune.cases, extra_cases], ignore_index=True),
-        pd.concat([tune.candidates, extra_alarms], ignore_index=True),
     )
     judged = at_operating_point(matched, threshold)
     for name in ("lesions", "candidates", "cases"):
@@ -197,22 +258,6 @@ def _judge_on_scans(run: Run, network: nn.Module, real: RealCT, phantom: Cohort)
         for part in HELD_OUT
     }
     _write(run.folder / FOLDER / METRICS_FILE, {"network": metrics})
-    _write(run.folder / FOLDER / OPERATING_POINT, {"network": threshold})
-
-
-def _real_false_alarms(
-    network: nn.Module, config: TrainConfig, real: RealCT
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return a row a real tune scan, and a row a candidate in it that misses the tumour."""
-    cases, alarms = [], []
-    for scan in real.read_scans("tune"):
-        found = predict_volume(network, config, scan.volume)
-        ids = {"case_id": scan.case_id, "patient_id": scan.case_id, "split": "tune"}
-        cases.append(ids)
-        for candidate in found.candidates.itertuples():
-            if not scan.tumour[found.labels == candidate.candidate_id].any():
-                alarms.append({**ids, "score": candidate.score, "outcome": "false alarm"})
-    return pd.DataFrame(cases), pd.DataFrame(alarms)
 
 
 def _data(real: RealCT, phantom: Cohort) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from medlib.baseline.prediction import (
     CANDIDATE_COLUMNS,
     find_candidates,
     load_prediction,
+    rescored,
     save_prediction,
     sphere_diameter_mm,
 )
@@ -132,3 +133,45 @@ def test_a_stored_prediction_comes_back_only_for_its_key(tiny: TrainConfig, tmp_
     pd.testing.assert_frame_equal(again.candidates, prediction.candidates, check_dtype=False)
     assert load_prediction(path, "b") is None
     assert [p.name for p in path.parent.iterdir()] == ["case.npz"]
+
+
+def test_size_ranks_what_the_network_is_equally_sure_of():
+    probability = np.zeros((4, 40, 40), dtype=np.float32)
+    probability[1:3, 4:7, 4:7] = 0.95
+    probability[:, 15:35, 15:35] = 0.9
+    config = TrainConfig(profile="tiny", cohort="quick", score_quantile=0.5)
+    plain = find_candidates(probability, (1.0, 1.0, 1.0), config)
+    assert plain.candidates["diameter_mm"].is_monotonic_increasing  # the small one first
+    sized = find_candidates(
+        probability, (1.0, 1.0, 1.0), config.model_copy(update={"score_size_mm": 5.0})
+    )
+    assert sized.candidates["diameter_mm"].is_monotonic_decreasing
+    small = sized.candidates["diameter_mm"].iloc[1]
+    assert sized.candidates["score"].iloc[1] == pytest.approx(0.95 * small / (small + 5), abs=1e-3)
+    again = rescored(plain, 5.0).candidates
+    columns = ["score", "diameter_mm"]
+    assert again[columns].to_numpy() == pytest.approx(sized.candidates[columns].to_numpy())
+
+
+def test_a_scan_is_searched_coarsely_and_what_is_found_is_seen_finely(tiny: TrainConfig):
+    lesion = Ball((20.0, 64.0, 36.0), 4.0, hu=BRIGHT)
+    volume, masks = toy_volume([lesion], spacing_mm=(1.0, 1.0, 1.0))
+    fine = tiny.model_copy(update={"slice_spacing_mm": 1.0})
+    coarse = fine.model_copy(update={"slice_spacing_mm": 3.0})
+    two = fine.model_copy(update={"search_slice_spacing_mm": 3.0})
+
+    def dice_and_work(config):
+        network = DenserThan(HALF_WAY)
+        shapes = []
+        network.register_forward_pre_hook(lambda _, given: shapes.append(given[0].shape))
+        found = predict_volume(network, config, volume, CPU)
+        label = found.labels[20, 64, 36]
+        assert label > 0
+        marked = found.labels == label
+        overlap = 2 * (marked & masks[0]).sum() / (marked.sum() + masks[0].sum())
+        return overlap, sum(n * h * w for n, _, h, w in shapes)
+
+    (all_fine, much), (all_coarse, _), (in_two, less) = map(dice_and_work, (fine, coarse, two))
+    assert in_two == pytest.approx(all_fine, abs=0.02)
+    assert in_two > all_coarse + 0.03
+    assert less < 0.8 * much

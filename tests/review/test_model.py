@@ -7,7 +7,14 @@ import pytest
 from medlib.baseline.run import Run
 from medlib.errors import RunError
 from medlib.review import model as model_module
-from medlib.review.model import PHANTOM_WARNING, default_run, held_out_metrics, load_model
+from medlib.review.model import (
+    PHANTOM_WARNING,
+    REAL_WARNING,
+    default_run,
+    held_out_metrics,
+    load_model,
+)
+from medlib.risk import real
 from medlib.risk.summary import PRELIMINARILY_USABLE, TOO_MANY_MISSED, UNDEFINED
 
 
@@ -24,6 +31,14 @@ def test_load_model_takes_all_from_the_run_folder(tmp_path, write_run):
 
 def test_no_phantom_warning_for_other_data(tmp_path, write_run):
     assert load_model(write_run(tmp_path / "mine", cohort="lidc")).warnings == ()
+
+
+def test_a_run_on_real_ct_says_how_far_it_was_tested(tmp_path, write_run):
+    folder = write_run(tmp_path / "mine", cohort="lidc")
+    card = json.loads((folder / "card.json").read_bytes())
+    card["data"]["real_ct"] = {}
+    (folder / "card.json").write_text(json.dumps(card))
+    assert load_model(folder).warnings == (REAL_WARNING,)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +84,7 @@ def test_not_a_run(tmp_path):
 
 
 def test_default_run_is_the_newest_complete_reference_run(tmp_path, monkeypatch, write_run):
-    monkeypatch.setattr(model_module, "REFERENCE_RUNS", tmp_path / "reference")
+    monkeypatch.setattr(real, "REFERENCE_RUNS", tmp_path / "reference")
     monkeypatch.setattr(model_module, "RUNS", tmp_path / "runs")
     with pytest.raises(RunError, match="no trained run.*medlib train"):
         default_run()
