@@ -114,12 +114,15 @@ def apply_corrections(
     known = {int(label) for label in np.unique(model_labels)}
     new = sorted({int(label) for label in np.unique(corrected_labels)} - known)
     labels = [int(answer["lesion_id"]) for answer in asked if answer["lesion_id"] is not None]
-    drawn = set(labels) & {int(label) for label in np.unique(corrected_labels)}
-    if undrawn := sorted(set(labels) - drawn):
-        raise InputError(
-            f"mark {undrawn[0]} was answered 'correct', but the corrected mask holds no voxel of "
-            "it; draw it, or answer 'reject'"
-        )
+    drawn = {int(label) for label in np.unique(corrected_labels)} & {*labels, *new}
+    for label in sorted(set(labels) - drawn):
+        # A mark may have gone into another: two marks on one lesion.
+        if not np.isin(corrected_labels[model_labels == label], sorted(drawn)).any():
+            raise InputError(
+                f"mark {label} was answered 'correct', but the corrected mask holds no voxel of "
+                "it; draw it, or answer 'reject'"
+            )
+    labels = [label for label in labels if label in drawn]
     if any(answer["lesion_id"] is None for answer in asked):
         if not new:
             raise InputError(

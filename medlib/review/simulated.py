@@ -6,10 +6,15 @@ which no reviewer has, so its pass rate is a figure about the model and none abo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from medlib.annotation.case import Case
+from medlib.annotation.reference import reference_mask
 from medlib.review.decisions import Answer, Decision
 from medlib.review.schema import Report
 from medlib.risk.metrics import ACCEPTED_DICE
@@ -77,3 +82,41 @@ def _judge_mark(outcome: str, dice: float) -> tuple[Answer, str]:
     if dice < ACCEPTED_DICE:
         return Answer.CORRECT, f"outline off: Dice {dice:.2f} with the reference standard"
     return Answer.CONFIRM, f"outline agrees: Dice {dice:.2f} with the reference standard"
+
+
+def simulated_mask(
+    case: Case, model_labels: NDArray[np.integer], decisions: Iterable[Decision]
+) -> NDArray[np.uint16]:
+    """Draw what a simulated reviewer answered with ``correct``: the reference standard.
+
+    Parameters
+    ----------
+    case : Case
+        With the readers' outlines.
+    model_labels : ndarray of int, shape (z, y, x)
+        The report's mask.
+    decisions : iterable of Decision
+        Of this case.
+
+    Returns
+    -------
+    ndarray of uint16, shape (z, y, x)
+        The model's mask with corrected marks redrawn under their numbers and, where the case as a
+        whole was answered with ``correct``, missed lesions under new numbers.
+    """
+    corrected = model_labels.astype(np.uint16)
+    decided = list(decisions)
+    asked = [d.lesion_id for d in decided if d.answer is Answer.CORRECT]
+    confirmed = {d.lesion_id for d in decided if d.answer is Answer.CONFIRM}
+    reference = np.where(reference_mask(case.readers), case.lesion_labels, 0)
+    next_label = int(model_labels.max(initial=0)) + 1
+    for lesion in np.unique(reference[reference > 0]):
+        marks = [int(k) for k in np.unique(model_labels[reference == lesion]) if k]
+        redrawn = [k for k in marks if k in asked]
+        if redrawn:
+            corrected[np.isin(model_labels, redrawn)] = 0
+            corrected[reference == lesion] = redrawn[0]
+        elif None in asked and not confirmed.intersection(marks):
+            corrected[reference == lesion] = next_label
+            next_label += 1
+    return corrected

@@ -199,6 +199,16 @@ def test_corrections_come_in_as_one_more_reader(tmp_path, annotation, labels):
     assert {m.change for m in changes.masks} == {"added"}
 
 
+def test_a_mark_may_go_into_another(tmp_path, annotation, labels):
+    corrected = labels.copy()
+    corrected[disc((6, 28, 30), 5.0)] = 2  # over marks 2 and 3
+    assert not (corrected == 3).any()
+    answers = review(tmp_path, decision(2, Answer.CORRECT), decision(3, Answer.CORRECT))
+    found = apply_corrections(annotation, answers, labels, corrected)
+    [drawn] = [m for m in found.annotation.masks if m.reader == 3]
+    assert (drawn.lesion, drawn.n_voxels) == (2, disc((6, 28, 30), 5.0).sum())
+
+
 def test_reviews_that_do_not_fit_are_refused(tmp_path, annotation, labels):
     def apply(corrected, *lines):
         return apply_corrections(annotation, review(tmp_path / "r", *lines), labels, corrected)

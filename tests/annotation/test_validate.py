@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from annotated import SHAPE, SPACING_MM, disc
 
-from medlib.annotation.contour_table import COLUMNS, from_lines, parse_table
+from medlib.annotation.contour_table import COLUMNS, from_lines, parse_table, table_text
 from medlib.annotation.line_faults import closing_gap_mm, crosses_itself
 from medlib.annotation.marks import Annotation, LesionMask, Line, SeriesGrid
 from medlib.annotation.protocol import default_protocol
+from medlib.annotation.slips import slips
 from medlib.annotation.validate import (
     SEVERITIES,
     axial_diameter_mm,
@@ -190,3 +191,15 @@ def test_the_table_of_findings_has_a_row_each(volume):
     assert list(table.columns) == ["code", "severity", "where", "found", "to_do"]
     assert len(table) == len(found) == 4
     assert findings_table([]).empty
+
+
+def test_every_slip_is_found(volume):
+    sound = of_masks(volume, disc((4, 20, 20), 6.0))
+    sound = parse_table(table_text(sound), sound.grid, "t")
+    lung = LUNG.copy()
+    lung[:, :12, :12] = False
+    assert codes(sound, volume, lung) == []
+    spoilt = slips(sound)
+    assert len({code for code, _ in spoilt.values()}) == len(spoilt) == 12
+    for what, (code, annotation) in spoilt.items():
+        assert code in codes(annotation, volume, lung), what
