@@ -182,12 +182,12 @@ class Protocol(_Part):
         """
         say = self.say
         densities = [f"**{d.name}** ({d.looks}): {d.draw}." for d in self.densities]
-        structures = [f"**{s.name[0].upper()}{s.name[1:]}**: {s.draw}." for s in self.structures]
+        structures = [f"**{_sentence(s.name)[:-1]}**: {s.draw}." for s in self.structures]
         gates = [f"{_size(gate, before)}: {gate.min_dice:.2f}" for gate, before in self._gates()]
         scales = [f"{r.replace('_', ' ')} ({a} to {b})" for r, (a, b) in self.ratings.items()]
         return {
             "What to outline": say(self.lesion.is_),
-            "What not to outline": _bullets(say(item) + "." for item in self.lesion.is_not),
+            "What not to outline": _bullets(_sentence(say(item)) for item in self.lesion.is_not),
             "How to look": say(self.display.how),
             "Where the line runs": " ".join(
                 say(text)
@@ -204,9 +204,7 @@ class Protocol(_Part):
             + ", ".join(scales)
             + ". Each is an impression from this one CT. None is a diagnosis.",
             "Who reads": _bullets(say(item) for item in self.reading.how),
-            "When to escalate": _bullets(
-                f"{item[0].upper()}{item[1:]}." for item in self.escalation.when
-            )
+            "When to escalate": _bullets(_sentence(say(item)) for item in self.escalation.when)
             + f"\n\nGates, least 3D Dice of two readers: {'; '.join(gates)}.\n\n"
             + say(self.escalation.then),
             "Before the first real case": say(self.training.how),
@@ -224,6 +222,10 @@ def _size(gate: Gate, start_mm: float) -> str:
     return (
         f"below {gate.below_mm:g} mm" if not start_mm else f"{start_mm:g} to {gate.below_mm:g} mm"
     )
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def _bullets(items: Iterable[str]) -> str:
