@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from medlib.annotation.commands import annotation_app
+from medlib.annotation.cli import annotation_app
 from medlib.annotation.data_cli import data_app
 from medlib.book.cli import book_app
 from medlib.errors import BookError, MedlibError

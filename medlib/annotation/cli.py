@@ -1,58 +1,216 @@
-"""`medlib data ...`: the commands that need the readers' outlines."""
+"""`medlib annotation ...`: check, convert, revise and compare what readers drew."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medlib.images.cli import data_app
+if TYPE_CHECKING:
+    from medlib.annotation.marks import Annotation
+    from medlib.annotation.validate import Finding
+    from medlib.images.volume import Volume
 
-__all__ = ["data_app"]
+annotation_app = typer.Typer(
+    help="Annotations: the protocol; check, convert, revise, compare.", no_args_is_help=True
+)
 
-
-@data_app.command()
-def phantom(
-    profile: Annotated[str, typer.Option(help="Size: quick, standard or gpu.")] = "quick",
-    seed: Annotated[int, typer.Option(help="Seed of everything drawn at random.")] = 0,
-) -> None:
-    """Make the phantom cohort, or verify the one that stands."""
-    from medlib.annotation.cohort import open_cohort
-
-    cohort = open_cohort("phantom", profile, seed, check_volumes=True)
-    typer.echo(f"{cohort.folder}: {len(cohort.table)} patients, every checksum as it should be")
-
-
-@data_app.command()
-def verify(
-    name: Annotated[
-        str | None, typer.Argument(help="A collection; all of them by default.")
-    ] = None,
-    folder: Annotated[
-        Path | None,
-        typer.Option("--dir", metavar="DIR", help="Where it was fetched to, if elsewhere."),
-    ] = None,
-) -> None:
-    """Recompute the checksums of the manifests, and of the data on this disk."""
-    from medlib.annotation.verify import verify as run_checks
-
-    for line in run_checks(name, folder):
-        typer.echo(line)
+Input = Annotated[
+    Path,
+    typer.Argument(
+        metavar="INPUT",
+        help="Contour table (.csv), DICOM SEG or RTSTRUCT, NIfTI, a cohort's case, or the folder "
+        "of a history (FOLDER@2 for its version 2).",
+    ),
+]
+Series = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the CT series in DICOM.")]
 
 
-@data_app.command()
-def rebuild(
+@annotation_app.command()
+def protocol() -> None:
+    """Print the guide that a reader gets."""
+    from medlib.annotation.protocol import default_protocol
+
+    rules = default_protocol()
+    typer.echo(f"# Annotation protocol: {rules.name}, version {rules.version}")
+    for heading, text in rules.guide().items():
+        typer.echo(f"\n## {heading}\n\n{text}")
+
+
+@annotation_app.command()
+def check(input_path: Input, series: Series) -> None:
+    """Check an annotation against the protocol: exit 0 without findings, 1 with some."""
+    from medlib.annotation.marks import GridMismatchError
+    from medlib.annotation.validate import grid_mismatch, validate_annotation
+
+    volume = _volume(series, input_path)
+    try:
+        annotation = _annotation(input_path, volume)
+    except GridMismatchError as error:
+        findings = [grid_mismatch(str(error))]
+    else:
+        findings = validate_annotation(annotation, volume)
+        typer.echo(
+            f"{input_path}: {len(annotation.lesions)} lesions, {len(annotation.readers)} readers, "
+            f"{len(findings)} findings"
+        )
+    _show(findings)
+    if findings:
+        raise typer.Exit(1)
+
+
+@annotation_app.command()
+def convert(
+    input_path: Input,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where; data_manifests by default.")
+        Path, typer.Argument(metavar="OUT", help=".csv, .dcm (a SEG), .nii.gz, or a folder.")
+    ],
+    series: Series,
+    to: Annotated[
+        str | None,
+        typer.Option(help="table, seg, rtstruct or nifti, where the name is not enough."),
     ] = None,
 ) -> None:
-    """Make the manifests again from their sources, to the byte."""
-    from medlib import paths
-    from medlib.annotation.rebuild import rebuild as make
-    from medlib.images import idc
+    """Write an annotation in another format."""
+    from medlib.annotation.formats import FORMATS, write_annotation
+    from medlib.errors import InputError
 
-    if idc.index_path() is None:
-        typer.echo(f"the table of scans is kept as it is; to make it again: {idc.INSTALL}")
-    for path in make(out or paths.MANIFESTS):
-        typer.echo(path)
+    kind = next((name for name in FORMATS if name == to), None)
+    if to is not None and kind is None:
+        raise InputError(f"--to {to}: no such format; expected one of {', '.join(FORMATS)}")
+    volume = _volume(series, input_path)
+    annotation = _annotation(input_path, volume)
+    written = write_annotation(annotation, out, volume, series, kind)
+    typer.echo(
+        f"{out}: {written}, {len(annotation.lesions)} lesions, {len(annotation.masks)} masks"
+    )
+
+
+@annotation_app.command()
+def revise(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Of the history; made with its first version.")
+    ],
+    series: Series,
+    date: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="Of the revision.")],
+    annotation: Annotated[
+        Path | None, typer.Option(metavar="INPUT", help="The annotation as it is from now on.")
+    ] = None,
+    review: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="A reviewed report instead: decisions.jsonl, mask.nii.gz."
+        ),
+    ] = None,
+    corrected: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The reviewer's mask, with --review.")
+    ] = None,
+    role: Annotated[
+        str | None, typer.Option(help="In which it was changed, never a name; not with --review.")
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="Why; not with --review.")] = None,
+) -> None:
+    """Add a version to an annotation, from a file or from a review."""
+    from medlib.annotation.corrections import MASK_FILE, apply_corrections, read_answers
+    from medlib.annotation.mask_files import read_label_values
+    from medlib.annotation.revision import MANIFEST_FILE, read_version
+    from medlib.annotation.revision import revise as add_version
+    from medlib.annotation.validate import validate_annotation
+    from medlib.errors import InputError
+
+    volume = _volume(series, folder)
+    if review and corrected and not (annotation or role or reason):
+        changed = apply_corrections(
+            read_version(folder),
+            read_answers(review),
+            read_label_values(review / MASK_FILE, volume),
+            read_label_values(corrected, volume),
+        )
+        revised, role, reason = changed.annotation, changed.role, changed.reason
+    elif annotation and role and reason and not (review or corrected):
+        revised = _annotation(annotation, volume)
+    else:
+        raise InputError(
+            "expected either --annotation INPUT with --role and --reason, or --review DIR with "
+            "--corrected FILE (role and reason then come from the answers)"
+        )
+    broken = [f for f in validate_annotation(revised, volume) if f.severity == "mend"]
+    if broken:
+        _show(broken)
+        typer.echo("nothing was written: mend these first", err=True)
+        raise typer.Exit(1)
+    before = read_version(folder) if (folder / MANIFEST_FILE).exists() else None
+    version = add_version(folder, revised, role=role, reason=reason, date=date.date())
+    typer.echo(f"{folder}: version {version.number}, {version.lesions} lesions")
+    if before is not None:
+        from medlib.annotation.diff import difference
+
+        typer.echo(str(difference(before, revised)))
+
+
+@annotation_app.command()
+def history(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of the history.")],
+) -> None:
+    """List the versions of an annotation; every checksum is compared."""
+    from medlib.annotation.revision import read_manifest
+
+    for version in read_manifest(folder).versions:
+        typer.echo(
+            f"{version.number}  {version.date}  {version.role}  lesions {version.lesions}, "
+            f"readers {version.readers}  {version.sha256[:12]}  {version.reason}"
+        )
+
+
+@annotation_app.command()
+def diff(
+    before: Input,
+    after: Annotated[Path, typer.Argument(metavar="AFTER", help="The other one.")],
+    series: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the CT series; not needed for histories."),
+    ] = None,
+) -> None:
+    """Say what changed between two annotations."""
+    from medlib.annotation.diff import difference
+
+    volume = _volume(series, before) if series is not None else None
+    typer.echo(str(difference(_annotation(before, volume), _annotation(after, volume))))
+
+
+def _show(findings: list[Finding]) -> None:
+    for finding in findings:
+        typer.echo(
+            f"{finding.severity}: {finding.code}: {finding.where}: {finding.found}; {finding.to_do}"
+        )
+
+
+def _annotation(path: Path, volume: Volume | None) -> Annotation:
+    """Read an annotation; a history needs no series."""
+    from medlib.annotation.formats import read_annotation
+    from medlib.annotation.revision import MANIFEST_FILE, read_version
+    from medlib.errors import InputError
+
+    name, _, number = path.name.rpartition("@")
+    if name and number.isdecimal() and not path.exists():
+        return read_version(path.with_name(name), int(number))
+    if (path / MANIFEST_FILE).is_file():
+        return read_version(path)
+    if volume is None:
+        raise InputError(f"{path}: is no history, so its series is needed; add --series DIR")
+    return read_annotation(path, volume)
+
+
+def _volume(series: Path, what: Path) -> Volume:
+    """Read the one series of a folder."""
+    from medlib.errors import InputError
+    from medlib.images.dicom import read_series
+
+    volumes = read_series(series)
+    if len(volumes) > 1:
+        raise InputError(
+            f"{series}: holds {len(volumes)} CT series; expected the one of {what}; give its folder"
+        )
+    return volumes[0]
