@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import sys
+import tempfile
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -39,7 +44,9 @@ _PREFERRED_PLUGIN = {
     RLELossless: "pydicom",
 }
 _MOST_GROWTH = 1.5  # a lossless codestream of noise is a little longer than the noise
+_END = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
 _J2K_START = b"\xff\x4f\xff\x51"
+_ONE_AT_A_TIME = threading.Lock()
 _NOT_SOF = (0xC4, 0xC8, 0xCC)  # tables among the frame markers of JPEG
 
 
@@ -82,7 +89,6 @@ def decoded_frames(
     Exception
         Whatever a damaged codestream makes the decoder raise.
     """
-    _quieten()
     dataset = pydicom.dcmread(header.path, force=True)
     syntax = UID(header.transfer_syntax)
     frames = header.whole("NumberOfFrames") or 1
@@ -94,6 +100,11 @@ def decoded_frames(
             "again"
         )
     for frame in coded:
+        if syntax != RLELossless and not frame.rstrip(b"\0").endswith(_END):
+            raise TruncatedPixelsError(
+                f"{header.name} holds a compressed image without its end; expected a whole image; "
+                "fetch the series again"
+            )
         size = coded_size(frame, syntax)
         if len(frame) > most or size not in (None, (*matrix, 1)):
             raise ImpossibleSizeError(
@@ -103,12 +114,13 @@ def decoded_frames(
     decoder = get_decoder(syntax)
     plugin = _PREFERRED_PLUGIN.get(syntax, "")
     for index in indices:
-        array, _ = decoder.as_array(
-            dataset,
-            index=index,
-            raw=True,
-            decoding_plugin=plugin if plugin in decoder.available_plugins else "",
-        )
+        with nullcontext() if plugin in decoder.available_plugins else _complaints_raised():
+            array, _ = decoder.as_array(
+                dataset,
+                index=index,
+                raw=True,
+                decoding_plugin=plugin if plugin in decoder.available_plugins else "",
+            )
         yield array
 
 
@@ -155,9 +167,25 @@ def coded_size(frame: bytes, transfer_syntax: str) -> tuple[int, int, int] | Non
             at += 2 + length
 
 
-def _quieten() -> None:
-    """Keep GDCM from writing to standard error: what it says is raised as well."""
+@contextmanager
+def _complaints_raised() -> Iterator[None]:
+    """Turn what the JPEG decoder inside GDCM writes to standard error into an error.
+
+    It says "corrupt data" or "premature end" there and nowhere else, and goes on with pixels that
+    nobody has measured. The file descriptor belongs to the whole process, so one thread at a time.
+    """
     trace = import_module("gdcm").Trace
-    trace.WarningOff()
-    trace.ErrorOff()
-    trace.DebugOff()
+    with _ONE_AT_A_TIME, tempfile.TemporaryFile() as complaints:
+        trace.WarningOff()
+        trace.ErrorOff()
+        sys.stderr.flush()
+        kept = os.dup(2)
+        os.dup2(complaints.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        complaints.seek(0)
+        if said := complaints.read(200):
+            raise ValueError(said.decode("ascii", "replace"))

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
+from medlib.images.dicom_find import shown
 from medlib.images.dicom_header import MULTI_FRAME_CT, Header, number, numbers, value_of
 from medlib.images.errors import (
     ImpossibleSizeError,
@@ -235,7 +236,7 @@ def check_grey(series: str, header: Header) -> str:
     kind = str(header.get("PhotometricInterpretation") or "")
     if samples not in (None, 1) or not kind.startswith("MONOCHROME"):
         raise PixelDataError(
-            f"{series}: {header.name} is a {kind[:20] or 'nameless'} picture with {samples} values "
-            "a pixel; expected one grey image; give the CT images"
+            f"{series}: {header.name} is a {shown(kind, 20) or 'nameless'} picture with {samples} "
+            "values a pixel; expected one grey image; give the CT images"
         )
     return "marked MONOCHROME1 (dark is high): HU were taken as they are" * (kind[10:] == "1")

@@ -92,11 +92,11 @@ def _check_same(series: str, frames: list[Frame]) -> None:
                     "patient in one position; separate the files and export the series again"
                 )
     for keyword in ("Rows", "Columns"):
-        expected = first.header.get(keyword)
+        expected = first.header.whole(keyword)
         for frame in frames:
-            if frame.header.get(keyword) != expected:
+            if frame.header.whole(keyword) != expected:
                 raise InconsistentMatrixError(
-                    f"{series}: {frame.name} has {keyword} {frame.header.get(keyword)}, "
+                    f"{series}: {frame.name} has {keyword} {frame.header.whole(keyword)}, "
                     f"{first.name} {expected}; expected one matrix; separate the reconstructions"
                 )
     spacings = np.array([frame.pixel_spacing_mm for frame in frames])

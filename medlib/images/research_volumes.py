@@ -5,14 +5,18 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import logging
 import math
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
+from nibabel.imageglobals import logger as nibabel_logger
 from numpy.typing import NDArray
 
 from medlib.errors import InputError
@@ -130,7 +134,9 @@ def _read_nifti(path: Path, name: str) -> Grid:
         raise ResearchVolumeError(
             f"{name}: a NIfTI header without its voxels; expected both in one file; write it again"
         )
-    header = make.header_class.from_fileobj(io.BytesIO(start[: make.header_class.sizeof_hdr]))
+    # Unchecked: the check mends impossible sizes to 1 mm, and that must not pass for a size.
+    first = io.BytesIO(start[: make.header_class.sizeof_hdr])
+    header = make.header_class.from_fileobj(first, check=False)
     dtype, packed = header.get_data_dtype(), path.open("rb").read(2) == _GZIP
     if dtype.kind not in "iuf":
         raise ResearchVolumeError(
@@ -141,8 +147,17 @@ def _read_nifti(path: Path, name: str) -> Grid:
             f"{name}: its voxels are said to start at byte {header.get_data_offset()}; expected "
             "them behind the header; write it again"
         )
+    steps = header["pixdim"][1:4]
+    if not (np.isfinite(steps).all() and (steps > 0).all()):
+        raise SpacingError(
+            f"{name}: voxels of {' x '.join(f'{step:g}' for step in steps)} mm; expected positive "
+            "sizes in mm; write it again"
+        )
     _check_claim(name, path, header.get_data_shape(), dtype.itemsize, packed)
-    with gzip.open(path) if packed else path.open("rb") as stream:
+    with (
+        _silent(nibabel_logger),
+        gzip.open(path) if packed else path.open("rb") as stream,
+    ):
         image = make.from_stream(stream)
         values = np.asanyarray(image.dataobj)
     notes = []
@@ -152,6 +167,16 @@ def _read_nifti(path: Path, name: str) -> Grid:
     if unit not in ("mm", "unknown"):
         raise SpacingError(f"{name}: lengths in {unit}; expected mm; write it again")
     return values, LPS_TO_RAS @ image.affine, notes
+
+
+@contextmanager
+def _silent(logger: logging.Logger) -> Iterator[None]:
+    """Keep a library from writing what it mends to standard error."""
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _read_nrrd(path: Path, name: str) -> Grid:

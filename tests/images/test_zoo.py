@@ -257,6 +257,13 @@ def claim(f: Path) -> None:
     (f / "ct.nii").write_bytes(raw)
 
 
+def no_size(f: Path) -> None:
+    as_nifti(f, "ct.nii")
+    raw = bytearray((f / "ct.nii").read_bytes())
+    raw[80:92] = bytes(12)  # pixdim 1 to 3
+    (f / "ct.nii").write_bytes(raw)
+
+
 def nrrd_field(f: Path, old: bytes, new: bytes) -> None:
     as_nrrd(f, packed=False)
     raw = (f / "ct.nrrd").read_bytes()
@@ -672,6 +679,7 @@ ZOO: list[tuple[str, object, Outcome]] = [
         lambda f: as_nifti(f, change=lambda v: np.stack([v, v], -1)),
         e.ResearchVolumeError,
     ),
+    ("NIfTI with voxels of no size", no_size, e.SpacingError),
     ("NIfTI that claims more than it holds", claim, e.ImpossibleSizeError),
     ("NIfTI, oblique", oblique_nifti, e.ObliqueError),
     ("NRRD cut", lambda f: (as_nrrd(f), cut(f / "ct.nrrd", 0.6)), e.ResearchVolumeError),
