@@ -33,7 +33,7 @@ FEATURES: dict[str, tuple[str, str, str]] = {
     "edge_width": ("edge", "10 to 90 % width", "mm"),
     "edge_offset": ("edge", "position against the consensus, outwards", "mm"),
     "edge_contrast": ("edge", "height of the step", "HU"),
-    "edge_roughness": ("edge", "deviation from the mean profile", "HU"),
+    "edge_roughness": ("edge", "deviation from the mean profile, of the step", ""),
     "ring_median": ("ring", "median", "HU"),
     "ring_sd": ("ring", "standard deviation below -500 HU", "HU"),
     "ring_p90": ("ring", "90th percentile", "HU"),
