@@ -122,6 +122,23 @@ def detection_table() -> pd.DataFrame:
     return scans.assign(n_reads=lidc.PANEL_SIZE).reset_index()
 
 
+def miss_table() -> pd.DataFrame:
+    """Return a row a reader and nodule that at least two of the other readers drew.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `nodule_table` with `missed`: 1 where this reader did not draw it, else 0.
+        Its mean is one reader's lesion false-negative rate.
+    """
+    table = alone_table()
+    parts = [
+        table.loc[table.index.repeat(table[column])].assign(missed=missed)
+        for column, missed in (("hits", 0), ("misses", 1))
+    ]
+    return pd.concat(parts).sort_index(kind="stable").reset_index(drop=True)
+
+
 def rating_table(rating: str) -> pd.DataFrame:
     """Return a row a nodule with two to four readers: how many gave which rating.
 

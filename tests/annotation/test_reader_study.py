@@ -17,6 +17,14 @@ def test_detection_figures_of_the_database():
     assert table["false_positives"].sum() / table["n_reads"].sum() == pytest.approx(0.19, abs=5e-3)
 
 
+def test_a_row_for_each_reader_who_could_miss():
+    table = reader_study.miss_table()
+    detection = reader_study.detection_table()
+    assert table["missed"].sum() == detection["misses"].sum()
+    assert len(table) == detection["hits"].sum() + detection["misses"].sum()
+    assert (table["n_readers"] >= 2).all()
+
+
 @pytest.mark.parametrize(
     ("rating", "expected"),
     [
