@@ -8,6 +8,8 @@ phantom only.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -21,6 +23,7 @@ from medlib.images.volume import Volume
 TISSUE_HU = -550  # a voxel of a candidate is denser than this
 HU_RANGE = (-1000, 100)  # so that bone and calcium do not outshine soft tissue
 SIGMAS_MM = (1.2, 1.8, 2.7, 4.0)  # a blob of radius r answers most at about r / sqrt(3)
+TRUNCATE = 4.0  # a filter reaches so many sigma
 SEED_HU = 100.0  # dot enhancement that starts a candidate
 HALF_SCORE_HU = 300.0  # dot enhancement whose score is 0.5
 LOWEST_SCORE = 0.9 * SEED_HU / (SEED_HU + HALF_SCORE_HU)  # just below that of the faintest seed
@@ -49,23 +52,39 @@ def dot_enhancement(
     ndarray of float32, shape (z, y, x)
         In HU.
     """
-    best = np.zeros(int(where.sum()), dtype=np.float32)
-    for sigma_mm in SIGMAS_MM:
-        sigma_px = [sigma_mm / step for step in spacing_mm]
-        hessian = np.empty((best.size, 3, 3), dtype=np.float32)
-        for i in range(3):
-            for j in range(i, 3):
-                order = [int(axis == i) + int(axis == j) for axis in range(3)]
-                # In voxel units a derivative times sigma_px is the one in mm times sigma_mm.
-                derivative = ndimage.gaussian_filter(hu, sigma_px, order=order, mode="nearest")
-                scaled = derivative[where] * sigma_px[i] * sigma_px[j]
-                hessian[:, i, j] = hessian[:, j, i] = scaled
-        low_to_high = np.linalg.eigvalsh(hessian)
-        l1, l3 = low_to_high[:, 0], low_to_high[:, 2]
-        best = np.maximum(best, np.where(l3 < 0, l3**2 / np.maximum(-l1, 1e-6), 0))
     out = np.zeros(hu.shape, dtype=np.float32)
-    out[where] = best
+    if not where.any():
+        return out
+    room = [int(np.ceil(TRUNCATE * SIGMAS_MM[-1] / step)) for step in spacing_mm]
+    box = tuple(
+        slice(max(side.start - n, 0), side.stop + n)
+        for side, n in zip(ndimage.find_objects(where.astype(np.uint8))[0], room, strict=True)
+    )
+    part, looked_at = hu[box], where[box]
+    with ThreadPoolExecutor(2) as pool:  # the filters let go of the interpreter
+        sizes = pool.map(lambda s: _dots_of_size(part, spacing_mm, looked_at, s), SIGMAS_MM)
+        out[where] = np.max(list(sizes), axis=0)
     return out
+
+
+def _dots_of_size(
+    hu: NDArray[np.float32], spacing_mm: Spacing, where: NDArray[np.bool_], sigma_mm: float
+) -> NDArray[np.float32]:
+    """Return the dot enhancement at one size, of the voxels to look at."""
+    sigma_px = [sigma_mm / step for step in spacing_mm]
+    hessian = np.empty((int(where.sum()), 3, 3), dtype=np.float32)
+    for i in range(3):
+        for j in range(i, 3):
+            order = [int(axis == i) + int(axis == j) for axis in range(3)]
+            # In voxel units a derivative times sigma_px is the one in mm times sigma_mm.
+            derivative = ndimage.gaussian_filter(
+                hu, sigma_px, order=order, mode="nearest", truncate=TRUNCATE
+            )
+            hessian[:, i, j] = hessian[:, j, i] = derivative[where] * sigma_px[i] * sigma_px[j]
+    low_to_high = np.linalg.eigvalsh(hessian)
+    l1, l3 = low_to_high[:, 0], low_to_high[:, 2]
+    dots: NDArray[np.float32] = np.where(l3 < 0, l3**2 / np.maximum(-l1, 1e-6), 0)
+    return dots
 
 
 def predict_threshold(config: TrainConfig, volume: Volume) -> Prediction:
@@ -83,10 +102,12 @@ def predict_threshold(config: TrainConfig, volume: Volume) -> Prediction:
     tissue = lung & (hu > TISSUE_HU)
     dots = dot_enhancement(np.clip(hu, *HU_RANGE), grid.spacing_mm, tissue)
     seeds, n_seeds = ndimage.label(dots > SEED_HU, structure=np.ones((3, 3, 3)))
-    peaks = np.concatenate([[0], ndimage.maximum(dots, seeds, np.arange(1, n_seeds + 1))])
+    seeded = seeds > 0
+    numbers = np.arange(1, n_seeds + 1)
+    peaks = np.concatenate([[0], ndimage.maximum(dots[seeded], seeds[seeded], numbers)])
     score = (peaks / (peaks + HALF_SCORE_HU)).astype(np.float32)
     distance, nearest = ndimage.distance_transform_edt(
-        seeds == 0, sampling=grid.spacing_mm, return_indices=True
+        ~seeded, sampling=grid.spacing_mm, return_indices=True
     )
     grown = tissue & (distance <= GROWTH_MM) if n_seeds else np.zeros_like(tissue)
     share = grid.to_source(grown.astype(np.float32))

@@ -20,7 +20,9 @@ from medlib.images.volume import Volume
 
 __all__ = ["Prediction", "predict_volume"]
 
-BATCH_PX = 8 * 320 * 320  # pixels of the slices that go through the network together
+# Pixels of the slices that go through the network together: a CPU is fastest where they fit its
+# cache, a GPU where they fill it.
+BATCH_PX = {"cpu": 2 * 320 * 320, "cuda": 64 * 320 * 320}
 STRIDE_PX = 32  # the encoder halves the image five times
 CONTEXT_PX = 16  # seen around the lung field
 SEARCH_LEVEL = 0.5  # of the candidate level: what the search has to see for a closer look
@@ -30,9 +32,10 @@ Box = tuple[slice, slice, slice]
 
 def near_lung(lung: NDArray[np.bool_], spacing_mm: Spacing, margin_mm: float) -> NDArray[np.bool_]:
     """Return the voxels within `margin_mm` of the lung field; all are far where there is none."""
-    if not lung.any():
-        return lung
-    return np.asarray(ndimage.distance_transform_edt(~lung, sampling=spacing_mm) <= margin_mm)
+    reach = [int(margin_mm / step) for step in spacing_mm]
+    offsets = np.mgrid[tuple(slice(-n, n + 1) for n in reach)]
+    ball = np.hypot.reduce([o * step for o, step in zip(offsets, spacing_mm, strict=True)])
+    return np.asarray(ndimage.binary_dilation(lung, ball <= margin_mm))
 
 
 def predict_volume(
@@ -192,7 +195,7 @@ def _probability(
     probability = np.zeros(hu.shape, dtype=np.float32)
     network = network.to(device).eval()
     slices = np.flatnonzero(wanted)
-    per_batch = max(1, BATCH_PX // (image.shape[1] * image.shape[2]))
+    per_batch = max(1, BATCH_PX[device.type] // (image.shape[1] * image.shape[2]))
     for start in range(0, len(slices), per_batch):
         batch = slices[start : start + per_batch]
         neighbours = np.stack([image[neighbour_slices(z, len(hu), config)] for z in batch])

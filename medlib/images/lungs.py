@@ -88,15 +88,16 @@ def _inner_air(air: NDArray[np.bool_], spacing: list[float]) -> NDArray[np.bool_
 def _airways(
     coarse: NDArray[np.float32], air: NDArray[np.bool_], spacing: list[float]
 ) -> NDArray[np.bool_]:
-    """Small parts of a slice that hold nothing but air."""
+    """Small parts of a slice that hold mostly pure air."""
     airways = np.zeros_like(air)
     for k in range(len(air)):
         labels, count = ndimage.label(air[k])
         if count:
             numbers = np.arange(count + 1)
-            area = np.bincount(labels.ravel()) * spacing[1] * spacing[2]
-            pure = ndimage.median(coarse[k], labels, numbers) < _AIRWAY_BELOW_HU
-            airways[k] = ((area < _AIRWAY_MAX_AREA_MM2) & pure & (numbers > 0))[labels]
+            n_pixels = np.bincount(labels.ravel())
+            small = n_pixels * spacing[1] * spacing[2] < _AIRWAY_MAX_AREA_MM2
+            n_pure = np.bincount(labels.ravel(), coarse[k].ravel() < _AIRWAY_BELOW_HU)
+            airways[k] = (small & (2 * n_pure > n_pixels) & (numbers > 0))[labels]
     return airways
 
 

@@ -9,7 +9,12 @@ from torch import nn
 
 from medlib.baseline import weights
 from medlib.baseline.config import train_config
-from medlib.baseline.network import build_network, load_weights, save_weights
+from medlib.baseline.network import (
+    build_network,
+    load_weights,
+    save_weights,
+    without_normalisation,
+)
 from medlib.errors import RunError
 
 EGYPTIAN_CAT, ESPRESSO = 285, 967  # ImageNet-1k classes
@@ -67,3 +72,18 @@ def test_saved_weights_come_back_in_half_precision(tmp_path):
         expected = value.half().float() if value.is_floating_point() else value
         assert torch.equal(again.state_dict()[key], expected), key
     assert not again.training
+
+
+def test_folded_normalisation_changes_no_answer():
+    config = train_config("quick").model_copy(update={"pretrained": False})
+    torch.manual_seed(0)
+    network = build_network(config)
+    image = torch.randn(2, config.n_slices, 64, 96)
+    network(image)  # gives the normalisations something to remember
+    network.eval()
+    with torch.inference_mode():
+        expected = network(image)
+        folded = without_normalisation(network)
+        assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
+        assert torch.allclose(folded(image), expected, atol=1e-4)
+        assert expected.std() > 0.01
