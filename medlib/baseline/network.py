@@ -73,11 +73,14 @@ def without_normalisation(network: nn.Module) -> nn.Module:
         convolution = None
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.BatchNorm2d) and convolution is not None:
+                mean, variance = child.running_mean, child.running_var
+                assert mean is not None, "normalisation without statistics"
+                assert variance is not None, "normalisation without statistics"
                 convolution.weight, convolution.bias = fuse_conv_bn_weights(
                     convolution.weight,
                     convolution.bias,
-                    child.running_mean,
-                    child.running_var,
+                    mean,
+                    variance,
                     child.eps,
                     child.weight,
                     child.bias,
