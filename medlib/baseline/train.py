@@ -240,7 +240,7 @@ def train_on(
     """
     L.seed_everything(config.seed, verbose=False)
     # Deterministic kernels, yes; filling every new tensor would cost a sixth of the time.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     history = History()
     with TemporaryDirectory() as temporary, _quiet_lightning():
         folder = checkpoints or Path(temporary)
