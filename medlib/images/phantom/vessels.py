@@ -159,17 +159,20 @@ def paint_tubes(
         half = np.ceil(reach / spacing).astype(int)
         near = (index[members] > -half - 1) & (index[members] < np.array(shape_zyx) + half)
         members = members[near.all(axis=1)]
-        window = np.stack(
-            np.meshgrid(*(np.arange(-h, h + 1) for h in half), indexing="ij"), axis=-1
-        ).reshape(-1, 3)
-        per_block = max(1, 4_000_000 // len(window))
+        window = [np.arange(-h, h + 1) for h in half]
+        per_block = max(1, 4_000_000 // int(np.prod(2 * half + 1)))
         for block in np.array_split(members, max(1, -(-len(members) // per_block))):
             center = np.rint(index[block]).astype(np.int64)
             offset = (center - index[block]) * spacing
-            voxel = center[:, None, :] + window[None]
-            squared = ((offset[:, None, :] + window[None] * spacing) ** 2).sum(axis=-1)
-            value = (shown[block, None] - np.sqrt(squared)) / widest + 0.5
-            value = np.clip(value, 0, 1) * amount[block, None]
+            dz, dy, dx = (
+                (offset[:, axis, None] + window[axis] * spacing[axis]) ** 2 for axis in range(3)
+            )
+            squared = (dz[:, :, None, None] + dy[:, None, :, None]) + dx[:, None, None, :]
+            reached = (shown[block] + 0.5 * widest)[:, None, None, None] ** 2
+            point, *steps = np.nonzero(squared < reached)
+            value = (shown[block][point] - np.sqrt(squared[point, *steps])) / widest + 0.5
+            value = np.clip(value, 0, 1) * amount[block][point]
+            voxel = center[point] + np.stack([w[k] for w, k in zip(window, steps, strict=True)], 1)
             inside = ((voxel >= 0) & (voxel < np.array(shape_zyx))).all(axis=-1) & (value > 0)
             flat = np.ravel_multi_index(tuple(voxel[inside].T), shape_zyx)
             np.maximum.at(share, flat, value[inside].astype(np.float32))
