@@ -36,7 +36,7 @@ app = typer.Typer(
 )
 # OpenMP's waiting threads spin by default: beside another busy process that slows torch many
 # times over. Read once, when torch is imported, so it has to stand before.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 app.add_typer(data_app, name="data")
 app.add_typer(annotation_app, name="annotation")

@@ -104,7 +104,8 @@ def predict_threshold(config: TrainConfig, volume: Volume) -> Prediction:
     seeds, n_seeds = ndimage.label(dots > SEED_HU, structure=np.ones((3, 3, 3)))
     seeded = seeds > 0
     numbers = np.arange(1, n_seeds + 1)
-    peaks = np.concatenate([[0], ndimage.maximum(dots[seeded], seeds[seeded], numbers)])
+    best = ndimage.maximum(dots[seeded], seeds[seeded], numbers) if n_seeds else []
+    peaks = np.concatenate([[0], best])
     score = (peaks / (peaks + HALF_SCORE_HU)).astype(np.float32)
     distance, nearest = ndimage.distance_transform_edt(
         ~seeded, sampling=grid.spacing_mm, return_indices=True

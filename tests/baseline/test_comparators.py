@@ -45,6 +45,11 @@ def test_the_blob_detector_finds_balls_and_passes_over_vessels(tiny: TrainConfig
     assert (prediction.candidates["score"].iloc[2:] < 0.6 * prediction.candidates["score"][1]).all()
 
 
+def test_a_lung_without_a_dot_has_no_candidate(tiny: TrainConfig):
+    volume, _ = toy_volume([], noise_hu=0.0)
+    assert predict_threshold(tiny, volume).candidates.empty
+
+
 def test_the_empty_predictor_marks_nothing(tiny: TrainConfig):
     volume, _ = toy_volume([Ball((20.0, 64.0, 36.0), 4.0)])
     prediction = predict_nothing(tiny, volume)
