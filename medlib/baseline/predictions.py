@@ -14,6 +14,7 @@ from medlib.baseline.keys import PREDICTION_MODULES, cohort_key, digest, source_
 from medlib.baseline.prediction import Prediction, load_prediction, save_prediction
 from medlib.baseline.run import Run
 from medlib.errors import OverlapError
+from medlib.parallel import in_order
 
 METHODS = ("network", "threshold", "empty")
 
@@ -60,7 +61,8 @@ def predictions(
     trained_on = set(run.card["data"]["patients"]["train"])
     n_cases = int(cohort.table["split"].isin(splits).sum())
     cases = (case for split in splits for case in cohort.cases(split))
-    for case in progress.track(cases, f"predictions, {method}", total=n_cases):
+
+    def of(case: Case) -> tuple[Case, Prediction]:
         if case.split != "train" and case.patient_id in trained_on:
             raise OverlapError(
                 f"patient {case.patient_id} of the '{case.split}' part was trained on in the run "
@@ -71,4 +73,6 @@ def predictions(
         if prediction is None:
             prediction = predict(case.volume)
             save_prediction(prediction, path, key)
-        yield case, prediction
+        return case, prediction
+
+    yield from progress.track(in_order(of, cases), f"predictions, {method}", total=n_cases)

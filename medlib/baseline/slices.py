@@ -30,6 +30,7 @@ from medlib.baseline.grid import WorkingGrid, neighbour_slices, network_input
 from medlib.baseline.transplant import Graft, insert, take, vary
 from medlib.errors import DataError, OverlapError
 from medlib.images.lungs import lung_field
+from medlib.parallel import in_order
 
 BACKGROUND, LESION, IGNORED = 0, 1, 255
 DENSE_HU = -500  # vessels, walls and lesions lie above it, aerated lung below
@@ -131,14 +132,16 @@ def training_volumes(
     OverlapError
         If a case belongs to another split, or its patient stands in another split too.
     """
-    volumes = []
-    for case in cases:
+
+    def checked(case: Case) -> TrainingVolume:
         if case.split != split or case.patient_id in other_patients:
             raise OverlapError(
                 f"patient {case.patient_id} (case {case.case_id}, split '{case.split}') came as "
                 f"'{split}' data: a patient belongs to one split; mend the cohort's table"
             )
-        volumes.append(prepare(case, config))
+        return prepare(case, config)
+
+    volumes = list(in_order(checked, cases))
     if not volumes:
         raise DataError(f"the cohort has no case in its '{split}' part: give it at least one")
     return volumes
