@@ -47,12 +47,12 @@ class TrainConfig(BaseModel):
     scan_crops: float = Field(default=0.0, ge=0, le=1)  # share drawn from whole real scans
 
     # Optimisation
-    steps: int = Field(default=400, ge=1)
+    steps: int = Field(default=560, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     gradient_clip: float = Field(default=1.0, gt=0)
-    dice_weight: float = Field(default=1.0, ge=0)  # Dice over the voxels of all crops together
-    crop_dice_weight: float = Field(default=0.0, ge=0)  # mean Dice of the crops with a lesion
+    dice_weight: float = Field(default=0.5, ge=0)  # Dice over the voxels of all crops together
+    crop_dice_weight: float = Field(default=0.5, ge=0)  # mean Dice of the crops with a lesion
     bce_weight: float = Field(default=1.0, ge=0)
     tune_every: int = Field(default=50, ge=1)  # steps between two looks at the tune part
     tune_crops: int = Field(default=96, ge=1)
@@ -70,7 +70,16 @@ class TrainConfig(BaseModel):
 
 
 PROFILES: dict[str, TrainConfig] = {
-    "quick": TrainConfig(profile="quick", cohort="quick"),
+    "quick": TrainConfig(
+        profile="quick",
+        cohort="quick",
+        crop_px=64,
+        jitter_px=20,
+        steps=560,
+        learning_rate=2e-3,
+        tune_every=70,
+        tune_crops=128,
+    ),
     "standard": TrainConfig(
         profile="standard",
         cohort="standard",
@@ -102,8 +111,6 @@ PROFILES: dict[str, TrainConfig] = {
         window_share=0.5,
         voi_crops=0.55,
         scan_crops=0.2,
-        dice_weight=0.5,
-        crop_dice_weight=0.5,
         steps=1200,
         learning_rate=2e-3,
         tune_every=120,
