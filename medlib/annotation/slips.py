@@ -83,7 +83,7 @@ def slips(annotation: Annotation) -> dict[str, tuple[str, Annotation]]:
         ),
         "one reader drew only a part of it": (
             "low-agreement",
-            masks(mask(first.mask & (x < centre[2])), second),
+            masks(mask(first.mask & (x <= np.quantile(first.mask.nonzero()[2], 0.2))), second),
         ),
         "handed in with another series": (
             "grid-mismatch",

@@ -30,8 +30,8 @@ from medlib.images.volume import Volume
 
 Severity = Literal["mend", "look", "escalate"]
 SEVERITIES: dict[Severity, str] = {
-    "mend": "cannot stand: the reader draws it again",
-    "look": "may be right: the reader looks once more",
+    "mend": "cannot stand as it is",
+    "look": "may be right, is not refused: the reader looks once more",
     "escalate": "another reader has to read it",
 }
 
