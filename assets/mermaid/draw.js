@@ -32,9 +32,14 @@
     await mermaid.run({ nodes: diagrams.map(({ element }) => element) });
   };
 
-  draw();
-  new MutationObserver(draw).observe(document.documentElement, {
-    attributes: true,
-    attributeFilter: ["data-theme"],
-  });
+  const begin = () => {
+    draw();
+    new MutationObserver(draw).observe(document.documentElement, {
+      attributes: true,
+      attributeFilter: ["data-theme"],
+    });
+  };
+  // The theme's colours are there once its style sheets are.
+  if (document.readyState === "complete") begin();
+  else window.addEventListener("load", begin, { once: true });
 })();
