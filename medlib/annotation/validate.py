@@ -221,7 +221,7 @@ def _mask(
             "mend",
             where,
             f"{share:.0%} of it in the lung field; expected {rules.line.min_share_in_lung:.0%}",
-            "check slice and side; keep it only if it is a large mass on the pleura, and say so",
+            "check slice and side, and draw it where the lung is",
         )
     slices = int(mask.mask.any(axis=(1, 2)).sum())
     widest_mm = rules.line.one_slice_up_to_slices * volume.spacing_mm[0]
