@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from medlib.errors import RunError
@@ -19,8 +21,6 @@ class TrainConfig(BaseModel):
     # What the network sees
     in_plane_spacing_mm: float = Field(default=1.0, gt=0)
     slice_spacing_mm: float = Field(default=2.5, gt=0)  # thinner slices are averaged to about this
-    # A whole scan is searched at this spacing first; only what is found is then seen finely.
-    search_slice_spacing_mm: float | None = Field(default=None, gt=0)
     n_slices: int = Field(default=3, ge=1)
     hu_range: tuple[float, float] = (-1000.0, 400.0)  # clipped, then scaled to -1..1
 
@@ -28,6 +28,8 @@ class TrainConfig(BaseModel):
     encoder: str = "tu-tf_efficientnet_lite0"
     decoder_channels: tuple[int, ...] = (128, 64, 32, 16, 8)
     pretrained: bool = True
+    head_first_steps: int = Field(default=0, ge=0)  # the encoder stays as it was so long ...
+    encoder_rate: float = Field(default=1.0, gt=0)  # ... and then learns at this times the rate
 
     # Crops
     crop_px: int = Field(default=96, ge=32, multiple_of=32)
@@ -46,11 +48,14 @@ class TrainConfig(BaseModel):
     voi_crops: float = Field(default=0.0, ge=0, le=1)  # share drawn from real volumes of interest
     scan_crops: float = Field(default=0.0, ge=0, le=1)  # share drawn from whole real scans
 
+    augmentation: Literal["all", "shape", "intensity", "none"] = "all"
+
     # Optimisation
     steps: int = Field(default=560, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     gradient_clip: float = Field(default=1.0, gt=0)
+    loss: Literal["combined", "bce", "weighted-bce", "dice", "focal", "tversky"] = "combined"
     dice_weight: float = Field(default=0.5, ge=0)  # Dice over the voxels of all crops together
     crop_dice_weight: float = Field(default=0.5, ge=0)  # mean Dice of the crops with a lesion
     bce_weight: float = Field(default=1.0, ge=0)
@@ -100,22 +105,42 @@ PROFILES: dict[str, TrainConfig] = {
         batch_size=64,
         n_workers=8,
     ),
+    # Finds lesions in whole scans ...
     "lidc": TrainConfig(
         profile="lidc",
         cohort="quick",
         in_plane_spacing_mm=0.8,
-        slice_spacing_mm=1.25,
-        search_slice_spacing_mm=2.5,
+        n_slices=5,
         crop_px=64,
         jitter_px=20,
         window_share=0.5,
-        voi_crops=0.55,
-        scan_crops=0.2,
-        steps=1200,
+        voi_crops=0.4,
+        scan_crops=0.3,
+        steps=3000,
         learning_rate=2e-3,
-        tune_every=120,
+        tune_every=300,
         tune_crops=192,
         patience=100,  # the whole schedule: the last steps, at a small rate, gain most
+    ),
+    # ... and draws the outline of each, in a window around it.
+    "lidc-outline": TrainConfig(
+        profile="lidc-outline",
+        cohort="quick",
+        in_plane_spacing_mm=0.5,
+        slice_spacing_mm=1.25,
+        n_slices=5,
+        crop_px=64,
+        jitter_px=6,
+        lesion_share=0.75,
+        dense_share=0.8,
+        graft_share=0.0,
+        voi_crops=0.85,
+        scan_crops=0.15,
+        steps=5000,
+        learning_rate=2e-3,
+        tune_every=500,
+        tune_crops=320,
+        patience=100,
     ),
 }
 

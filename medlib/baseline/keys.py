@@ -29,7 +29,9 @@ PREDICTION_MODULES = (
     "medlib.baseline.comparators",
     "medlib.baseline.grid",
     "medlib.baseline.inference",
+    "medlib.baseline.outline",
     "medlib.baseline.prediction",
+    "medlib.baseline.views",
 )
 
 

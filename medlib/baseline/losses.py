@@ -3,12 +3,52 @@
 from __future__ import annotations
 
 import torch
-from segmentation_models_pytorch.losses import DiceLoss, SoftBCEWithLogitsLoss
+from segmentation_models_pytorch.losses import (
+    DiceLoss,
+    FocalLoss,
+    SoftBCEWithLogitsLoss,
+    TverskyLoss,
+)
 from torch import nn
 
+from medlib.baseline.config import TrainConfig
 from medlib.baseline.slices import IGNORED, LESION
 
 SMOOTH_PX = 8.0
+LESION_WEIGHT = 10.0  # of a lesion voxel in weighted cross-entropy
+FOCAL_ALPHA, FOCAL_GAMMA = 0.75, 2.0  # the lesion's weight; how little a voxel that is right counts
+MISS_WEIGHT = 0.7  # Tversky: of a missed voxel; a false one has the rest
+
+
+def build_loss(config: TrainConfig) -> nn.Module:
+    """Build the loss that the configuration names.
+
+    Returns
+    -------
+    nn.Module
+        Of logits and target, both (batch, 1, y, x); target 0, 1 or `IGNORED`.
+    """
+    if config.loss == "bce":
+        return DiceBCELoss(0, 1)
+    if config.loss == "dice":
+        return DiceBCELoss(1, 0)
+    if config.loss == "weighted-bce":
+        weight = torch.tensor(LESION_WEIGHT)
+        weighted: nn.Module = SoftBCEWithLogitsLoss(ignore_index=IGNORED, pos_weight=weight)
+        return weighted
+    if config.loss == "focal":
+        # Lin et al., Focal loss for dense object detection, ICCV 2017.
+        focal: nn.Module = FocalLoss(
+            "binary", alpha=FOCAL_ALPHA, gamma=FOCAL_GAMMA, ignore_index=IGNORED, normalized=True
+        )
+        return focal
+    if config.loss == "tversky":
+        # Salehi et al., Tversky loss function for image segmentation, MLMI 2017.
+        tversky: nn.Module = TverskyLoss(
+            "binary", alpha=1 - MISS_WEIGHT, beta=MISS_WEIGHT, ignore_index=IGNORED
+        )
+        return tversky
+    return DiceBCELoss(config.dice_weight, config.bce_weight, config.crop_dice_weight)
 
 
 class DiceBCELoss(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import cc3d
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from medlib.baseline.config import TrainConfig
 
@@ -42,6 +44,11 @@ class Prediction:
     probability: NDArray[np.float16]
     labels: NDArray[np.uint16]
     candidates: pd.DataFrame
+
+    def regions(self) -> Iterator[tuple[tuple[slice, slice, slice], NDArray[np.bool_]]]:
+        """Yield the box of each candidate and its voxels in it, in the order of the ids."""
+        for index, box in enumerate(ndimage.find_objects(self.labels)):
+            yield box, self.labels[box] == index + 1
 
 
 def sphere_diameter_mm(volume_mm3: float) -> float:

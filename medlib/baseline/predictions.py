@@ -45,7 +45,7 @@ def predictions(
     """
     config = run.config
     if method == "network":
-        predict = partial(predict_volume, run.load_network(), config)
+        predict = partial(predict_volume, run.load_network(), config, outliner=run.load_outliner())
     elif method == "threshold":
         predict = partial(predict_threshold, config)
     elif method == "empty":

@@ -28,6 +28,7 @@ from medlib.annotation.voi import Voi, majority
 from medlib.baseline.augment import Augmentation
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.grid import WorkingGrid
+from medlib.baseline.outline import ZOOMS, widest_mm, width_mm, zoomed
 from medlib.baseline.slices import (
     BACKGROUND,
     DENSE_HU,
@@ -50,7 +51,7 @@ MAY_TRAIN = ("CC BY 3.0", "CC BY 4.0", "BSD-3-Clause")  # a licence begins with 
 NON_COMMERCIAL = "NC"  # ... and does not go on with this
 # One scan is kept for the choice of the operating point; LUNG1 may only test.
 SCANS = {"train": ("Lung_Dx-A0001", "pyradiomics-lung2"), "tune": ("Lung_Dx-A0002",)}
-GRAFT_SPACINGS_MM = (2.5, 5.0)  # slice distances of the scans that nodules are set into
+SLICE_SPACINGS_MM = (2.5, 5.0)  # nodules are seen as in the phantom and as in the whole scans
 BOX_MARGIN_PX = 8
 BOX_MARGIN_SLICES = 1
 
@@ -78,6 +79,15 @@ class RealCT:
         rows = self.vois[self.vois["split"] == split]
         for _, row in progress.track(rows.iterrows(), f"{split} nodules", total=len(rows)):
             yield voi.read_voi(self.folder / VOI_FOLDER, row)
+
+    def training_vois(self, split: str) -> list[Voi]:
+        """Read the volumes of interest that hold one nodule and no other annotation."""
+        rows = self.vois[self.vois["split"] == split]
+        return [
+            found
+            for found, row in zip(self.read_vois(split), rows.itertuples(), strict=True)
+            if row.flag != voi.MERGED and not row.other_annotations_in_voi
+        ]
 
     def read_scans(self, split: str) -> Iterable[RealScan]:
         """Yield the whole scans of one part."""
@@ -265,12 +275,14 @@ class WindowCrops(Crops):
     """Crops of volumes of interest, mirrored and turned: so narrow a view shows no side."""
 
     def draw(self, rng: np.random.Generator) -> Crop:
-        """Draw a crop and turn it."""
+        """Draw a crop and turn it, in plane and head to foot."""
         image, target = super().draw(rng)
-        turns, flip = int(rng.integers(4)), bool(rng.random() < 0.5)
+        turns, flip, upside_down = int(rng.integers(4)), rng.random() < 0.5, rng.random() < 0.5
         image, target = np.rot90(image, turns), np.rot90(target, turns)
         if flip:
             image, target = image[:, ::-1], target[:, ::-1]
+        if upside_down:
+            image = image[:, :, ::-1]
         return np.ascontiguousarray(image), np.ascontiguousarray(target)
 
 
@@ -305,22 +317,9 @@ def real_crops(
     made: dict[str, list[tuple[float, DrawnCrops]]] = {}
     voi_patients = real.vois.groupby("split")["patient_id"].unique()
     for split in ("train", "tune"):
-        vois = [
-            found
-            for found, row in zip(
-                real.read_vois(split),
-                real.vois[real.vois["split"] == split].itertuples(),
-                strict=True,
-            )
-            if row.flag != voi.MERGED and not row.other_annotations_in_voi
-        ]
+        vois = real.training_vois(split)
         windows = [
-            prepare_voi(found, config, spacing)
-            for found in vois
-            for spacing in dict.fromkeys(
-                (config.slice_spacing_mm, config.search_slice_spacing_mm or 0.0)
-            )
-            if spacing
+            prepare_voi(found, config, spacing) for found in vois for spacing in SLICE_SPACINGS_MM
         ]
         scans = [prepare_scan(scan, config) for scan in real.read_scans(split)]
         known = set(voi_patients[split])
@@ -328,7 +327,7 @@ def real_crops(
         as_drawn = config if split == "train" else config.model_copy(update={"graft_share": 0.0})
         thin, thick = (
             _grafts(vois, config, spacing) if split == "train" else []
-            for spacing in GRAFT_SPACINGS_MM
+            for spacing in SLICE_SPACINGS_MM
         )
         nodules = config.model_copy(update={"graft_share": 0.0, "lesion_share": 0.85})
         patients[split] = sorted({volume.patient_id for volume in (*windows, *scans, *synthetic)})
@@ -338,15 +337,75 @@ def real_crops(
             (config.scan_crops, Crops(scans, as_drawn, 0, config.seed, grafts=thick)),
             (rest, Crops(synthetic, as_drawn, 0, config.seed, grafts=thin)),
         ]
+    return (*_mixed(made, patients, config), patients)
+
+
+def _mixed(
+    made: dict[str, list[tuple[float, DrawnCrops]]],
+    patients: dict[str, list[str]],
+    config: TrainConfig,
+) -> tuple[DrawnCrops, DrawnCrops]:
+    """Mix the sources of the train and of the tune part, which may share no patient."""
     both = set(patients["train"]) & set(patients["tune"])
     if both:
         raise OverlapError(f"patient {min(both)} stands in train and in tune; mend the split")
     length = config.steps * config.batch_size
     return (
-        MixedCrops(made["train"], config, length, config.seed, Augmentation()),
+        MixedCrops(made["train"], config, length, config.seed, Augmentation(config.augmentation)),
         MixedCrops(made["tune"], config, config.tune_crops, config.seed),
-        patients,
     )
+
+
+def outline_crops(
+    real: RealCT, config: TrainConfig
+) -> tuple[DrawnCrops, DrawnCrops, dict[str, list[str]]]:
+    """Prepare the crops that a network for outlines is trained and tuned on.
+
+    They are centred, give or take `jitter_px`, on a nodule that fits the window, seen at each of
+    `medlib.baseline.outline.ZOOMS` and once as in a scan with thick slices; the others lie
+    on a vessel or a wall, in the same volumes and in whole scans, where there may be nothing to
+    draw.
+
+    Parameters
+    ----------
+    real : RealCT
+    config : TrainConfig
+
+    Returns
+    -------
+    crops, tune_crops, patients
+        As `real_crops` returns them.
+    """
+    check_licence(VOI_FOLDER, VOI_LICENCE)
+    patients: dict[str, list[str]] = {}
+    made: dict[str, list[tuple[float, DrawnCrops]]] = {}
+    near, far = ZOOMS
+    thick = config.model_copy(update={"slice_spacing_mm": SLICE_SPACINGS_MM[-1]})
+    # Grid, the widths that are seen through it, share of the crops of nodules.
+    views = (
+        (config, (0.0, widest_mm(config, near)), 0.6),
+        (zoomed(config, far), (widest_mm(config, near) / 2, widest_mm(config, far)), 0.2),
+        (thick, (0.0, widest_mm(config, near)), 0.2),
+    )
+    for split in ("train", "tune"):
+        vois = real.training_vois(split)
+        sources: list[tuple[float, DrawnCrops]] = []
+        for seen, (narrowest, widest), share in views:
+            windows = [
+                prepare_voi(found, seen, seen.slice_spacing_mm)
+                for found in vois
+                if narrowest <= width_mm(majority(found.readers), found.volume.spacing_mm) <= widest
+            ]
+            crops = WindowCrops(windows, config, 0, config.seed, grafts=[])
+            sources.append((config.voi_crops * share, crops))
+        scans = [prepare_scan(scan, config) for scan in real.read_scans(split)]
+        empty = config.model_copy(update={"lesion_share": 0.0})
+        background = WindowCrops(scans, empty, 0, config.seed, grafts=[])
+        made[split] = [*sources, (config.scan_crops, background)]
+        patients[split] = sorted(
+            {found.patient_id for found in vois} | {volume.patient_id for volume in scans}
+        )
+    return (*_mixed(made, patients, config), patients)
 
 
 def _grafts(vois: list[Voi], config: TrainConfig, slice_spacing_mm: float) -> list[Graft]:

@@ -18,13 +18,15 @@ from medlib.annotation.cohort import Cohort, open_cohort
 from medlib.baseline.card import evidence_card
 from medlib.baseline.config import TrainConfig, train_config
 from medlib.baseline.device import best_device
-from medlib.baseline.keys import training_keys
+from medlib.baseline.keys import digest, training_keys
 from medlib.baseline.network import load_weights, save_weights, without_normalisation
+from medlib.baseline.outline import Outliner
 from medlib.errors import RunError
 from medlib.locks import exclusive
 from medlib.paths import RUNS
 
 CONFIG, WEIGHTS, HISTORY, CARD = "config.json", "weights.safetensors", "history.csv", "card.json"
+OUTLINER = "outliner"
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,18 @@ class Run:
         """Return the trained network, ready for inference and for nothing else."""
         return without_normalisation(load_weights(self.config, self._file(WEIGHTS)))
 
+    def load_outliner(self) -> Outliner | None:
+        """Return the network of the close look, where the run has one: a run in its folder."""
+        inner = Run(self.folder / OUTLINER)
+        return Outliner(inner.load_network(), inner.config) if inner.folder.is_dir() else None
+
     def weights_sha256(self) -> str:
-        """Return the SHA-256 of the weights file: which model this is."""
-        return hashlib.sha256(self._file(WEIGHTS).read_bytes()).hexdigest()
+        """Return the SHA-256 of the weights, the outliner's behind them: which model this is."""
+        total = hashlib.sha256(self._file(WEIGHTS).read_bytes())
+        outliner = self.folder / OUTLINER / WEIGHTS
+        if outliner.is_file():
+            total.update(outliner.read_bytes())
+        return total.hexdigest()
 
     def _file(self, name: str) -> Path:
         path = self.folder / name
@@ -147,7 +158,10 @@ def make_run(config: TrainConfig, cohort: Cohort, folder: Path, keys: dict[str, 
         for split in ("train", "tune")
     }
     device = best_device()
-    trained = train(config, volumes["train"], volumes["tune"], device)
+    # Killed, the training goes on from its last look at the tune part.
+    checkpoints = folder.parent / f".{folder.name}.{digest(*keys.values())[:16]}"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    trained = train(config, volumes["train"], volumes["tune"], device, checkpoints)
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = folder.parent / f".{folder.name}.{os.getpid()}"
@@ -159,6 +173,7 @@ def make_run(config: TrainConfig, cohort: Cohort, folder: Path, keys: dict[str, 
     card = evidence_card(config, cohort, patients, trained, device, Run(beside).weights_sha256())
     (beside / CARD).write_text(json.dumps({**card, "keys": keys}, indent=2))
     _replace(folder, beside)
+    shutil.rmtree(checkpoints)
     return Run(folder)
 
 

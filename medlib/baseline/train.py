@@ -27,7 +27,7 @@ from medlib import progress
 from medlib.baseline.augment import Augmentation
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.device import has_fast_bfloat16
-from medlib.baseline.losses import DiceBCELoss
+from medlib.baseline.losses import build_loss
 from medlib.baseline.network import build_network
 from medlib.baseline.slices import IGNORED, LESION, Crops, DrawnCrops, TrainingVolume
 
@@ -66,8 +66,14 @@ class Segmenter(L.LightningModule):
         super().__init__()
         self.config = config
         self.network = build_network(config)
-        self.loss = DiceBCELoss(config.dice_weight, config.bce_weight, config.crop_dice_weight)
+        self.loss = build_loss(config)
         self.overlap = torch.zeros(2)  # twice the intersection, sum of both areas
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Train the decoder alone for the first steps, if the configuration asks for it."""
+        if self.config.head_first_steps:
+            learns = self.trainer.global_step >= self.config.head_first_steps
+            self.network.get_submodule("encoder").requires_grad_(learns)
 
     def training_step(self, batch: Batch) -> torch.Tensor:
         """Return the loss of a batch of crops."""
@@ -97,15 +103,19 @@ class Segmenter(L.LightningModule):
         self.log("tune_dice", self.overlap[0] / self.overlap[1])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW; the learning rate rises over a tenth of the steps and falls as a cosine."""
-        optimiser = torch.optim.AdamW(
-            self.parameters(),
-            lr=self.config.learning_rate,
-            weight_decay=self.config.weight_decay,
-            fused=True,
-        )
+        """AdamW; the learning rate rises over a tenth of the steps and falls as a cosine.
+
+        The encoder has seen images before: it may be given a smaller rate.
+        """
+        encoder = list(self.network.get_submodule("encoder").parameters())
+        of_encoder = {id(parameter) for parameter in encoder}
+        others = [p for p in self.parameters() if id(p) not in of_encoder]
+        rate = self.config.learning_rate
+        rates = [rate * self.config.encoder_rate, rate]
+        groups = ({"params": encoder, "lr": rates[0]}, {"params": others, "lr": rates[1]})
+        optimiser = torch.optim.AdamW(groups, weight_decay=self.config.weight_decay, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, self.config.learning_rate, total_steps=self.config.steps, pct_start=0.1
+            optimiser, rates, total_steps=self.config.steps, pct_start=0.1
         )
         return {
             "optimizer": optimiser,
@@ -145,7 +155,7 @@ class History(Callback):
             {
                 "step": trainer.global_step,
                 "seconds": round(time.monotonic() - self.start, 1),
-                "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+                "learning_rate": trainer.optimizers[0].param_groups[-1]["lr"],
                 "train_loss": sum(self.losses) / len(self.losses),
             }
         )
@@ -199,6 +209,7 @@ def train(
     train_volumes: list[TrainingVolume],
     tune_volumes: list[TrainingVolume],
     device: torch.device,
+    checkpoints: Path | None = None,
 ) -> Trained:
     """Train a network on the volumes of a cohort; see `train_on`."""
     crops = Crops(
@@ -206,12 +217,12 @@ def train(
         config,
         length=config.steps * config.batch_size,
         seed=config.seed,
-        augmentation=Augmentation(),
+        augmentation=Augmentation(config.augmentation),
     )
     # Tune crops show what is there: no copies, nothing changed.
     as_they_are = config.model_copy(update={"graft_share": 0.0})
     tune_crops = Crops(tune_volumes, as_they_are, length=config.tune_crops, seed=config.seed)
-    return train_on(crops, tune_crops, config, device)
+    return train_on(crops, tune_crops, config, device, checkpoints)
 
 
 def train_on(

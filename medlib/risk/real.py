@@ -165,16 +165,22 @@ def in_words(content: dict[str, Any]) -> Iterator[str]:
 
 
 def _voi_tasks(data: Path, run: Run) -> tuple[list[Task], Any]:
-    from medlib.baseline.inference import predict_window  # torch takes seconds to import
+    # Torch takes seconds to import.
+    from medlib.baseline.outline import outline_window
+    from medlib.baseline.views import predict_window
 
     table = voi.read_voi_table(data)
     table["split"] = voi.split_of_patients(table["patient_id"])
-    network, config = run.load_network(), run.config
+    network, config, outliner = run.load_network(), run.config, run.load_outliner()
 
     def score(row: pd.Series) -> tuple[dict[str, Any], Volume, NDArray[Any]]:
         found = voi.read_voi(data, row)
         start = time.perf_counter()
-        marked = predict_window(network, config, found.volume) >= config.candidate_level
+        hu, spacing_mm = found.volume.hu, found.volume.spacing_mm
+        if outliner is None:
+            marked = predict_window(network, config, hu, spacing_mm) >= config.candidate_level
+        else:
+            marked = outline_window(outliner, found.volume) >= outliner.config.candidate_level
         seconds = time.perf_counter() - start
         scores = voi_metrics.score_voi(found, marked)
         return {**scores, "split": row["split"], "seconds": seconds}, found.volume, marked
@@ -189,7 +195,7 @@ def _scan_tasks(data: Path, run: Run) -> tuple[list[Task], Any]:
     from medlib.baseline.inference import predict_volume
 
     table = real_scans.read_scan_table(data)
-    network, config = run.load_network(), run.config
+    network, config, outliner = run.load_network(), run.config, run.load_outliner()
     path = run.folder / FOLDER / OPERATING_POINT
     if not path.is_file():
         raise RunError(f"{run.folder}: the run was never evaluated; make one with: medlib train")
@@ -198,7 +204,7 @@ def _scan_tasks(data: Path, run: Run) -> tuple[list[Task], Any]:
     def score(row: pd.Series) -> tuple[dict[str, Any], Volume, NDArray[Any]]:
         scan = real_scans.read_scan(data, row)
         start = time.perf_counter()
-        found = predict_volume(network, config, scan.volume)
+        found = predict_volume(network, config, scan.volume, outliner=outliner)
         seconds = time.perf_counter() - start
         scores = scan_metrics.score_scan(scan, found, operating_point)
         kept = found.candidates.loc[found.candidates["score"] >= operating_point, "candidate_id"]

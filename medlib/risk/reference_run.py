@@ -1,8 +1,10 @@
 """The reference run: trained on real CT, chosen on the tune part, judged on patients never seen.
 
 Made by one command, ``medlib train --profile lidc --dataset lidc-voi``; killed, it goes on from its
-last look at the tune part. Its folder is a run like any other, with more evidence: metrics of each
-held-out volume of interest and whole scan, a failure report and a model card.
+last look at the tune part. Two networks are trained: one searches whole scans, the other outlines
+what is found. The folder is a run like any other, the second network a run inside it, with more
+evidence: metrics of each held-out volume of interest and whole scan, a failure report and a model
+card.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,9 +28,10 @@ from medlib.annotation.voi import majority
 from medlib.baseline.card import evidence_card
 from medlib.baseline.config import TrainConfig, train_config
 from medlib.baseline.device import best_device
-from medlib.baseline.inference import predict_volume, predict_window
+from medlib.baseline.inference import predict_volume
 from medlib.baseline.keys import digest, source_key
 from medlib.baseline.network import save_weights
+from medlib.baseline.outline import Outliner, outline_window
 from medlib.baseline.prediction import Prediction, rescored
 from medlib.baseline.real_training import (
     SCAN_FOLDER,
@@ -35,9 +39,11 @@ from medlib.baseline.real_training import (
     VOI_LICENCE,
     RealCT,
     open_real_ct,
+    outline_crops,
     real_crops,
 )
-from medlib.baseline.run import CARD, CONFIG, HISTORY, WEIGHTS, Run
+from medlib.baseline.run import CARD, CONFIG, HISTORY, OUTLINER, WEIGHTS, Run
+from medlib.baseline.slices import DrawnCrops
 from medlib.baseline.train import Trained, train_on
 from medlib.errors import RunError
 from medlib.paths import BUILD
@@ -52,7 +58,8 @@ from medlib.risk.voxel import dice
 
 DATASET = "lidc-voi"
 SCORE_SIZES_MM = (0.0, 2.0, 5.0, 10.0)
-LEVELS = tuple(np.round(np.arange(0.2, 0.75, 0.05), 2))
+LEVELS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+OUTLINE_PROFILE = "{profile}-outline"
 REAL_VOIS, REAL_SCANS, MODEL_CARD = "real-vois.json", "real-scans.json", "MODEL_CARD.md"
 REFERENCE_MODULES = ("medlib.baseline.real_training", "medlib.baseline.slices")
 
@@ -85,42 +92,60 @@ def make_reference_run(profile: str, seed: int, folder: Path) -> Run:
     if not config.voi_crops:
         raise RunError(f"profile '{profile}' draws nothing from real CT: use the profile 'lidc'")
     real, phantom = open_real_ct(), open_cohort("phantom", config.cohort, seed)
-    crops, tune_crops, patients = real_crops(real, phantom, config)
-    key = digest(config.model_dump_json(), real.checksum(), source_key(REFERENCE_MODULES))
-    checkpoints = BUILD / "checkpoints" / f"{folder.name}-{key[:12]}"
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    trained = train_on(crops, tune_crops, config, best_device(), checkpoints)
-    run = finish(config, trained, patients, real, phantom, folder)
-    shutil.rmtree(checkpoints)
+    outline_config = train_config(OUTLINE_PROFILE.format(profile=profile), seed)
+    search = _trained(config, real_crops(real, phantom, config), real, folder)
+    outlines = _trained(outline_config, outline_crops(real, outline_config), real, folder)
+    run = finish(search, outlines, real, phantom, folder)
+    shutil.rmtree(BUILD / "checkpoints" / folder.name)
     return run
 
 
-def finish(
+class Part(NamedTuple):
+    """One of the two networks: what it was asked to be, what it became, and from whom."""
+
+    config: TrainConfig
+    trained: Trained
+    patients: dict[str, list[str]]
+
+
+def _trained(
     config: TrainConfig,
-    trained: Trained,
-    patients: dict[str, list[str]],
+    crops: tuple[DrawnCrops, DrawnCrops, dict[str, list[str]]],
     real: RealCT,
-    phantom: Cohort,
     folder: Path,
-) -> Run:
+) -> Part:
+    """Train one network, or go on with its training."""
+    key = digest(config.model_dump_json(), real.checksum(), source_key(REFERENCE_MODULES))
+    checkpoints = BUILD / "checkpoints" / folder.name / f"{config.profile}-{key[:12]}"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    train, tune, patients = crops
+    return Part(config, train_on(train, tune, config, best_device(), checkpoints), patients)
+
+
+def finish(search: Part, outlines: Part, real: RealCT, phantom: Cohort, folder: Path) -> Run:
     """Choose level and operating point on the tune part, judge, and write the run folder."""
-    level, by_level = choose_level(trained.network, config, real)
-    config = config.model_copy(update={"candidate_level": level})
-    size_mm, operating_point, by_size = choose_operating_point_on_scans(
-        trained.network, config, real, phantom
+    level, by_level = choose_level(outlines.trained.network, outlines.config, real)
+    outlines = outlines._replace(
+        config=outlines.config.model_copy(update={"candidate_level": level})
     )
-    config = config.model_copy(update={"score_size_mm": size_mm})
+    outliner = Outliner(outlines.trained.network, outlines.config)
+    size_mm, operating_point, by_size = choose_operating_point_on_scans(
+        search.trained.network, search.config, outliner, real, phantom
+    )
+    config = search.config.model_copy(update={"score_size_mm": size_mm})
+    search = search._replace(config=config)
+    patients = {
+        split: sorted({*search.patients[split], *outlines.patients[split]})
+        for split in search.patients
+    }
     beside = folder.parent / f".{folder.name}.{os.getpid()}"
     shutil.rmtree(beside, ignore_errors=True)
     (beside / FOLDER).mkdir(parents=True)
     try:
-        (beside / CONFIG).write_text(config.model_dump_json(indent=2) + "\n")
-        save_weights(trained.network, beside / WEIGHTS)
-        trained.history.to_csv(beside / HISTORY, index=False)
+        _write_part(beside / OUTLINER, outlines, phantom)
+        card = _write_part(beside, search._replace(patients=patients), phantom)
         run = Run(beside)
-        card = evidence_card(
-            config, phantom, patients, trained, best_device(), run.weights_sha256()
-        )
+        network = run.load_network()  # as it is shipped, in half precision
         card["data"] |= _data(real, phantom)
         card["metric"] |= {
             "candidate_level": level,
@@ -139,7 +164,6 @@ def finish(
             f"--seed {config.seed} --run-dir DIR makes it again"
         )
         (beside / CARD).write_text(json.dumps(card, indent=2) + "\n")
-        network = run.load_network()  # as it is shipped, in half precision
         _write(beside / FOLDER / OPERATING_POINT, {"network": operating_point})
         _judge_on_phantom(run, network, phantom, operating_point)
         for name, part in ((REAL_VOIS, VOI_FOLDER), (REAL_SCANS, SCAN_FOLDER)):
@@ -163,10 +187,28 @@ def finish(
     return Run(folder)
 
 
+def _write_part(folder: Path, part: Part, phantom: Cohort) -> dict[str, Any]:
+    """Write what every run has: configuration, weights, curves and the evidence card."""
+    folder.mkdir(exist_ok=True)
+    (folder / CONFIG).write_text(part.config.model_dump_json(indent=2) + "\n")
+    save_weights(part.trained.network, folder / WEIGHTS)
+    part.trained.history.to_csv(folder / HISTORY, index=False)
+    sha256 = Run(folder).weights_sha256()
+    card = evidence_card(part.config, phantom, part.patients, part.trained, best_device(), sha256)
+    _write(folder / CARD, card)
+    return card
+
+
 def choose_level(
     network: nn.Module, config: TrainConfig, real: RealCT
 ) -> tuple[float, dict[str, float]]:
     """Choose the probability from which a voxel is marked: best mean Dice on the tune part.
+
+    Parameters
+    ----------
+    network, config
+        Of the close look.
+    real : RealCT
 
     Returns
     -------
@@ -174,17 +216,23 @@ def choose_level(
     by_level : dict
         The mean Dice at each level.
     """
-    rows = []
-    for voi in real.read_vois("tune"):
-        probability, reference = predict_window(network, config, voi.volume), majority(voi.readers)
-        rows.append([dice(reference, probability >= level) for level in LEVELS])
+    outliners = [
+        Outliner(network, config.model_copy(update={"candidate_level": level})) for level in LEVELS
+    ]
+    rows = [
+        [
+            dice(majority(voi.readers), outline_window(outliner, voi.volume) >= level)
+            for outliner, level in zip(outliners, LEVELS, strict=True)
+        ]
+        for voi in real.read_vois("tune")
+    ]
     mean = np.nanmean(np.array(rows), axis=0)
     by_level = {f"{level:g}": round(float(d), 4) for level, d in zip(LEVELS, mean, strict=True)}
     return float(LEVELS[int(mean.argmax())]), by_level
 
 
 def choose_operating_point_on_scans(
-    network: nn.Module, config: TrainConfig, real: RealCT, phantom: Cohort
+    network: nn.Module, config: TrainConfig, outliner: Outliner, real: RealCT, phantom: Cohort
 ) -> tuple[float, float, dict[str, float]]:
     """Choose how far size counts, and the lowest score that is reported, on the tune scans.
 
@@ -199,13 +247,12 @@ def choose_operating_point_on_scans(
         What is found with each size.
     """
     n_cases = int((phantom.table["split"] == "tune").sum())
+    predict = partial(predict_volume, network, config, outliner=outliner)
     cases = [
-        (case, predict_volume(network, config, case.volume))
+        (case, predict(case.volume))
         for case in progress.track(phantom.cases("tune"), "tune scans", total=n_cases)
     ]
-    scans = [
-        (scan, predict_volume(network, config, scan.volume)) for scan in real.read_scans("tune")
-    ]
+    scans = [(scan, predict(scan.volume)) for scan in real.read_scans("tune")]
     found: dict[float, tuple[float, float]] = {}
     for size_mm in SCORE_SIZES_MM:
         tune = concatenate([match_case(case, rescored(seen, size_mm)) for case, seen in cases])
@@ -244,9 +291,10 @@ def _judge_on_phantom(run: Run, network: nn.Module, phantom: Cohort, threshold: 
     """Judge held-out phantom scans."""
     n_cases = int(phantom.table["split"].isin(HELD_OUT).sum())
     cases = (case for split in HELD_OUT for case in phantom.cases(split))
+    predict = partial(predict_volume, network, run.config, outliner=run.load_outliner())
     matched = concatenate(
         [
-            match_case(case, predict_volume(network, run.config, case.volume))
+            match_case(case, predict(case.volume))
             for case in progress.track(cases, "phantom scans", total=n_cases)
         ]
     )

@@ -8,7 +8,7 @@ from medlib.errors import RunError
 
 
 def test_profiles_carry_their_name_and_the_seed():
-    assert set(PROFILES) == {"quick", "standard", "gpu", "lidc"}
+    assert set(PROFILES) == {"quick", "standard", "gpu", "lidc", "lidc-outline"}
     for name in PROFILES:
         config = train_config(name, seed=3)
         assert (config.profile, config.seed) == (name, 3)

@@ -151,27 +151,3 @@ def test_size_ranks_what_the_network_is_equally_sure_of():
     again = rescored(plain, 5.0).candidates
     columns = ["score", "diameter_mm"]
     assert again[columns].to_numpy() == pytest.approx(sized.candidates[columns].to_numpy())
-
-
-def test_a_scan_is_searched_coarsely_and_what_is_found_is_seen_finely(tiny: TrainConfig):
-    lesion = Ball((20.0, 64.0, 36.0), 4.0, hu=BRIGHT)
-    volume, masks = toy_volume([lesion], spacing_mm=(1.0, 1.0, 1.0))
-    fine = tiny.model_copy(update={"slice_spacing_mm": 1.0})
-    coarse = fine.model_copy(update={"slice_spacing_mm": 3.0})
-    two = fine.model_copy(update={"search_slice_spacing_mm": 3.0})
-
-    def dice_and_work(config):
-        network = DenserThan(HALF_WAY)
-        shapes = []
-        network.register_forward_pre_hook(lambda _, given: shapes.append(given[0].shape))
-        found = predict_volume(network, config, volume, CPU)
-        label = found.labels[20, 64, 36]
-        assert label > 0
-        marked = found.labels == label
-        overlap = 2 * (marked & masks[0]).sum() / (marked.sum() + masks[0].sum())
-        return overlap, sum(n * h * w for n, _, h, w in shapes)
-
-    (all_fine, much), (all_coarse, _), (in_two, less) = map(dice_and_work, (fine, coarse, two))
-    assert in_two == pytest.approx(all_fine, abs=0.02)
-    assert in_two > all_coarse + 0.03
-    assert less < 0.8 * much

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medlib.baseline.losses import DiceBCELoss, crop_dice_loss
+from medlib.baseline.config import TrainConfig
+from medlib.baseline.losses import DiceBCELoss, build_loss, crop_dice_loss
 from medlib.baseline.slices import IGNORED
 
 
@@ -72,3 +73,36 @@ def test_dice_by_crop_is_blind_to_what_is_left_out():
     logits = torch.where(target == 1, 20.0, -20.0)
     logits[target == IGNORED] = 20
     assert crop_dice_loss(logits, target) == pytest.approx(0, abs=1e-4)
+
+
+LOSSES = ["combined", "bce", "weighted-bce", "dice", "focal", "tversky"]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_wants_the_lesion_and_is_blind_to_what_is_left_out(name: str):
+    loss = build_loss(TrainConfig(profile="one", cohort="quick", loss=name))
+    target = torch.zeros(2, 1, 16, 16)
+    target[:, :, 4:8, 4:8] = 1
+    target[:, :, 12:, 12:] = IGNORED
+    right = torch.where(target == 1, 8.0, -8.0)
+    half = torch.where((target == 1) & (torch.arange(16)[:, None] < 6), 8.0, -8.0)
+    nothing = torch.full_like(right, -8.0)
+    assert loss(right, target) < loss(half, target) < loss(nothing, target)
+    changed = torch.where(target == IGNORED, 8.0, right)
+    assert loss(changed, target) == pytest.approx(float(loss(right, target)), abs=1e-6)
+
+
+def test_a_miss_costs_more_than_a_false_alarm_where_it_should():
+    target = torch.zeros(1, 1, 16, 16)
+    target[..., :8] = 1
+    missed = torch.where(torch.arange(16).expand(1, 1, 16, 16) < 4, 8.0, -8.0)
+    false = torch.where(torch.arange(16).expand(1, 1, 16, 16) < 12, 8.0, -8.0)
+
+    def ratio(name: str) -> float:
+        loss = build_loss(TrainConfig(profile="one", cohort="quick", loss=name))
+        return float(loss(missed, target) / loss(false, target))
+
+    assert ratio("bce") == pytest.approx(1, abs=0.05)
+    assert ratio("weighted-bce") > 5
+    assert ratio("focal") > 2
+    assert ratio("tversky") > 1.5 * ratio("dice")

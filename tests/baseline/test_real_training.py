@@ -13,12 +13,12 @@ from medlib.annotation.real_scans import RealScan
 from medlib.annotation.voi import Voi
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.grid import WorkingGrid
-from medlib.baseline.inference import predict_window
 from medlib.baseline.real_training import (
     MixedCrops,
     WindowCrops,
     check_licence,
     open_real_ct,
+    outline_crops,
     prepare_phantom,
     prepare_scan,
     prepare_voi,
@@ -33,7 +33,8 @@ from medlib.baseline.slices import (
     TrainingVolume,
     mirrored,
 )
-from medlib.errors import DataError
+from medlib.baseline.views import predict_window
+from medlib.errors import DataError, OverlapError
 from medlib.images.volume import SeriesIdentity, Volume
 
 CONFIG = TrainConfig(profile="tiny", cohort="quick", crop_px=32, jitter_px=4, batch_size=2)
@@ -163,7 +164,7 @@ def test_a_window_is_seen_whole_and_on_its_own_grid():
         )
         grid = WorkingGrid.of(hu.shape, volume.spacing_mm, config)
         assert grid.slices_per_block == slice_spacing_mm
-        probability = predict_window(Bright(), config, volume)
+        probability = predict_window(Bright(), config, volume.hu, volume.spacing_mm)
         assert probability.shape == hu.shape
         assert probability[3, 22, 18] > 0.8
         assert (probability >= 0.5).sum() == pytest.approx((hu > 0).sum(), rel=0.4)
@@ -196,6 +197,59 @@ def test_a_scan_that_is_not_named_for_training_tests(tmp_path, monkeypatch):
     monkeypatch.delenv("MEDLIB_REAL_CT", raising=False)
     with pytest.raises(DataError, match="set MEDLIB_REAL_CT"):
         open_real_ct()
+
+
+def voi_of(patient_id: str, side_px: int) -> Voi:
+    hu = np.full((8, 90, 90), -850, np.float32)
+    low = 45 - side_px // 2
+    mask = np.zeros(hu.shape, bool)
+    mask[2:6, low : low + side_px, low : low + side_px] = True
+    hu[mask] = 40
+    volume = Volume(hu, np.diag([0.5, 0.5, 1.25, 1.0]), SeriesIdentity(patient_id, "", ""))
+    return Voi("v", patient_id, volume, np.stack([mask] * 3))
+
+
+class FewVois:
+    """Stands in for the real CT: two nodules and a scan in each part."""
+
+    def __init__(self, patients: dict[str, str]) -> None:
+        self.patients = patients
+
+    def training_vois(self, split: str) -> list[Voi]:
+        return [voi_of(self.patients[split], 12), voi_of(self.patients[split], 60)]
+
+    def read_scans(self, split: str) -> list[RealScan]:
+        volume, masks = toy_volume([Ball((20, 64, 36), 8)])
+        return [RealScan(f"scan-{split}", "CC BY 4.0", volume, masks[0], True)]
+
+
+def test_outlines_are_learned_on_windows_centred_on_a_nodule_that_fits():
+    config = CONFIG.model_copy(
+        update={
+            "in_plane_spacing_mm": 0.5,
+            "slice_spacing_mm": 1.25,
+            "crop_px": 64,
+            "lesion_share": 1.0,
+            "voi_crops": 0.85,
+            "scan_crops": 0.15,
+        }
+    )
+    train, tune, patients = outline_crops(FewVois({"train": "a", "tune": "b"}), config)
+    assert patients == {"train": ["a", "scan-train"], "tune": ["b", "scan-tune"]}
+    near, far, thick, background = train.sources
+    assert [len(source.volumes) for source in (near, far, thick, background)] == [1, 1, 1, 1]
+    spans = [np.ptp(source.lesions[0][1], axis=0) + 1 for source in (near, far, thick)]
+    assert [span.tolist() for span in spans] == [[4, 12, 12], [2, 31, 31], [2, 12, 12]]
+    for source in (near, far, thick):
+        for seed in range(10):
+            _, target = source.draw(np.random.default_rng(seed))
+            rows, columns = np.nonzero(target == LESION)
+            if rows.size:  # a slice beyond its ends shows none
+                center = np.array([rows.mean(), columns.mean()])
+    XX
+    assert len(tune) == config.tune_crops
+    with pytest.raises(OverlapError, match="patient a stands in train and in tune"):
+        outline_crops(FewVois({"train": "a", "tune": "a"}), config)
 
 
 @pytest.mark.real_ct

@@ -9,6 +9,7 @@ from medlib.annotation.reference import reference_mask
 from medlib.baseline.augment import Augmentation
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.inference import predict_volume
+from medlib.baseline.network import build_network
 from medlib.baseline.slices import Crops, training_volumes
 from medlib.baseline.train import HISTORY_EVERY, Trained, train, train_on
 
@@ -96,3 +97,19 @@ def whole(cohort, tiny):
     crops = Crops(volumes["train"], config, 24, 0, Augmentation())
     unkilled = train_on(crops, Crops(volumes["tune"], config, 4, 0), config, CPU)
     return config, volumes, unkilled
+
+
+def test_the_encoder_may_wait_and_then_learn_at_a_small_rate(cohort, tiny):
+    config = tiny.model_copy(
+        update={"steps": 2, "tune_every": 2, "batch_size": 2, "tune_crops": 2, "crop_px": 32}
+    )
+    volumes = training_volumes(cohort.cases("train"), config, "train", set())
+    begun = dict(build_network(config).get_submodule("encoder").named_parameters())
+
+    def encoder_moved(**changes: float) -> float:
+        trained = train(config.model_copy(update=changes), volumes, volumes, CPU).network
+        after = trained.get_submodule("encoder").named_parameters()
+        return sum(float((tensor - begun[name]).abs().sum()) for name, tensor in after)
+
+    assert encoder_moved(head_first_steps=2) == 0
+    assert 0 < encoder_moved(encoder_rate=0.01) < encoder_moved() / 5

@@ -1,0 +1,195 @@
+"""The close look: a second network outlines what the first one found.
+
+The first network searches whole slices and has to be quick. The second sees one window of a few
+centimetres, centred on a candidate, on a fine grid: it draws the outline, and it may find nothing
+there, which takes the candidate back. A window twice as wide, on a grid twice as coarse, is used
+for what does not fit. A mass wider than both keeps the outline of the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cc3d
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import nn
+
+from medlib.baseline.config import TrainConfig
+from medlib.baseline.grid import Spacing
+from medlib.baseline.views import predict_window
+from medlib.images.volume import Volume
+
+ZOOMS = (1.0, 2.0)  # the working voxel and with it the window, times this
+FITS = 0.6  # of the window's side: an outline up to this wide is seen with its surroundings
+OFF_CENTRE_MM = 6.0  # an outline that begins farther from the centre is of something else
+ABOVE_BELOW_MM = 10.0  # seen beyond the candidate's first and last slice
+RIM_VOXELS = 2  # of probability below the level that is kept around an outline
+Box = tuple[slice, slice, slice]
+
+
+class Outliner(NamedTuple):
+    """A network that was trained on centred windows, and how."""
+
+    network: nn.Module
+    config: TrainConfig
+
+
+class Outline(NamedTuple):
+    """What a close look found.
+
+    Attributes
+    ----------
+    box : tuple of slice
+        Of the window, in voxels of the volume [z, y, x].
+    probability : ndarray of float32
+        In the box; 0 away from the lesion in its centre, and everywhere if there is none.
+    """
+
+    box: Box
+    probability: NDArray[np.float32]
+
+
+def zoomed(config: TrainConfig, zoom: float) -> TrainConfig:
+    """Return the configuration of a window this many times as wide, as coarse."""
+    return config.model_copy(
+        update={
+            "in_plane_spacing_mm": config.in_plane_spacing_mm * zoom,
+            "slice_spacing_mm": config.slice_spacing_mm * zoom,
+        }
+    )
+
+
+def widest_mm(config: TrainConfig, zoom: float = ZOOMS[-1]) -> float:
+    """Return the in-plane width in mm of the largest lesion that a window is made for."""
+    return FITS * config.crop_px * config.in_plane_spacing_mm * zoom
+
+
+def width_mm(marked: NDArray[np.bool_], spacing_mm: Spacing) -> float:
+    """Return the larger in-plane side of the box around what is marked; 0 if nothing is."""
+    boxes = ndimage.find_objects(marked.astype(np.uint8))
+    if not boxes:
+        return 0.0
+    sides = zip(boxes[0][1:], spacing_mm[1:], strict=True)
+    return float(max((part.stop - part.start) * step for part, step in sides))
+
+
+def outline(
+    outliner: Outliner,
+    volume: Volume,
+    box: Box,
+    own: NDArray[np.bool_] | None = None,
+    device: torch.device | None = None,
+) -> Outline:
+    """Look closely at a candidate.
+
+    Parameters
+    ----------
+    outliner : Outliner
+    volume : Volume
+    box : tuple of slice
+        Around the candidate, in voxels of the volume [z, y, x].
+    own : ndarray of bool, optional
+        The candidate's voxels in its box. Without them the lesion is looked for in the middle of
+        the box, and its size is not known beforehand.
+    device : torch.device, optional
+        By default the best there is.
+
+    Returns
+    -------
+    Outline
+        Through the first of `ZOOMS` whose window is wide enough for it, else the last.
+    """
+    corner = np.array([part.start for part in box])
+    if own is None:
+        center = corner + np.array([part.stop - part.start for part in box]) / 2 - 0.5
+        width = 0.0
+    else:
+        center = corner + np.argwhere(own).mean(axis=0)
+        width = width_mm(own, volume.spacing_mm)
+    config = outliner.config
+    fitting = [zoom for zoom in ZOOMS if width <= widest_mm(config, zoom)] or [ZOOMS[-1]]
+    for zoom in fitting:
+        found = _look(outliner, volume, center, box[0], zoom, device)
+        marked = found.probability >= config.candidate_level
+        if width_mm(marked, volume.spacing_mm) <= widest_mm(config, zoom):
+            break
+    return found
+
+
+def outline_window(
+    outliner: Outliner, volume: Volume, device: torch.device | None = None
+) -> NDArray[np.float32]:
+    """Return the probability in a volume of interest, of the lesion in its middle.
+
+    Parameters
+    ----------
+    outliner, device
+        As `outline` takes them.
+    volume : Volume
+
+    Returns
+    -------
+    ndarray of float32, shape (z, y, x)
+        On the volume's grid.
+    """
+    depth, rows, columns = volume.hu.shape
+    found = outline(
+        outliner, volume, (slice(0, depth), slice(0, rows), slice(0, columns)), device=device
+    )
+    whole = np.zeros(volume.hu.shape, dtype=np.float32)
+    whole[found.box] = found.probability
+    return whole
+
+
+def _look(
+    outliner: Outliner,
+    volume: Volume,
+    center_zyx: NDArray[np.float64],
+    slices: slice,
+    zoom: float,
+    device: torch.device | None,
+) -> Outline:
+    config = zoomed(outliner.config, zoom)
+    dz, *in_plane_mm = volume.spacing_mm
+    depth = len(volume.hu)
+    above_below = round(ABOVE_BELOW_MM / dz)
+    half_mm = config.crop_px * config.in_plane_spacing_mm / 2
+    rows, columns = (
+        slice(max(round(c + 0.5 - half_mm / step), 0), min(round(c + 0.5 + half_mm / step), size))
+        for c, step, size in zip(center_zyx[1:], in_plane_mm, volume.hu.shape[1:], strict=True)
+    )
+    box = (
+        slice(max(slices.start - above_below, 0), min(slices.stop + above_below, depth)),
+        rows,
+        columns,
+    )
+    probability = predict_window(
+        outliner.network, config, volume.hu[box], volume.spacing_mm, device
+    )
+    center = center_zyx - [part.start for part in box]
+    lesion = central_region(probability >= config.candidate_level, center, volume.spacing_mm)
+    return Outline(box, np.where(lesion, probability, 0))
+
+
+def central_region(
+    marked: NDArray[np.bool_], center_zyx: Sequence[float], spacing_mm: Spacing
+) -> NDArray[np.bool_]:
+    """Keep the marked region nearest to the centre, with its rim; nothing if it is too far.
+
+    Regions are joined by faces, edges or corners (26-connectivity).
+    """
+    voxels = np.argwhere(marked)
+    if not len(voxels):
+        return np.zeros_like(marked)
+    distance_mm = np.linalg.norm((voxels - np.array(center_zyx)) * np.array(spacing_mm), axis=1)
+    nearest = int(distance_mm.argmin())
+    if distance_mm[nearest] > OFF_CENTRE_MM:
+        return np.zeros_like(marked)
+    regions = cc3d.connected_components(marked, connectivity=26)
+    own = regions == regions[tuple(voxels[nearest])]
+    rim = ndimage.binary_dilation(own, iterations=RIM_VOXELS) & ~marked
+    return np.asarray(own | rim)

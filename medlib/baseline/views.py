@@ -1,0 +1,99 @@
+"""A piece of CT through the network: whole slices in batches, or a window seen four ways."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from medlib.baseline.config import TrainConfig
+from medlib.baseline.device import best_device, has_fast_bfloat16
+from medlib.baseline.grid import Spacing, WorkingGrid, neighbour_slices, network_input
+
+# Pixels of the slices that go through the network together: a CPU is fastest where they fit its
+# cache, a GPU where they fill it.
+BATCH_PX = {"cpu": 2 * 320 * 320, "cuda": 64 * 320 * 320}
+STRIDE_PX = 32  # the encoder halves the image five times
+
+
+def predict_window(
+    network: nn.Module,
+    config: TrainConfig,
+    hu: NDArray[np.float32],
+    spacing_mm: Spacing,
+    device: torch.device | None = None,
+) -> NDArray[np.float32]:
+    """Return the probability in a window cut out of a scan, without a lung field.
+
+    Beyond its bounds the window is mirrored, as in training. The answer is the mean of four views
+    (mirrored along x, y and both) and, where slices are averaged, of every way to begin the blocks.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Maps (batch, n_slices, y, x) in -1..1 to logits (batch, 1, y, x).
+    config : TrainConfig
+    hu : ndarray of float32, shape (z, y, x)
+    spacing_mm : tuple of float
+        Along z, y and x.
+    device : torch.device, optional
+        By default the best there is.
+
+    Returns
+    -------
+    ndarray of float32, shape (z, y, x)
+        On the window's own grid.
+    """
+    device = device or best_device()
+    per_block = WorkingGrid.of(hu.shape, spacing_mm, config).slices_per_block
+    total = np.zeros(hu.shape, dtype=np.float32)
+    for begin in range(per_block):
+        shifted = np.pad(hu, ((begin, 0), (0, 0), (0, 0)), mode="edge")
+        grid = WorkingGrid.of(shifted.shape, spacing_mm, config)
+        seen = _four_views(network, config, grid.from_source(shifted), device)
+        total += grid.to_source(seen)[begin:]
+    return np.asarray(total / per_block, dtype=np.float32)
+
+
+def _four_views(
+    network: nn.Module, config: TrainConfig, hu: NDArray[np.float32], device: torch.device
+) -> NDArray[np.float32]:
+    """Return the mean probability of a mirrored-out window and its three mirror images."""
+    sides = [max(-(-n // STRIDE_PX) * STRIDE_PX, config.crop_px) for n in hu.shape[1:]]
+    before = [(side - n) // 2 for side, n in zip(sides, hu.shape[1:], strict=True)]
+    room = [(b, side - n - b) for b, side, n in zip(before, sides, hu.shape[1:], strict=True)]
+    padded = np.pad(hu, [(0, 0), *room], mode="symmetric")
+    every = np.ones(len(hu), dtype=bool)
+    total = np.zeros_like(padded)
+    for axes in ((), (1,), (2,), (1, 2)):
+        view = np.ascontiguousarray(np.flip(padded, axes))
+        total += np.flip(slice_probability(network, config, view, every, device), axes)
+    rows, columns = (slice(b, b + n) for b, n in zip(before, hu.shape[1:], strict=True))
+    return np.asarray(total[:, rows, columns] / 4, dtype=np.float32)
+
+
+@torch.inference_mode()
+def slice_probability(
+    network: nn.Module,
+    config: TrainConfig,
+    hu: NDArray[np.float32],
+    wanted: NDArray[np.bool_],
+    device: torch.device,
+) -> NDArray[np.float32]:
+    """Run the wanted slices of `hu` [z, y, x] through the network; the others stay 0."""
+    rows, columns = hu.shape[1:]
+    padding = ((0, 0), (0, -rows % STRIDE_PX), (0, -columns % STRIDE_PX))
+    image = network_input(np.pad(hu, padding, mode="edge"), config)
+    probability = np.zeros(hu.shape, dtype=np.float32)
+    network = network.to(device).eval()
+    slices = np.flatnonzero(wanted)
+    per_batch = max(1, BATCH_PX[device.type] // (image.shape[1] * image.shape[2]))
+    for start in range(0, len(slices), per_batch):
+        batch = slices[start : start + per_batch]
+        neighbours = np.stack([image[neighbour_slices(z, len(hu), config)] for z in batch])
+        tensor = torch.from_numpy(neighbours).to(device).to(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
+            logits = network(tensor)
+        probability[batch] = logits.float().sigmoid()[:, 0, :rows, :columns].cpu().numpy()
+    return probability

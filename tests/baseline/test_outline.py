@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from toy import Ball, toy_volume
+
+from medlib.baseline.config import TrainConfig
+from medlib.baseline.inference import predict_volume
+from medlib.baseline.network import build_network, save_weights
+from medlib.baseline.outline import (
+    OFF_CENTRE_MM,
+    ZOOMS,
+    Outliner,
+    central_region,
+    outline,
+    outline_window,
+    widest_mm,
+    width_mm,
+    zoomed,
+)
+from medlib.baseline.run import OUTLINER, Run
+
+CPU = torch.device("cpu")
+BRIGHT = 1500
+SPACING_MM = (1.0, 0.8, 0.8)
+
+
+class DenserThan(nn.Module):
+    """Stands in for a network: sure of every voxel of the middle slice above a HU value."""
+
+    def __init__(self, hu: float) -> None:
+        super().__init__()
+        self.level = (hu + 1000) / 700 - 1
+        self.sides: list[int] = []
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.sides.append(image.shape[-1])
+        return 100 * (image[:, image.shape[1] // 2][:, None] - self.level)
+
+
+@pytest.fixture
+def config(tiny: TrainConfig) -> TrainConfig:
+    return tiny.model_copy(
+        update={
+            "in_plane_spacing_mm": 0.5,
+            "slice_spacing_mm": 1.0,
+            "crop_px": 64,
+            "candidate_level": 0.5,
+        }
+    )
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
+
+
+def middle_of(mask: np.ndarray) -> tuple[slice, slice, slice]:
+    z, y, x = (slice(int(index.min()), int(index.max()) + 1) for index in np.nonzero(mask))
+    return z, y, x
+
+
+def test_the_lesion_in_the_middle_is_outlined_and_its_neighbour_is_not(config: TrainConfig):
+    balls = [Ball((20.0, 64.0, 36.0), 4.0, hu=BRIGHT), Ball((20.0, 64.0, 48.0), 3.0, hu=BRIGHT)]
+    volume, (lesion, neighbour) = toy_volume(balls, spacing_mm=SPACING_MM)
+    found = outline(Outliner(DenserThan(325), config), volume, middle_of(lesion))
+    whole = np.zeros(volume.hu.shape, np.float32)
+    whole[found.box] = found.probability
+    marked = whole >= config.candidate_level
+    assert dice(marked, lesion) > 0.93
+    assert not (marked & neighbour).any()
+    assert (whole[lesion] > 0.5).mean() > 0.9
+
+
+@pytest.mark.parametrize(("radius_mm", "n_looks"), [(4.0, 1), (8.0, 1), (13.0, 2)])
+def test_what_does_not_fit_is_seen_through_a_wider_window(config: TrainConfig, radius_mm, n_looks):
+    volume, (lesion,) = toy_volume(
+        [Ball((20.0, 64.0, 36.0), radius_mm, hu=BRIGHT)], spacing_mm=(2.0, 1.0, 1.0)
+    )
+    assert (2 * radius_mm > widest_mm(config, ZOOMS[0])) == (n_looks == 2)
+    network = DenserThan(325)
+    found = outline(Outliner(network, config), volume, middle_of(lesion))
+    _, rows, _ = found.box
+    side_mm = zoomed(config, ZOOMS[n_looks - 1]).in_plane_spacing_mm * config.crop_px
+    assert rows.stop - rows.start == pytest.approx(side_mm, abs=1)
+    marked = np.zeros(volume.hu.shape, bool)
+    marked[found.box] = found.probability >= config.candidate_level
+    assert dice(marked, lesion) > 0.9
+    known = outline(
+        Outliner(network, config),
+        volume,
+        middle_of(lesion),
+        lesion[middle_of(lesion)],
+    )
+    assert known.box[1] == rows  # its width is known: the wide window at once
+
+
+def test_nothing_in_the_middle_is_nothing_found(config: TrainConfig):
+    volume, (lesion,) = toy_volume([Ball((20.0, 64.0, 36.0), 4.0, hu=BRIGHT)], SPACING_MM)
+    z, y, x = middle_of(lesion)
+    aside = slice(x.start - 14, x.stop - 14)
+    assert not outline(Outliner(DenserThan(325), config), volume, (z, y, aside)).probability.any()
+
+
+def test_the_region_nearest_to_the_centre_is_kept_with_its_rim():
+    marked = np.zeros((3, 30, 30), bool)
+    marked[1, 10:13, 10:13] = True
+    marked[1, 20:29, 20:29] = True
+    kept = central_region(marked, [1, 13, 13], (1.0, 1.0, 1.0))
+    assert kept[1, 10:13, 10:13].all()
+    assert kept[1, 8, 11]
+    assert not kept[1, 7, 11]
+    assert not kept[1, 20:, 20:].any()
+    too_far = [1, 12 + OFF_CENTRE_MM + 1, 4]
+    assert not central_region(marked, too_far, (1.0, 1.0, 1.0)).any()
+    assert not central_region(np.zeros_like(marked), [1, 1, 1], (1.0, 1.0, 1.0)).any()
+
+
+def test_the_width_is_the_larger_side_in_plane():
+    marked = np.zeros((30, 20, 20), bool)
+    assert width_mm(marked, (1.0, 1.0, 1.0)) == 0
+    marked[:, 4:7, 3:5] = True
+    assert width_mm(marked, (9.0, 0.5, 0.7)) == pytest.approx(1.5)
+
+
+def test_an_outliner_draws_takes_back_and_leaves_masses_alone(config: TrainConfig):
+    small = Ball((20.0, 50.0, 36.0), 4.0, hu=BRIGHT)
+    vague = Ball((20.0, 84.0, 36.0), 4.0, hu=200.0)
+    mass = Ball((20.0, 64.0, 92.0), 20.0, hu=BRIGHT)
+    volume, masks = toy_volume([small, vague, mass], spacing_mm=(2.0, 1.0, 1.0))
+    coarse = config.model_copy(update={"in_plane_spacing_mm": 2.0, "slice_spacing_mm": 4.0})
+    search = DenserThan(100)
+    alone = predict_volume(search, coarse, volume, CPU)
+    assert len(alone.candidates) == 3
+    assert 2 * mass.radius_mm > widest_mm(config)
+    drawn = predict_volume(search, coarse, volume, CPU, outliner=Outliner(DenserThan(300), config))
+    assert len(drawn.candidates) == 2  # the vague one is taken back
+    assert not drawn.labels[masks[1]].any()
+    by_size = drawn.candidates.sort_values("diameter_mm")["candidate_id"].to_list()
+    assert dice(drawn.labels == by_size[0], masks[0]) > 0.8
+    before = alone.labels[20 // 2, 64, 92]
+    assert np.array_equal(drawn.labels == by_size[1], alone.labels == before)
+
+
+def test_a_volume_of_interest_is_looked_at_in_its_middle(config: TrainConfig):
+    volume, (lesion,) = toy_volume(
+        [Ball((12.0, 20.0, 20.0), 4.0, hu=BRIGHT)],
+        spacing_mm=(2.0, 0.8, 0.8),
+        size_mm=(24.0, 40.0, 40.0),
+    )
+    volume.hu[~lesion] = -850
+    probability = outline_window(Outliner(DenserThan(325), config), volume)
+    assert probability.shape == volume.hu.shape
+    assert dice(probability >= 0.5, lesion) > 0.9
+
+
+def test_a_run_may_have_an_outliner(tmp_path, tiny: TrainConfig):
+    def write(folder):
+        folder.mkdir()
+        (folder / "config.json").write_text(tiny.model_dump_json())
+        save_weights(build_network(tiny, pretrained=False), folder / "weights.safetensors")
+
+    write(tmp_path / "run")
+    run = Run(tmp_path / "run")
+    assert run.load_outliner() is None
+    alone = run.weights_sha256()
+    write(run.folder / OUTLINER)
+    found = run.load_outliner()
+    assert found is not None
+    assert found.config == tiny
+    assert run.weights_sha256() != alone  # another outliner is another model
