@@ -246,7 +246,7 @@ def test_outlines_are_learned_on_windows_centred_on_a_nodule_that_fits():
             rows, columns = np.nonzero(target == LESION)
             if rows.size:  # a slice beyond its ends shows none
                 center = np.array([rows.mean(), columns.mean()])
-    XX
+                assert np.abs(center - 31.5).max() <= config.jitter_px + 1
     assert len(tune) == config.tune_crops
     with pytest.raises(OverlapError, match="patient a stands in train and in tune"):
         outline_crops(FewVois({"train": "a", "tune": "a"}), config)
