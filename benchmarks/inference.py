@@ -85,14 +85,17 @@ def main() -> None:
         clock = Clock()
         clock.wrap(inference, "lung_field", "lung field")
         clock.wrap(inference, "near_lung", "margin around the lung")
-        clock.wrap(inference, "_probability", "network")
+        clock.wrap(inference, "slice_probability", "search")
+        clock.wrap(inference, "outline", "close looks")
         clock.wrap(inference, "find_candidates", "candidates")
         clock.wrap(WorkingGrid, "from_source", "to the working grid")
         clock.wrap(WorkingGrid, "to_source", "back to the source grid")
         start = time.perf_counter()
         [volume] = read_series(folder)
         clock.seconds["reading DICOM"] = time.perf_counter() - start
-        found = inference.predict_volume(model.network, model.config, volume)
+        found = inference.predict_volume(
+            model.network, model.config, volume, outliner=model.outliner
+        )
         before = time.perf_counter()
         write_mask(found.labels, volume, Path(temporary) / "mask.nii.gz")
         clock.seconds["writing the mask"] = time.perf_counter() - before

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -356,29 +357,30 @@ def _mixed(
     )
 
 
-def outline_crops(
-    real: RealCT, config: TrainConfig
-) -> tuple[DrawnCrops, DrawnCrops, dict[str, list[str]]]:
-    """Prepare the crops that a network for outlines is trained and tuned on.
+class OutlineData(NamedTuple):
+    """What a network for outlines learns from, in one part.
 
-    They are centred, give or take `jitter_px`, on a nodule that fits the window, seen at each of
-    `medlib.baseline.outline.ZOOMS` and once as in a scan with thick slices; the others lie
-    on a vessel or a wall, in the same volumes and in whole scans, where there may be nothing to
-    draw.
-
-    Parameters
+    Attributes
     ----------
-    real : RealCT
-    config : TrainConfig
+    nodules : tuple of (float, list of TrainingVolume)
+        Volumes of interest on one grid, with their share of the crops of nodules: seen at each of
+        `medlib.baseline.outline.ZOOMS`, and as in a scan with thick slices.
+    scans : list of TrainingVolume
+        Whole scans, for what is no nodule.
+    patients : list of str
+    """
 
-    Returns
-    -------
-    crops, tune_crops, patients
-        As `real_crops` returns them.
+    nodules: tuple[tuple[float, list[TrainingVolume]], ...]
+    scans: list[TrainingVolume]
+    patients: list[str]
+
+
+def outline_data(real: RealCT, config: TrainConfig) -> dict[str, OutlineData]:
+    """Prepare the ``train`` and the ``tune`` part for a network for outlines.
+
+    A nodule is seen through a window that it fits, see `medlib.baseline.outline.widest_mm`.
     """
     check_licence(VOI_FOLDER, VOI_LICENCE)
-    patients: dict[str, list[str]] = {}
-    made: dict[str, list[tuple[float, DrawnCrops]]] = {}
     near, far = ZOOMS
     thick = config.model_copy(update={"slice_spacing_mm": SLICE_SPACINGS_MM[-1]})
     # Grid, the widths that are seen through it, share of the crops of nodules.
@@ -387,24 +389,56 @@ def outline_crops(
         (zoomed(config, far), (widest_mm(config, near) / 2, widest_mm(config, far)), 0.2),
         (thick, (0.0, widest_mm(config, near)), 0.2),
     )
+    data = {}
     for split in ("train", "tune"):
         vois = real.training_vois(split)
-        sources: list[tuple[float, DrawnCrops]] = []
-        for seen, (narrowest, widest), share in views:
-            windows = [
-                prepare_voi(found, seen, seen.slice_spacing_mm)
-                for found in vois
-                if narrowest <= width_mm(majority(found.readers), found.volume.spacing_mm) <= widest
-            ]
-            crops = WindowCrops(windows, config, 0, config.seed, grafts=[])
-            sources.append((config.voi_crops * share, crops))
-        scans = [prepare_scan(scan, config) for scan in real.read_scans(split)]
-        empty = config.model_copy(update={"lesion_share": 0.0})
-        background = WindowCrops(scans, empty, 0, config.seed, grafts=[])
-        made[split] = [*sources, (config.scan_crops, background)]
-        patients[split] = sorted(
-            {found.patient_id for found in vois} | {volume.patient_id for volume in scans}
+        widths = [width_mm(majority(found.readers), found.volume.spacing_mm) for found in vois]
+        nodules = tuple(
+            (
+                share,
+                [
+                    prepare_voi(found, seen, seen.slice_spacing_mm)
+                    for found, width in zip(vois, widths, strict=True)
+                    if narrowest <= width <= widest
+                ],
+            )
+            for seen, (narrowest, widest), share in views
         )
+        scans = [prepare_scan(scan, config) for scan in real.read_scans(split)]
+        patients = {found.patient_id for found in vois} | {scan.patient_id for scan in scans}
+        data[split] = OutlineData(nodules, scans, sorted(patients))
+    return data
+
+
+def outline_crops(
+    data: Mapping[str, OutlineData], config: TrainConfig
+) -> tuple[DrawnCrops, DrawnCrops, dict[str, list[str]]]:
+    """Make the crops that a network for outlines is trained and tuned on.
+
+    They are centred, give or take `jitter_px`, on a nodule; the others lie on a vessel or a wall,
+    in the same volumes and in whole scans, where there may be nothing to draw.
+
+    Parameters
+    ----------
+    data : mapping
+        Of `outline_data`.
+    config : TrainConfig
+
+    Returns
+    -------
+    crops, tune_crops, patients
+        As `real_crops` returns them.
+    """
+    empty = config.model_copy(update={"lesion_share": 0.0})
+    made: dict[str, list[tuple[float, DrawnCrops]]] = {}
+    for split, part in data.items():
+        made[split] = [
+            (config.voi_crops * share, WindowCrops(volumes, config, 0, config.seed, grafts=[]))
+            for share, volumes in part.nodules
+        ]
+        background = WindowCrops(part.scans, empty, 0, config.seed, grafts=[])
+        made[split].append((config.scan_crops, background))
+    patients = {split: part.patients for split, part in data.items()}
     return (*_mixed(made, patients, config), patients)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ import pandas as pd
 from torch import nn
 
 from medlib.annotation.cohort import Cohort, open_cohort
+from medlib.baseline import processes
 from medlib.baseline.card import evidence_card
 from medlib.baseline.config import TrainConfig, train_config
 from medlib.baseline.device import best_device
@@ -113,7 +115,9 @@ def find_or_make_run(
     folder = Path(run_dir) if run_dir else RUNS / f"{Path(dataset).name}-{profile}-seed{seed}"
     cohort = open_cohort(dataset, config.cohort, seed)
     keys = training_keys(config, cohort)
-    with exclusive(folder.parent / f".{folder.name}.lock"):  # a second process waits, then finds it
+    # Another command waits, then finds it; the processes of one training go together.
+    lock = exclusive(folder.parent / f".{folder.name}.lock") if not processes.rank() else None
+    with lock or nullcontext():
         changed = _what_changed(folder, keys)
         run = Run(folder) if not changed else make_run(config, cohort, folder, keys)
     made = run.card["time"]
@@ -162,6 +166,8 @@ def make_run(config: TrainConfig, cohort: Cohort, folder: Path, keys: dict[str, 
     checkpoints = folder.parent / f".{folder.name}.{digest(*keys.values())[:16]}"
     checkpoints.mkdir(parents=True, exist_ok=True)
     trained = train(config, volumes["train"], volumes["tune"], device, checkpoints)
+    if processes.rank():
+        raise SystemExit(0)  # the first process writes
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = folder.parent / f".{folder.name}.{os.getpid()}"

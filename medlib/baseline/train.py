@@ -21,9 +21,10 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, DistributedSampler, Subset
 
 from medlib import progress
+from medlib.baseline import processes
 from medlib.baseline.augment import Augmentation
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.device import has_fast_bfloat16
@@ -96,11 +97,13 @@ class Segmenter(L.LightningModule):
         self.overlap += torch.stack(
             [2 * (predicted & lesion).sum(), predicted.sum() + lesion.sum()]
         )
-        self.log("tune_loss", loss, batch_size=len(batch[1]))
+        self.log("tune_loss", loss, batch_size=len(batch[1]), sync_dist=processes.count() > 1)
 
     def on_validation_epoch_end(self) -> None:
         """Log the Dice coefficient of all tune crops together; NaN where nothing is marked."""
-        self.log("tune_dice", self.overlap[0] / self.overlap[1])
+        of_all_processes = torch.as_tensor(self.all_gather(self.overlap))
+        overlap = of_all_processes.reshape(-1, 2).sum(dim=0)
+        self.log("tune_dice", overlap[0] / overlap[1])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; the learning rate rises over a tenth of the steps and falls as a cosine.
@@ -199,8 +202,14 @@ class Batches(L.LightningDataModule):
         return self._load(self.tune_crops)
 
     def _load(self, crops: Any) -> DataLoader[Any]:
+        dealt: DistributedSampler[Any] | None = None
+        if processes.count() > 1:  # in turn, in order: together the processes see this batch
+            dealt = DistributedSampler(crops, processes.count(), processes.rank(), shuffle=False)
         return DataLoader(
-            crops, batch_size=self.config.batch_size, num_workers=self.config.n_workers
+            crops,
+            sampler=dealt,
+            batch_size=processes.share_of(self.config.batch_size),
+            num_workers=self.config.n_workers,
         )
 
 
@@ -269,8 +278,12 @@ def train_on(
         )
         trainer = L.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
-            devices=1,
+            devices=processes.count_here(),
+            num_nodes=processes.count() // processes.count_here(),
+            # The encoder may learn nothing at first.
+            strategy="ddp_find_unused_parameters_true" if processes.count() > 1 else "auto",
             precision="bf16-mixed" if has_fast_bfloat16(device) else "32-true",
+            use_distributed_sampler=False,  # it would shuffle
             max_steps=config.steps,
             max_epochs=-1,
             reload_dataloaders_every_n_epochs=1,
@@ -291,6 +304,7 @@ def train_on(
         )
         checkpoint = torch.load(Path(best.best_model_path), map_location="cpu", weights_only=True)
         module.load_state_dict(checkpoint["state_dict"])
+        trainer.strategy.barrier()  # everyone has read it before anyone takes it away
     return Trained(
         network=module.network.cpu().eval(),
         history=history.table(),

@@ -2,7 +2,8 @@
 
 Caches that only look at a notebook's own text go stale when the library changes. Here a chapter
 rests on its text, its parameters, exactly those modules of medlib that its cells import (and what
-those import), the data manifests, the lock, and the executed chapters it needs.
+those import), the data manifests, the reference runs if it reads them, the lock, and the executed
+chapters it needs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import medlib
 from medlib.book.pages import Book, Page
 
 PACKAGE = Path(medlib.__file__).parent
+REFERENCE, DEFINES_IT = "REFERENCE_RUNS", "medlib.paths"  # who uses it reads reference runs
+EVIDENCE = (".json", ".csv", ".md", ".txt")
 
 
 def inputs_of(page: Page, book: Book, parameters: Mapping[str, Any]) -> dict[str, str]:
@@ -49,7 +52,8 @@ def inputs_of(page: Page, book: Book, parameters: Mapping[str, Any]) -> dict[str
     for name, value in parameters.items():
         for file in _tables(Path(str(value))):
             inputs[f"{name}/{file.name}"] = _hash(file.read_bytes())
-    for module in sorted(library_modules(page.notebook())):
+    modules = library_modules(page.notebook())
+    for module in sorted(modules):
         inputs[module] = _hash(_module_file(module).read_bytes())
         for file in _package_data(_module_file(module).parent):
             inputs[file.relative_to(PACKAGE.parent).as_posix()] = _hash(file.read_bytes())
@@ -59,6 +63,10 @@ def inputs_of(page: Page, book: Book, parameters: Mapping[str, Any]) -> dict[str
     ]:
         if file.is_file():
             inputs[file.relative_to(book.root).as_posix()] = _hash(file.read_bytes())
+    if any(REFERENCE in _module_file(name).read_text() for name in modules - {DEFINES_IT}):
+        for file in sorted((book.root / "reference_runs").rglob("*.*")):
+            if file.suffix in EVIDENCE:  # the weights are named in the card by their checksum
+                inputs[file.relative_to(book.root).as_posix()] = _hash(file.read_bytes())
     for need in sorted(book.needs_of(page.name)):
         inputs[f"chapter {need}"] = _hash((book.executed / f"{need}.ipynb").read_bytes())
     return inputs

@@ -35,8 +35,10 @@ def model_card(
     lines = [
         f"# Model card: {name}",
         "",
-        f"{card['model']['name']}, {card['model']['parameters'] / 1e6:.1f} million parameters, "
-        f"half precision, SHA-256 `{card['model']['sha256']}`.",
+        f"Two networks, {card['model']['name']} each, of "
+        f"{card['model']['parameters'] / 1e6:.1f} million parameters, half precision: one searches "
+        "whole slices, the other outlines what is found in a window around it. SHA-256 of both "
+        f"together: `{card['model']['sha256']}`.",
         "",
         "## Intended use",
         "",

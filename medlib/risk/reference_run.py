@@ -25,6 +25,7 @@ from medlib import progress
 from medlib.annotation.cohort import Cohort, open_cohort
 from medlib.annotation.real_scans import RealScan
 from medlib.annotation.voi import majority
+from medlib.baseline import processes
 from medlib.baseline.card import evidence_card
 from medlib.baseline.config import TrainConfig, train_config
 from medlib.baseline.device import best_device
@@ -40,6 +41,7 @@ from medlib.baseline.real_training import (
     RealCT,
     open_real_ct,
     outline_crops,
+    outline_data,
     real_crops,
 )
 from medlib.baseline.run import CARD, CONFIG, HISTORY, OUTLINER, WEIGHTS, Run
@@ -94,7 +96,10 @@ def make_reference_run(profile: str, seed: int, folder: Path) -> Run:
     real, phantom = open_real_ct(), open_cohort("phantom", config.cohort, seed)
     outline_config = train_config(OUTLINE_PROFILE.format(profile=profile), seed)
     search = _trained(config, real_crops(real, phantom, config), real, folder)
-    outlines = _trained(outline_config, outline_crops(real, outline_config), real, folder)
+    outline_parts = outline_crops(outline_data(real, outline_config), outline_config)
+    outlines = _trained(outline_config, outline_parts, real, folder)
+    if processes.rank():
+        raise SystemExit(0)  # the first process judges and writes
     run = finish(search, outlines, real, phantom, folder)
     shutil.rmtree(BUILD / "checkpoints" / folder.name)
     return run

@@ -19,6 +19,7 @@ from medlib.baseline.real_training import (
     check_licence,
     open_real_ct,
     outline_crops,
+    outline_data,
     prepare_phantom,
     prepare_scan,
     prepare_voi,
@@ -234,7 +235,9 @@ def test_outlines_are_learned_on_windows_centred_on_a_nodule_that_fits():
             "scan_crops": 0.15,
         }
     )
-    train, tune, patients = outline_crops(FewVois({"train": "a", "tune": "b"}), config)
+    train, tune, patients = outline_crops(
+        outline_data(FewVois({"train": "a", "tune": "b"}), config), config
+    )
     assert patients == {"train": ["a", "scan-train"], "tune": ["b", "scan-tune"]}
     near, far, thick, background = train.sources
     assert [len(source.volumes) for source in (near, far, thick, background)] == [1, 1, 1, 1]
@@ -249,7 +252,7 @@ def test_outlines_are_learned_on_windows_centred_on_a_nodule_that_fits():
                 assert np.abs(center - 31.5).max() <= config.jitter_px + 1
     assert len(tune) == config.tune_crops
     with pytest.raises(OverlapError, match="patient a stands in train and in tune"):
-        outline_crops(FewVois({"train": "a", "tune": "a"}), config)
+        outline_crops(outline_data(FewVois({"train": "a", "tune": "a"}), config), config)
 
 
 @pytest.mark.real_ct

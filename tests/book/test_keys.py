@@ -74,3 +74,21 @@ def test_another_run_in_the_same_folder_is_another_input(tmp_path):
     (run_dir / "card.json").write_text('{"epochs": 2}')
     after = inputs_of(book.pages[0], book, {"run_dir": str(run_dir)})
     assert changed(before, after) == ["run_dir/card.json"]
+
+
+def test_a_chapter_rests_on_the_reference_runs_if_it_reads_them(tmp_path):
+    (tmp_path / "_toc.yml").write_text("root: a\nchapters: [{file: b}]\n")
+    for name, module in {"a": "medlib.risk.real", "b": "medlib.images.splits"}.items():
+        (tmp_path / f"{name}.md").write_text(
+            "---\nkernelspec: {display_name: Python 3, name: python3}\n---\n"
+            f"```{{code-cell}}\nimport {module}\n```\n"
+        )
+    run = tmp_path / "reference_runs" / "one"
+    (run / "evaluation").mkdir(parents=True)
+    (run / "evaluation" / "real-vois.json").write_text("{}")
+    book = Book(tmp_path)
+    before = [inputs_of(page, book, {}) for page in book.pages]
+    (run / "evaluation" / "real-vois.json").write_text('{"dice": 1}')
+    after = [inputs_of(page, book, {}) for page in book.pages]
+    changes = [changed(*pair) for pair in zip(before, after, strict=True)]
+    assert changes == [["reference_runs/one/evaluation/real-vois.json"], []]

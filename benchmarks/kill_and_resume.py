@@ -1,0 +1,105 @@
+"""Kill a training at random moments, ten times, and compare its end with one that was left alone.
+
+    python benchmarks/kill_and_resume.py
+
+Each training is a process; it is killed (SIGKILL) after a random time, started again, and so on
+until it was killed as often as wanted and may end. Weights and curves must be the same to the bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+import torch
+
+from medlib.annotation.cohort import open_cohort
+from medlib.baseline.config import train_config
+from medlib.baseline.network import save_weights
+from medlib.baseline.slices import training_volumes
+from medlib.baseline.train import train
+
+STEPS, LOOK_EVERY = 120, 6
+
+
+def train_once(folder: Path) -> None:
+    """Train a short run of the quick profile, or go on with it."""
+    cohort = open_cohort("phantom", "quick", 0)
+    config = train_config("quick").model_copy(
+        update={"steps": STEPS, "tune_every": LOOK_EVERY, "tune_crops": 16, "batch_size": 4}
+    )
+    volumes = {s: training_volumes(cohort.cases(s), config, s, set()) for s in ("train", "tune")}
+    (folder / "begun").write_text("")
+    trained = train(
+        config, volumes["train"], volumes["tune"], torch.device("cpu"), folder / "checkpoints"
+    )
+    save_weights(trained.network, folder / "weights.safetensors")
+    trained.history.drop(columns="seconds").to_csv(folder / "history.csv", index=False)
+
+
+def run(folder: Path, kill_after: float | None) -> bool:
+    """Run the training in a process; kill it so many seconds after it begins to train."""
+    folder.mkdir(exist_ok=True)
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    begun = folder / "begun"
+    begun.unlink(missing_ok=True)
+    process = subprocess.Popen([sys.executable, __file__, "--train", str(folder)])
+    if kill_after is not None:
+        while not begun.exists() and process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(kill_after)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+    return process.wait() == 0
+
+
+def digest(folder: Path) -> tuple[str, str]:
+    """Return the checksums of weights and curves."""
+    files = (folder / "weights.safetensors", folder / "history.csv")
+    weights, curves = (hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
+    return weights, curves
+
+
+def main() -> None:
+    """Compare a killed training with one that was not."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--times", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--train", type=Path)
+    given = parser.parse_args()
+    if given.train:
+        train_once(given.train)
+        return
+    rng = np.random.default_rng(given.seed)
+    with TemporaryDirectory() as temporary:
+        alone, killed = Path(temporary, "alone"), Path(temporary, "killed")
+        start = time.monotonic()
+        if not run(alone, None):
+            sys.exit("the training that was left alone failed")
+        whole = time.monotonic() - start
+        for number in range(given.times):
+            after = float(rng.uniform(1, whole / given.times + 4))
+            ended = run(killed, after)
+            last = killed / "checkpoints" / "last.ckpt"
+            step = torch.load(last, weights_only=False)["global_step"] if last.exists() else 0
+            print(f"killed {number + 1}, {after:.1f} s after it began: saved up to step {step}"
+                  + (" (it had ended)" if ended else ""), flush=True)  # fmt: skip
+        if not run(killed, None):
+            sys.exit("the training that was killed could not go on")
+        same = digest(alone) == digest(killed)
+        rows = len(pd.read_csv(killed / "history.csv"))
+        print(f"weights and {rows} rows of curves {'are the same' if same else 'DIFFER'}")
+        sys.exit(not same)
+
+
+if __name__ == "__main__":
+    main()

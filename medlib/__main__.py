@@ -1,0 +1,5 @@
+"""``python -m medlib ...``: the command line, also under torchrun."""
+
+from medlib.cli import main
+
+main()

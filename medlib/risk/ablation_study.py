@@ -1,0 +1,190 @@
+"""One choice changed at a time: what it does to the outlines of real nodules, at equal budget.
+
+Every variant is trained for the same number of steps on the train part of the real volumes of
+interest, with several seeds, and judged on the tune part; test patients are not touched, because
+choices are made here. Encoders other than EfficientNet-Lite0 have no ImageNet weights without a
+network, so all of them start from random weights and are held against the Lite0 that does too.
+
+    python -m medlib.risk.ablation_study --steps 200 --seeds 2
+
+Each training that is done is kept; a study that was cut off goes on with the next.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from medlib import progress
+from medlib.annotation.voi import Voi
+from medlib.baseline.config import TrainConfig, train_config
+from medlib.baseline.device import best_device, describe
+from medlib.baseline.keys import digest
+from medlib.baseline.outline import Outliner, outline_window
+from medlib.baseline.real_training import OutlineData, open_real_ct, outline_crops, outline_data
+from medlib.baseline.train import train_on
+from medlib.paths import REFERENCE_RUNS
+from medlib.risk.bootstrap import Estimate, bootstrap_mean
+from medlib.risk.voi import score_voi
+
+FOLDER = REFERENCE_RUNS / "ablation-lidc-outline"
+TABLE, SETTINGS = "cases.csv", "settings.json"
+BASE, RANDOM = "as trained", "random weights"
+LEVEL = 0.5  # the same for every variant
+VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    # name: what it is held against, kind of choice, what is changed
+    BASE: (BASE, "", {}),
+    "cross-entropy": (BASE, "loss", {"loss": "bce"}),
+    "weighted cross-entropy": (BASE, "loss", {"loss": "weighted-bce"}),
+    "Dice": (BASE, "loss", {"loss": "dice"}),
+    "focal": (BASE, "loss", {"loss": "focal"}),
+    "Tversky": (BASE, "loss", {"loss": "tversky"}),
+    "one slice (2D)": (BASE, "input", {"n_slices": 1}),
+    "three slices": (BASE, "input", {"n_slices": 3}),
+    "lesions drawn rarely": (BASE, "sampling", {"lesion_share": 0.1}),
+    "no augmentation": (BASE, "augmentation", {"augmentation": "none"}),
+    "shape alone": (BASE, "augmentation", {"augmentation": "shape"}),
+    "intensity alone": (BASE, "augmentation", {"augmentation": "intensity"}),
+    RANDOM: (BASE, "start", {"pretrained": False}),
+    "head first, encoder at a tenth": (BASE, "start", {"encoder_rate": 0.1}),
+    "ResNet-18": (RANDOM, "encoder", {"encoder": "resnet18", "pretrained": False}),
+    "ResNet-34": (RANDOM, "encoder", {"encoder": "resnet34", "pretrained": False}),
+    "EfficientNet-B0": (RANDOM, "encoder", {"encoder": "efficientnet-b0", "pretrained": False}),
+    "DenseNet-121": (RANDOM, "encoder", {"encoder": "densenet121", "pretrained": False}),
+}
+
+
+def variant_config(name: str, steps: int, seed: int) -> TrainConfig:
+    """Return the configuration of a variant at this budget."""
+    changes: dict[str, Any] = dict(VARIANTS[name][2])
+    if "encoder_rate" in changes:
+        changes["head_first_steps"] = steps // 4
+    base = train_config("lidc-outline", seed)
+    budget = {"steps": steps, "tune_every": steps, "candidate_level": LEVEL}
+    return base.model_copy(update=budget | changes)
+
+
+def study(steps: int, seeds: int, folder: Path = FOLDER) -> pd.DataFrame:
+    """Train and judge every variant that has not been yet.
+
+    Parameters
+    ----------
+    steps : int
+        Budget of each training.
+    seeds : int
+        How many trainings each variant gets.
+    folder : Path
+        Gets ``cases.csv``, a row a variant, seed and volume.
+
+    Returns
+    -------
+    DataFrame
+        What ``cases.csv`` holds: `variant`, `seed`, `seconds` and the columns of
+        `medlib.risk.voi.score_voi`.
+
+    Raises
+    ------
+    DataError
+        If ``MEDLIB_REAL_CT`` names no folder with real CT.
+    """
+    real = open_real_ct()
+    settings = {"steps": steps, "level": LEVEL, "real_ct_sha256": real.checksum(),
+                "config": variant_config(BASE, steps, 0).model_dump(mode="json"),
+                "device": describe(best_device())}  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    table, stored = folder / TABLE, folder / SETTINGS
+    done = pd.DataFrame(columns=["variant", "seed"])
+    if stored.is_file() and digest(stored.read_bytes()) == digest(_json(settings)):
+        done = pd.read_csv(table) if table.is_file() else done
+    stored.write_bytes(_json(settings))
+    vois = list(real.read_vois("tune"))
+    data: dict[str, OutlineData] = {}
+    todo = [
+        (name, seed)
+        for seed in range(seeds)
+        for name in VARIANTS
+        if not ((done["variant"] == name) & (done["seed"] == seed)).any()
+    ]
+    for name, seed in progress.track(todo, "variants", total=len(todo)):
+        config = variant_config(name, steps, seed)
+        data = data or outline_data(real, config)
+        rows = _judge(data, vois, config)
+        done = pd.concat([done, rows.assign(variant=name, seed=seed)], ignore_index=True)
+        beside = table.with_suffix(".new")
+        done.to_csv(beside, index=False)
+        beside.replace(table)
+    return done
+
+
+def _judge(data: Mapping[str, OutlineData], vois: list[Voi], config: TrainConfig) -> pd.DataFrame:
+    device = best_device()
+    crops, tune_crops, _ = outline_crops(data, config)
+    trained = train_on(crops, tune_crops, config, device)
+    outliner = Outliner(trained.network.to(memory_format=torch.channels_last), config)
+    rows = [
+        score_voi(found, outline_window(outliner, found.volume, device) >= config.candidate_level)
+        for found in vois
+    ]
+    return pd.DataFrame(rows).assign(seconds=round(trained.seconds, 1))
+
+
+def _json(settings: Mapping[str, Any]) -> bytes:
+    return (json.dumps(settings, indent=2) + "\n").encode()
+
+
+def summary(cases: pd.DataFrame) -> pd.DataFrame:
+    """Average over seeds and patients, with what each variant is held against.
+
+    Returns
+    -------
+    DataFrame
+        A row a variant: `choice`, `variant`, `against`, `seeds`, `dice` and `difference` (both
+        `Estimate`; the difference volume by volume, seeds averaged, resampled by patient),
+        `spread` (largest minus smallest mean Dice of a seed), `missed`, `seconds`.
+    """
+    keys = ["variant", "voi_id", "patient_id"]
+    by_voi = cases.groupby(keys, as_index=False)[["dice", "missed"]].mean()
+    rows = []
+    for name, (against, choice, _) in VARIANTS.items():
+        own = by_voi[by_voi["variant"] == name]
+        if own.empty:
+            continue
+        other = by_voi[by_voi["variant"] == against].set_index("voi_id")["dice"]
+        own = own.assign(difference=own["dice"] - own["voi_id"].map(other))
+        by_seed = cases[cases["variant"] == name].groupby("seed")
+        means = by_seed["dice"].mean()
+        same = Estimate(0.0, float("nan"), float("nan"), own["patient_id"].nunique())
+        rows.append(
+            {
+                "choice": choice,
+                "variant": name,
+                "against": against,
+                "seeds": len(means),
+                "dice": bootstrap_mean(own, "dice"),
+                "difference": same if name == against else bootstrap_mean(own, "difference"),
+                "spread": float(means.max() - means.min()),
+                "missed": float(own["missed"].mean()),
+                "seconds": float(by_seed["seconds"].first().mean()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    """Run or finish the study and print its summary."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=FOLDER)
+    given = parser.parse_args()
+    print(summary(study(given.steps, given.seeds, given.out)).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

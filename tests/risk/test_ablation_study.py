@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from medlib.risk.ablation_study import BASE, RANDOM, VARIANTS, summary, variant_config
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name != BASE])
+def test_each_variant_differs_from_what_it_is_held_against_in_its_choice_alone(name: str):
+    against, _, changes = VARIANTS[name]
+    one = variant_config(name, 40, 3).model_dump()
+    other = variant_config(against, 40, 3).model_dump()
+    differing = {key for key, value in one.items() if other[key] != value}
+    allowed = set(changes) | ({"head_first_steps"} if "encoder_rate" in changes else set())
+    assert differing
+    assert differing <= allowed
+    assert one["steps"] == other["steps"] == 40
+
+
+def test_the_difference_is_taken_volume_by_volume_and_over_seeds():
+    rows = [
+        {"variant": variant, "seed": seed, "voi_id": voi, "patient_id": patient,
+         "dice": dice + gain + 0.1 * seed, "missed": 0.0, "seconds": 10.0}
+        for variant, gain in ((BASE, 0.0), (RANDOM, -0.2))
+        for seed in (0, 1)
+        for voi, patient, dice in (("a", "p", 0.5), ("b", "p", 0.7), ("c", "q", 0.6))
+    ]  # fmt: skip
+    found = summary(pd.DataFrame(rows)).set_index("variant")
+    assert found.index.tolist() == [BASE, RANDOM]
+    assert found.loc[RANDOM, "dice"].value == pytest.approx(0.6 - 0.2 + 0.05)
+    difference = found.loc[RANDOM, "difference"]
+    assert (difference.value, difference.low, difference.high) == pytest.approx((-0.2,) * 3)
+    assert difference.n == 2  # patients
+    assert found.loc[BASE, "spread"] == pytest.approx(0.1)
+    assert found.loc[RANDOM, "seeds"] == 2
