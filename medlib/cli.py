@@ -54,7 +54,7 @@ def assist(
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="A folder a series is written here.")],
     run: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Run folder; the newest by default.")
+        Path | None, typer.Option(metavar="RUN", help="Run folder; by default the one shipped.")
     ] = None,
 ) -> None:
     """Mark lung lesions in a CT series, for a human to review."""

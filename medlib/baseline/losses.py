@@ -12,7 +12,7 @@ from segmentation_models_pytorch.losses import (
 from torch import nn
 
 from medlib.baseline.config import TrainConfig
-from medlib.baseline.slices import IGNORED, LESION
+from medlib.baseline.slices import IGNORED, LESION_SHARE
 
 SMOOTH_PX = 8.0
 LESION_WEIGHT = 10.0  # of a lesion voxel in weighted cross-entropy
@@ -95,10 +95,10 @@ def crop_dice_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     which readers disagree on, do not rule the gradient.
     """
     known = (target != IGNORED).to(logits.dtype)
-    lesion = (target == LESION).to(logits.dtype)
+    lesion = target * known  # 0, 1, or the share of readers
     probability = logits.sigmoid() * known
     both = (probability * lesion).sum(dim=(1, 2, 3))
     total = probability.sum(dim=(1, 2, 3)) + lesion.sum(dim=(1, 2, 3))
-    with_lesion = lesion.sum(dim=(1, 2, 3)) > 0
+    with_lesion = lesion.amax(dim=(1, 2, 3)) >= LESION_SHARE
     loss = 1 - (2 * both + SMOOTH_PX) / (total + SMOOTH_PX)
     return (loss * with_lesion).sum() / with_lesion.sum().clamp(min=1)

@@ -114,9 +114,9 @@ def outline(
     fitting = [zoom for zoom in ZOOMS if width <= widest_mm(config, zoom)] or [ZOOMS[-1]]
     for zoom in fitting:
         found = _look(outliner, volume, center, box[0], zoom, device)
-        marked = found.probability >= config.candidate_level
-        if width_mm(marked, volume.spacing_mm) <= widest_mm(config, zoom):
-            break
+        seen_mm = width_mm(found.probability >= config.candidate_level, volume.spacing_mm)
+        if 0 < seen_mm <= widest_mm(config, zoom):
+            break  # a narrow window in the midst of a mass shows no edge and finds nothing
     return found
 
 

@@ -151,7 +151,9 @@ def check_licence(name: str, licence: str) -> None:
         )
 
 
-def prepare_voi(found: Voi, config: TrainConfig, slice_spacing_mm: float) -> TrainingVolume:
+def prepare_voi(
+    found: Voi, config: TrainConfig, slice_spacing_mm: float, *, by_share: bool = False
+) -> TrainingVolume:
     """Bring a volume of interest to the working grid; the target is the readers' majority.
 
     Parameters
@@ -160,6 +162,9 @@ def prepare_voi(found: Voi, config: TrainConfig, slice_spacing_mm: float) -> Tra
     config : TrainConfig
     slice_spacing_mm : float
         Thinner slices are averaged to about this.
+    by_share : bool
+        The target is the share of readers who marked a voxel instead: where they disagree, the
+        network is asked how much.
     """
     grid = WorkingGrid.of(
         found.volume.hu.shape,
@@ -172,7 +177,11 @@ def prepare_voi(found: Voi, config: TrainConfig, slice_spacing_mm: float) -> Tra
     return TrainingVolume(
         patient_id=found.patient_id,
         hu=np.rint(hu).astype(np.int16),
-        target=np.where(lesion, LESION, BACKGROUND).astype(np.uint8),
+        target=(
+            grid.from_source(found.readers.mean(axis=0))
+            if by_share
+            else np.where(lesion, LESION, BACKGROUND).astype(np.uint8)
+        ),
         lesions=(np.argwhere(lesion),) if lesion.any() else (),
         lung=everywhere,
         dense=np.flatnonzero((hu > DENSE_HU) & ~lesion),
@@ -385,9 +394,9 @@ def outline_data(real: RealCT, config: TrainConfig) -> dict[str, OutlineData]:
     thick = config.model_copy(update={"slice_spacing_mm": SLICE_SPACINGS_MM[-1]})
     # Grid, the widths that are seen through it, share of the crops of nodules.
     views = (
-        (config, (0.0, widest_mm(config, near)), 0.6),
-        (zoomed(config, far), (widest_mm(config, near) / 2, widest_mm(config, far)), 0.2),
-        (thick, (0.0, widest_mm(config, near)), 0.2),
+        (config, (0.0, widest_mm(config, near)), 0.7),
+        (zoomed(config, far), (widest_mm(config, near) / 2, widest_mm(config, far)), 0.15),
+        (thick, (0.0, widest_mm(config, near)), 0.15),
     )
     data = {}
     for split in ("train", "tune"):
@@ -397,7 +406,7 @@ def outline_data(real: RealCT, config: TrainConfig) -> dict[str, OutlineData]:
             (
                 share,
                 [
-                    prepare_voi(found, seen, seen.slice_spacing_mm)
+                    prepare_voi(found, seen, seen.slice_spacing_mm, by_share=True)
                     for found, width in zip(vois, widths, strict=True)
                     if narrowest <= width <= widest
                 ],

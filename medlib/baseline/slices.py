@@ -33,6 +33,7 @@ from medlib.images.lungs import lung_field
 from medlib.parallel import in_order
 
 BACKGROUND, LESION, IGNORED = 0, 1, 255
+LESION_SHARE = 0.5  # from this share of readers on, a voxel is lesion
 DENSE_HU = -500  # vessels, walls and lesions lie above it, aerated lung below
 AIR_HU = -1000
 WINDOW_MM = (30, 76)  # sides of the volumes of interest around LIDC nodules
@@ -46,8 +47,8 @@ class TrainingVolume:
     ----------
     patient_id : str
     hu : ndarray of int16, shape (z, y, x)
-    target : ndarray of uint8, shape (z, y, x)
-        `BACKGROUND`, `LESION` or `IGNORED`.
+    target : ndarray of uint8 or float32, shape (z, y, x)
+        `BACKGROUND`, `LESION` or `IGNORED`; or between them the share of readers who marked it.
     lesions : tuple of ndarray of int, shape (n, 3)
         The voxels (z, y, x) of each required lesion.
     lung, dense, aerated : ndarray of int
@@ -58,7 +59,7 @@ class TrainingVolume:
 
     patient_id: str
     hu: NDArray[np.int16]
-    target: NDArray[np.uint8]
+    target: NDArray[np.uint8] | NDArray[np.float32]
     lesions: tuple[NDArray[np.intp], ...]
     lung: NDArray[np.intp]
     dense: NDArray[np.intp]

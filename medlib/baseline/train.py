@@ -30,7 +30,7 @@ from medlib.baseline.config import TrainConfig
 from medlib.baseline.device import has_fast_bfloat16
 from medlib.baseline.losses import build_loss
 from medlib.baseline.network import build_network
-from medlib.baseline.slices import IGNORED, LESION, Crops, DrawnCrops, TrainingVolume
+from medlib.baseline.slices import IGNORED, LESION_SHARE, Crops, DrawnCrops, TrainingVolume
 
 HISTORY_EVERY = 10  # steps between two rows of the training loss
 LAST = "last"  # checkpoint of the last look
@@ -93,7 +93,7 @@ class Segmenter(L.LightningModule):
         """Log the loss of tune crops and add up their overlap."""
         loss, logits = self._loss(batch)
         known = batch[1] != IGNORED
-        predicted, lesion = (logits > 0) & known, batch[1] == LESION
+        predicted, lesion = (logits > 0) & known, (batch[1] >= LESION_SHARE) & known
         self.overlap += torch.stack(
             [2 * (predicted & lesion).sum(), predicted.sum() + lesion.sum()]
         )

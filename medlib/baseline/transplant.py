@@ -75,7 +75,7 @@ def vary(graft: Graft, rng: np.random.Generator) -> Graft:
 
 
 def insert(
-    graft: Graft, hu: NDArray[np.int16], target: NDArray[np.uint8], corner: NDArray[np.intp]
+    graft: Graft, hu: NDArray[np.int16], target: NDArray[np.generic], corner: NDArray[np.intp]
 ) -> None:
     """Set a graft into a volume and its target, both changed in place.
 

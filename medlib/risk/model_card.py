@@ -126,6 +126,11 @@ def model_card(
         "",
         "- Trained in minutes on one processor; few whole real scans were seen, so false alarms on "
         "other scanners, slice distances and diseases are not known.",
+        f"- The operating point rests on {len(data['scans'].get('tune', []))} real scan(s). It "
+        "asks for size as well as for likeness, so small nodules that the network is not sure of "
+        "are candidates and not reported.",
+        "- The outlines were learned on real CT alone: on the phantom, whose textures it does not "
+        "know, it takes back lesions that it should keep.",
         "- Masses far larger than LIDC nodules, and lesions outside the lung field, may be missed "
         "or marked in part.",
         "- The patients of LIDC-IDRI were collected in the United States, two decades ago.",

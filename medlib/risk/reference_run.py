@@ -135,7 +135,7 @@ def finish(search: Part, outlines: Part, real: RealCT, phantom: Cohort, folder: 
     )
     outliner = Outliner(outlines.trained.network, outlines.config)
     size_mm, operating_point, by_size = choose_operating_point_on_scans(
-        search.trained.network, search.config, outliner, real, phantom
+        search.trained.network, search.config, outliner, real
     )
     config = search.config.model_copy(update={"score_size_mm": size_mm})
     search = search._replace(config=config)
@@ -156,8 +156,8 @@ def finish(search: Part, outlines: Part, real: RealCT, phantom: Cohort, folder: 
             "candidate_level": level,
             "candidate_level_rule": "highest mean 3D Dice on the tune volumes of interest",
             "tune_dice_by_level": by_level,
-            "operating_point_rule": RULE + " (phantom and real)",
-            "score_size_rule": "with which most tune lesions and tumours are found",
+            "operating_point_rule": RULE + ", whole real scans",
+            "score_size_rule": "the smallest with which most tumours of the tune scans are found",
             "tune_share_found_by_score_size_mm": by_size,
         }
         card["artifacts"] |= {
@@ -237,48 +237,36 @@ def choose_level(
 
 
 def choose_operating_point_on_scans(
-    network: nn.Module, config: TrainConfig, outliner: Outliner, real: RealCT, phantom: Cohort
+    network: nn.Module, config: TrainConfig, outliner: Outliner, real: RealCT
 ) -> tuple[float, float, dict[str, float]]:
-    """Choose how far size counts, and the lowest score that is reported, on the tune scans.
+    """Choose how far size counts, and the lowest score that is reported, on the real tune scans.
 
-    For each `SCORE_SIZES_MM` the operating point follows `RULE` on phantom and real scans
-    together. Taken is the size with which most is found: the mean of the share of phantom lesions
-    and of real tumours; the smaller one where two are equal.
+    For each `SCORE_SIZES_MM` the operating point follows `RULE`. Taken is the smallest size with
+    which most tumours are found. The phantom has no say: what alarms there is not what alarms in
+    patients.
 
     Returns
     -------
     score_size_mm, operating_point : float
     by_size : dict
-        What is found with each size.
+        The share of tumours that is found with each size.
     """
-    n_cases = int((phantom.table["split"] == "tune").sum())
-    predict = partial(predict_volume, network, config, outliner=outliner)
-    cases = [
-        (case, predict(case.volume))
-        for case in progress.track(phantom.cases("tune"), "tune scans", total=n_cases)
+    scans = [
+        (scan, predict_volume(network, config, scan.volume, outliner=outliner))
+        for scan in real.read_scans("tune")
     ]
-    scans = [(scan, predict(scan.volume)) for scan in real.read_scans("tune")]
     found: dict[float, tuple[float, float]] = {}
     for size_mm in SCORE_SIZES_MM:
-        tune = concatenate([match_case(case, rescored(seen, size_mm)) for case, seen in cases])
         judged = [(scan, rescored(seen, size_mm)) for scan, seen in scans]
-        extra_cases, alarms = _real_false_alarms(judged)
-        threshold = choose_operating_point(
-            pd.concat([tune.cases, extra_cases], ignore_index=True),
-            pd.concat([tune.candidates, alarms], ignore_index=True),
-        )
-        required = tune.lesions[tune.lesions["status"] == "required"]
-        shares = (
-            float((required["best_score"] >= threshold).mean()),
-            float(np.mean([score_scan(scan, seen, threshold)["hit"] for scan, seen in judged])),
-        )
-        found[size_mm] = (float(np.mean(shares)), threshold)
+        threshold = choose_operating_point(*_false_alarms(judged))
+        hits = [score_scan(scan, seen, threshold)["hit"] for scan, seen in judged]
+        found[size_mm] = (float(np.mean(hits)), threshold)
     best = max(found, key=lambda size_mm: (found[size_mm][0], -size_mm))
     by_size = {f"{size_mm:g}": round(share, 4) for size_mm, (share, _) in found.items()}
     return best, found[best][1], by_size
 
 
-def _real_false_alarms(
+def _false_alarms(
     judged: list[tuple[RealScan, Prediction]],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return a row a real tune scan, and a row a candidate in it that misses the tumour."""
@@ -289,7 +277,8 @@ def _real_false_alarms(
         for candidate in found.candidates.itertuples():
             if not scan.tumour[found.labels == candidate.candidate_id].any():
                 alarms.append({**ids, "score": candidate.score, "outcome": "false alarm"})
-    return pd.DataFrame(cases), pd.DataFrame(alarms)
+    columns = ["case_id", "patient_id", "split", "score", "outcome"]
+    return pd.DataFrame(cases), pd.DataFrame(alarms, columns=columns)
 
 
 def _judge_on_phantom(run: Run, network: nn.Module, phantom: Cohort, threshold: float) -> None:

@@ -106,3 +106,16 @@ def test_a_miss_costs_more_than_a_false_alarm_where_it_should():
     assert ratio("weighted-bce") > 5
     assert ratio("focal") > 2
     assert ratio("tversky") > 1.5 * ratio("dice")
+
+
+def test_dice_by_crop_asks_for_the_share_of_the_readers():
+    target = torch.zeros(1, 1, 16, 16)
+    target[..., 4:12, 4:12] = 0.75
+
+    def loss(probability: float) -> float:
+        logits = torch.full_like(target, -20.0)
+        logits[target > 0] = torch.logit(torch.tensor(probability))
+        return float(crop_dice_loss(logits, target))
+
+    assert loss(0.75) < loss(0.2)
+    assert crop_dice_loss(torch.zeros_like(target), torch.where(target > 0, 0.25, 0.0)) == 0

@@ -96,6 +96,24 @@ def test_what_does_not_fit_is_seen_through_a_wider_window(config: TrainConfig, r
     assert known.box[1] == rows  # its width is known: the wide window at once
 
 
+class NeedsAnEdge(DenserThan):
+    """Sure of nothing where tissue fills the window to its side: it sees no edge."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        side = image[:, image.shape[1] // 2, 1, image.shape[3] // 2]
+        return super().forward(image) - 1000 * (side > self.level)[:, None, None, None]
+
+
+def test_a_mass_that_fills_the_narrow_window_is_seen_through_the_wide_one(config: TrainConfig):
+    volume, (mass,) = toy_volume([Ball((20.0, 64.0, 36.0), 18.0, hu=BRIGHT)], (2.0, 1.0, 1.0))
+    volume.hu[~mass] = -850
+    box = middle_of(mass)
+    found = outline(Outliner(NeedsAnEdge(325), config), volume, box)
+    marked = np.zeros(volume.hu.shape, bool)
+    marked[found.box] = found.probability >= config.candidate_level
+    assert dice(marked, mass) > 0.9
+
+
 def test_nothing_in_the_middle_is_nothing_found(config: TrainConfig):
     volume, (lesion,) = toy_volume([Ball((20.0, 64.0, 36.0), 4.0, hu=BRIGHT)], SPACING_MM)
     z, y, x = middle_of(lesion)

@@ -28,6 +28,7 @@ from medlib.baseline.slices import (
     BACKGROUND,
     IGNORED,
     LESION,
+    LESION_SHARE,
     Bounds,
     Crops,
     Place,
@@ -70,6 +71,10 @@ def test_the_target_of_a_window_is_the_majority():
     assert len(fine.lesions[0]) == 2 * 64
     coarse = prepare_voi(Voi("v", "p", volume, readers), CONFIG, 2.5)
     assert coarse.hu.shape == (2, 40, 40)
+    shares = prepare_voi(Voi("v", "p", volume, readers), CONFIG, 1.25, by_share=True)
+    assert shares.target[2, 20, 20] == pytest.approx(1)
+    assert shares.target[2, 12, 12] == pytest.approx(1 / 3)
+    assert len(shares.lesions[0]) == 2 * 64  # where it lies is still the majority's word
 
 
 def test_what_lies_in_a_box_is_left_out_of_the_loss():
@@ -246,7 +251,7 @@ def test_outlines_are_learned_on_windows_centred_on_a_nodule_that_fits():
     for source in (near, far, thick):
         for seed in range(10):
             _, target = source.draw(np.random.default_rng(seed))
-            rows, columns = np.nonzero(target == LESION)
+            rows, columns = np.nonzero(target >= LESION_SHARE)
             if rows.size:  # a slice beyond its ends shows none
                 center = np.array([rows.mean(), columns.mean()])
                 assert np.abs(center - 31.5).max() <= config.jitter_px + 1
