@@ -9,6 +9,7 @@ for what does not fit. A mass wider than both keeps the outline of the search.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import cc3d
@@ -27,6 +28,7 @@ ZOOMS = (1.0, 2.0)  # the working voxel and with it the window, times this
 FITS = 0.6  # of the window's side: an outline up to this wide is seen with its surroundings
 OFF_CENTRE_MM = 6.0  # an outline that begins farther from the centre is of something else
 ABOVE_BELOW_MM = 10.0  # seen beyond the candidate's first and last slice
+GLANCE_LEVEL = 0.5  # of the candidate level: what one view has to show for a look from all sides
 RIM_VOXELS = 2  # of probability below the level that is kept around an outline
 Box = tuple[slice, slice, slice]
 
@@ -101,23 +103,24 @@ def outline(
     Returns
     -------
     Outline
-        Through the first of `ZOOMS` whose window is wide enough for it, else the last.
+        Through the wide window if what it shows there does not fit the narrow one, or if the narrow
+        one shows nothing: in the midst of a mass there is no edge to be seen.
     """
     corner = np.array([part.start for part in box])
+    config, (near, far) = outliner.config, ZOOMS
     if own is None:
         center = corner + np.array([part.stop - part.start for part in box]) / 2 - 0.5
-        width = 0.0
+        is_small = False
     else:
         center = corner + np.argwhere(own).mean(axis=0)
-        width = width_mm(own, volume.spacing_mm)
-    config = outliner.config
-    fitting = [zoom for zoom in ZOOMS if width <= widest_mm(config, zoom)] or [ZOOMS[-1]]
-    for zoom in fitting:
-        found = _look(outliner, volume, center, box[0], zoom, device)
-        seen_mm = width_mm(found.probability >= config.candidate_level, volume.spacing_mm)
-        if 0 < seen_mm <= widest_mm(config, zoom):
-            break  # a narrow window in the midst of a mass shows no edge and finds nothing
-    return found
+        is_small = width_mm(own, volume.spacing_mm) <= widest_mm(config, near) / 2
+    close = _look(outliner, volume, center, box[0], near, device, glance=own is not None)
+    if is_small:
+        return close
+    wide = _look(outliner, volume, center, box[0], far, device, glance=own is not None)
+    marked = wide.probability >= config.candidate_level
+    too_wide = width_mm(marked, volume.spacing_mm) > widest_mm(config, near)
+    return wide if too_wide or not close.probability.any() else close
 
 
 def outline_window(
@@ -152,7 +155,10 @@ def _look(
     slices: slice,
     zoom: float,
     device: torch.device | None,
+    *,
+    glance: bool,
 ) -> Outline:
+    """Look through one window; after a glance that shows nothing, no second time."""
     config = zoomed(outliner.config, zoom)
     dz, *in_plane_mm = volume.spacing_mm
     depth = len(volume.hu)
@@ -167,10 +173,14 @@ def _look(
         rows,
         columns,
     )
-    probability = predict_window(
-        outliner.network, config, volume.hu[box], volume.spacing_mm, device
-    )
     center = center_zyx - [part.start for part in box]
+    look = partial(
+        predict_window, outliner.network, config, volume.hu[box], volume.spacing_mm, device
+    )
+    level = GLANCE_LEVEL * config.candidate_level
+    if glance and not central_region(look(views=1) >= level, center, volume.spacing_mm).any():
+        return Outline(box, np.zeros([part.stop - part.start for part in box], dtype=np.float32))
+    probability = look()
     lesion = central_region(probability >= config.candidate_level, center, volume.spacing_mm)
     return Outline(box, np.where(lesion, probability, 0))
 

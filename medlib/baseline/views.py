@@ -14,6 +14,7 @@ from medlib.baseline.grid import Spacing, WorkingGrid, neighbour_slices, network
 # Pixels of the slices that go through the network together: a CPU is fastest where they fit its
 # cache, a GPU where they fill it.
 BATCH_PX = {"cpu": 2 * 320 * 320, "cuda": 64 * 320 * 320}
+VIEWS = ((), (1,), (2,), (1, 2))  # axes along which a window is mirrored
 STRIDE_PX = 32  # the encoder halves the image five times
 
 
@@ -23,11 +24,13 @@ def predict_window(
     hu: NDArray[np.float32],
     spacing_mm: Spacing,
     device: torch.device | None = None,
+    views: int = len(VIEWS),
 ) -> NDArray[np.float32]:
     """Return the probability in a window cut out of a scan, without a lung field.
 
     Beyond its bounds the window is mirrored, as in training. The answer is the mean of four views
-    (mirrored along x, y and both) and, where slices are averaged, of every way to begin the blocks.
+    (mirrored along x, y and both) and, where slices are averaged, of every way to begin the blocks;
+    with one view, of one way.
 
     Parameters
     ----------
@@ -39,6 +42,8 @@ def predict_window(
         Along z, y and x.
     device : torch.device, optional
         By default the best there is.
+    views : int
+        How many of the four.
 
     Returns
     -------
@@ -46,31 +51,35 @@ def predict_window(
         On the window's own grid.
     """
     device = device or best_device()
-    per_block = WorkingGrid.of(hu.shape, spacing_mm, config).slices_per_block
+    per_block = 1 if views == 1 else WorkingGrid.of(hu.shape, spacing_mm, config).slices_per_block
     total = np.zeros(hu.shape, dtype=np.float32)
     for begin in range(per_block):
         shifted = np.pad(hu, ((begin, 0), (0, 0), (0, 0)), mode="edge")
         grid = WorkingGrid.of(shifted.shape, spacing_mm, config)
-        seen = _four_views(network, config, grid.from_source(shifted), device)
+        seen = _mean_view(network, config, grid.from_source(shifted), device, views)
         total += grid.to_source(seen)[begin:]
     return np.asarray(total / per_block, dtype=np.float32)
 
 
-def _four_views(
-    network: nn.Module, config: TrainConfig, hu: NDArray[np.float32], device: torch.device
+def _mean_view(
+    network: nn.Module,
+    config: TrainConfig,
+    hu: NDArray[np.float32],
+    device: torch.device,
+    views: int,
 ) -> NDArray[np.float32]:
-    """Return the mean probability of a mirrored-out window and its three mirror images."""
+    """Return the mean probability of a mirrored-out window and its mirror images."""
     sides = [max(-(-n // STRIDE_PX) * STRIDE_PX, config.crop_px) for n in hu.shape[1:]]
     before = [(side - n) // 2 for side, n in zip(sides, hu.shape[1:], strict=True)]
     room = [(b, side - n - b) for b, side, n in zip(before, sides, hu.shape[1:], strict=True)]
     padded = np.pad(hu, [(0, 0), *room], mode="symmetric")
     every = np.ones(len(hu), dtype=bool)
     total = np.zeros_like(padded)
-    for axes in ((), (1,), (2,), (1, 2)):
+    for axes in VIEWS[:views]:
         view = np.ascontiguousarray(np.flip(padded, axes))
         total += np.flip(slice_probability(network, config, view, every, device), axes)
     rows, columns = (slice(b, b + n) for b, n in zip(before, hu.shape[1:], strict=True))
-    return np.asarray(total[:, rows, columns] / 4, dtype=np.float32)
+    return np.asarray(total[:, rows, columns] / views, dtype=np.float32)
 
 
 @torch.inference_mode()

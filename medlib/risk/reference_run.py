@@ -60,7 +60,7 @@ from medlib.risk.voxel import dice
 
 DATASET = "lidc-voi"
 SCORE_SIZES_MM = (0.0, 2.0, 5.0, 10.0)
-LEVELS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+LEVELS = (0.4, 0.45, 0.5, 0.55)
 OUTLINE_PROFILE = "{profile}-outline"
 REAL_VOIS, REAL_SCANS, MODEL_CARD = "real-vois.json", "real-scans.json", "MODEL_CARD.md"
 REFERENCE_MODULES = ("medlib.baseline.real_training", "medlib.baseline.slices")

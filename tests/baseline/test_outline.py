@@ -73,27 +73,35 @@ def test_the_lesion_in_the_middle_is_outlined_and_its_neighbour_is_not(config: T
     assert (whole[lesion] > 0.5).mean() > 0.9
 
 
-@pytest.mark.parametrize(("radius_mm", "n_looks"), [(4.0, 1), (8.0, 1), (13.0, 2)])
-def test_what_does_not_fit_is_seen_through_a_wider_window(config: TrainConfig, radius_mm, n_looks):
+@pytest.mark.parametrize(("radius_mm", "zoom"), [(4.0, 0), (8.0, 0), (13.0, 1)])
+def test_what_does_not_fit_is_seen_through_the_wider_window(config: TrainConfig, radius_mm, zoom):
     volume, (lesion,) = toy_volume(
         [Ball((20.0, 64.0, 36.0), radius_mm, hu=BRIGHT)], spacing_mm=(2.0, 1.0, 1.0)
     )
-    assert (2 * radius_mm > widest_mm(config, ZOOMS[0])) == (n_looks == 2)
-    network = DenserThan(325)
-    found = outline(Outliner(network, config), volume, middle_of(lesion))
-    _, rows, _ = found.box
-    side_mm = zoomed(config, ZOOMS[n_looks - 1]).in_plane_spacing_mm * config.crop_px
-    assert rows.stop - rows.start == pytest.approx(side_mm, abs=1)
-    marked = np.zeros(volume.hu.shape, bool)
-    marked[found.box] = found.probability >= config.candidate_level
-    assert dice(marked, lesion) > 0.9
-    known = outline(
-        Outliner(network, config),
-        volume,
-        middle_of(lesion),
-        lesion[middle_of(lesion)],
+    assert (2 * radius_mm > widest_mm(config, ZOOMS[0])) == (zoom == 1)
+    outliner, box = Outliner(DenserThan(325), config), middle_of(lesion)
+    side_mm = zoomed(config, ZOOMS[zoom]).in_plane_spacing_mm * config.crop_px
+    for own in (None, lesion[box]):
+        found = outline(outliner, volume, box, own)
+        _, rows, _ = found.box
+        assert rows.stop - rows.start == pytest.approx(side_mm, abs=1)
+        marked = np.zeros(volume.hu.shape, bool)
+        marked[found.box] = found.probability >= config.candidate_level
+        assert dice(marked, lesion) > 0.9
+
+
+def test_a_glance_that_shows_nothing_ends_the_look(config: TrainConfig):
+    volume, (lesion,) = toy_volume(
+        [Ball((20.0, 64.0, 36.0), 4.0, hu=BRIGHT)], spacing_mm=(1.0, 1.0, 1.0)
     )
-    assert known.box[1] == rows  # its width is known: the wide window at once
+    box = middle_of(lesion)
+    looks = {}
+    for name, hu in (("sees it", 325), ("sees nothing", 3000)):
+        network = DenserThan(hu)
+        found = outline(Outliner(network, config), volume, box, lesion[box])
+        looks[name] = len(network.sides)
+        assert found.probability.any() == (name == "sees it")
+    assert looks["sees it"] == 5 * looks["sees nothing"]  # one view, then four
 
 
 class NeedsAnEdge(DenserThan):

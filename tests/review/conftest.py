@@ -53,6 +53,7 @@ def model(config) -> ReportingModel:
     return ReportingModel(
         network=nn.Identity(),
         config=config,
+        outliner=None,
         identity=ModelIdentity(name="toy", sha256="a" * 64),
         operating_point=0.6,
         risk_statement="toy statement",

@@ -138,7 +138,7 @@ def series(volume, tmp_path):
 def toy_model(monkeypatch, prediction, model):
     """Let `assist` run without a trained network."""
     monkeypatch.setattr("medlib.review.model.load_model", lambda run_dir: model)
-    monkeypatch.setattr(PREDICT_VOLUME, lambda *_: prediction)
+    monkeypatch.setattr(PREDICT_VOLUME, lambda *_, **__: prediction)
 
 
 @pytest.mark.usefixtures("toy_model")
@@ -188,7 +188,7 @@ def test_an_unanswered_report_is_replaced_an_answered_one_is_not(series, tmp_pat
 @pytest.mark.usefixtures("toy_model")
 @pytest.mark.parametrize("exists", [True, False])
 def test_an_error_while_predicting_leaves_nothing(monkeypatch, series, tmp_path, exists):
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(PREDICT_VOLUME, fail)
@@ -210,7 +210,7 @@ def test_an_error_on_the_second_series_leaves_nothing_of_the_first(
     write_series(dataclasses.replace(volume, identity=identity), tmp_path / "in" / "b")
     answers = iter([prediction])
 
-    def once(*_):
+    def once(*_, **__):
         try:
             return next(answers)
         except StopIteration:
