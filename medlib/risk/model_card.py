@@ -49,8 +49,8 @@ def model_card(
         "## Training data",
         "",
         f"- LIDC-IDRI volumes of interest (CC BY 3.0): {data['n_vois'].get('train', 0)} of the "
-        "train part, less those that hold other annotated nodules. The target is what more than "
-        "half of the readers marked.",
+        "train part, less those that hold other annotated nodules. The search was asked for "
+        "what more than half of the readers marked, the outlines for the share that marked it.",
         f"- Whole scans for background: {', '.join(data['scans'].get('train', []))}; for the "
         f"choice of the operating point: {', '.join(data['scans'].get('tune', []))}.",
         f"- The phantom {card['data']['phantom']} (synthetic anatomy; lesions whose outlines come "
