@@ -109,7 +109,7 @@ def test_the_encoder_may_wait_and_then_learn_at_a_small_rate(cohort, tiny):
     def encoder_moved(**changes: float) -> float:
         trained = train(config.model_copy(update=changes), volumes, volumes, CPU).network
         after = trained.get_submodule("encoder").named_parameters()
-        return sum(float((tensor - begun[name]).abs().sum()) for name, tensor in after)
+        return sum(float((tensor - begun[name]).detach().abs().sum()) for name, tensor in after)
 
     assert encoder_moved(head_first_steps=2) == 0
     assert 0 < encoder_moved(encoder_rate=0.01) < encoder_moved() / 5
