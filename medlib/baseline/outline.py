@@ -168,8 +168,14 @@ def _look(
         slice(max(round(c + 0.5 - half_mm / step), 0), min(round(c + 0.5 + half_mm / step), size))
         for c, step, size in zip(center_zyx[1:], in_plane_mm, volume.hu.shape[1:], strict=True)
     )
+    # A vessel may run through the whole scan: no more is looked at than a lesion could fill.
+    reach = round(widest_mm(config, 1.0) / 2 / dz)
+    middle = round(center_zyx[0])
     box = (
-        slice(max(slices.start - above_below, 0), min(slices.stop + above_below, depth)),
+        slice(
+            max(slices.start - above_below, middle - reach - above_below, 0),
+            min(slices.stop + above_below, middle + reach + above_below + 1, depth),
+        ),
         rows,
         columns,
     )
