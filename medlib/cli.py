@@ -107,7 +107,13 @@ def evaluate(
         bool, typer.Option("--save-masks", help="Write masks/<case>_pred.nii.gz too.")
     ] = False,
 ) -> None:
-    """Hold a run against the readers of real CT; goes on where it was cut off."""
+    """Hold a run against the readers of real CT; goes on where it was cut off.
+
+    Volumes of interest: lidc_voi.csv names for each its voi_id, patient_id, ct_file, readers_file
+    (both NIfTI; in the second a bit for each reader) and n_readers. Whole scans: cases.csv names
+    for each its case, licence, image_file and mask_file (or a table of boxes) in a folder of the
+    case's name.
+    """
     from medlib.risk.real import evaluate as evaluate_folder
     from medlib.risk.real import in_words
 

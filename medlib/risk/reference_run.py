@@ -147,11 +147,15 @@ def finish(search: Part, outlines: Part, real: RealCT, phantom: Cohort, folder: 
     shutil.rmtree(beside, ignore_errors=True)
     (beside / FOLDER).mkdir(parents=True)
     try:
-        _write_part(beside / OUTLINER, outlines, phantom)
+        real_data = _data(real, phantom)
+        inner = _write_part(beside / OUTLINER, outlines, phantom)
+        # The outlines were learned on real CT alone.
+        inner["data"] = {"patients": outlines.patients, "real_ct": real_data["real_ct"]}
+        _write(beside / OUTLINER / CARD, inner)
         card = _write_part(beside, search._replace(patients=patients), phantom)
         run = Run(beside)
         network = run.load_network()  # as it is shipped, in half precision
-        card["data"] |= _data(real, phantom)
+        card["data"] |= real_data
         card["metric"] |= {
             "candidate_level": level,
             "candidate_level_rule": "highest mean 3D Dice on the tune volumes of interest",

@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import nn
-from toy import Ball, toy_volume
+from toy import Ball, DenserThan, dice, toy_volume
 
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.inference import predict_volume
@@ -21,25 +20,6 @@ from medlib.baseline.prediction import (
 CPU = torch.device("cpu")
 BRIGHT = 1500  # HU of the balls: denser than anything else in a toy chest ...
 HALF_WAY = 325  # ... and so is the HU half-way between them and the lung
-
-
-class DenserThan(nn.Module):
-    """Stands in for a network: sure of every voxel of the middle slice above a HU value."""
-
-    def __init__(self, hu: float) -> None:
-        super().__init__()
-        self.level = (hu + 1000) / 700 - 1
-        self.slices = 0
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        assert image.shape[2] % 32 == 0
-        assert image.shape[3] % 32 == 0
-        self.slices += len(image)
-        return 100 * (image[:, 1:2] - self.level)
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
 @pytest.mark.parametrize("dz", [1.0, 2.5, 5.0])

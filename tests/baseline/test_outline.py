@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import nn
-from toy import Ball, toy_volume
+from toy import Ball, DenserThan, dice, toy_volume
 
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.inference import predict_volume
@@ -27,19 +26,6 @@ BRIGHT = 1500
 SPACING_MM = (1.0, 0.8, 0.8)
 
 
-class DenserThan(nn.Module):
-    """Stands in for a network: sure of every voxel of the middle slice above a HU value."""
-
-    def __init__(self, hu: float) -> None:
-        super().__init__()
-        self.level = (hu + 1000) / 700 - 1
-        self.sides: list[int] = []
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        self.sides.append(image.shape[-1])
-        return 100 * (image[:, image.shape[1] // 2][:, None] - self.level)
-
-
 @pytest.fixture
 def config(tiny: TrainConfig) -> TrainConfig:
     return tiny.model_copy(
@@ -50,10 +36,6 @@ def config(tiny: TrainConfig) -> TrainConfig:
             "candidate_level": 0.5,
         }
     )
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
 def middle_of(mask: np.ndarray) -> tuple[slice, slice, slice]:
@@ -99,7 +81,7 @@ def test_a_glance_that_shows_nothing_ends_the_look(config: TrainConfig):
     for name, hu in (("sees it", 325), ("sees nothing", 3000)):
         network = DenserThan(hu)
         found = outline(Outliner(network, config), volume, box, lesion[box])
-        looks[name] = len(network.sides)
+        looks[name] = network.slices
         assert found.probability.any() == (name == "sees it")
     assert looks["sees it"] == 5 * looks["sees nothing"]  # one view, then four
 
