@@ -12,10 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch.nn.functional import interpolate
 
 from medlib.baseline.config import TrainConfig
 
+SLAB = 16  # working slices that are averaged and resampled together
+Box = tuple[slice, slice, slice]
 Shape = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 
@@ -74,12 +77,19 @@ class WorkingGrid:
         """
         if values.shape != self.source_shape:
             raise ValueError(f"values have shape {values.shape}, the grid {self.source_shape}")
-        missing = self.shape[0] * self.slices_per_block - self.source_shape[0]
-        padded = np.pad(values, ((0, missing), (0, 0), (0, 0)), mode="edge")
-        blocks = padded.reshape(self.shape[0], self.slices_per_block, *self.source_shape[1:])
-        slices = torch.from_numpy(blocks.mean(axis=1, dtype=np.float32))[:, None]
-        out = interpolate(slices, size=self.shape[1:], mode="bilinear", antialias=True)
-        return np.asarray(out[:, 0].numpy(), dtype=np.float32)
+        per_block, out = self.slices_per_block, np.empty(self.shape, dtype=np.float32)
+        for first in range(0, self.shape[0], SLAB):  # a scan at once would be in memory four times
+            last = min(first + SLAB, self.shape[0])
+            part = values[first * per_block : last * per_block]
+            missing = (last - first) * per_block - len(part)
+            if missing:
+                part = np.pad(part, ((0, missing), (0, 0), (0, 0)), mode="edge")
+            blocks = part.reshape(last - first, per_block, *self.source_shape[1:])
+            slices = torch.from_numpy(blocks.mean(axis=1, dtype=np.float32))[:, None]
+            out[first:last] = interpolate(
+                slices, size=self.shape[1:], mode="bilinear", antialias=True
+            )[:, 0].numpy()
+        return out
 
     def to_source(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Bring values back to the source grid by linear interpolation along all three axes."""
@@ -94,24 +104,69 @@ class WorkingGrid:
         )
         return np.asarray(out[0, 0, :z].numpy(), dtype=np.float32)
 
-    def part_to_source(
-        self, mask: NDArray[np.bool_], box: tuple[slice, slice, slice]
-    ) -> NDArray[np.bool_]:
-        """Bring a part of a mask back to the source grid, each voxel from the one that holds it.
+    def box_to_source(self, box: Box) -> tuple[Box, tuple[NDArray[np.intp], ...]]:
+        """Find the source voxels that a box of working voxels covers, at least in part.
 
         Parameters
         ----------
-        mask : ndarray of bool, shape (z, y, x)
+        box : tuple of slice
+            Of working voxels.
+
+        Returns
+        -------
+        part : tuple of slice
+            Of source voxels.
+        index : tuple of ndarray
+            Brings an array of the box to the part, each voxel from the one that holds it or, at the
+            edges, from the nearest: ``array[index]``.
+        """
+        z, rows, columns = (
+            slice(part.start * size // have, min(-(-part.stop * size // have), source))
+            for part, have, size, source in zip(
+                box, self.shape, self._filled_shape, self.source_shape, strict=True
+            )
+        )
+        nearest = (
+            np.clip(held, part.start, part.stop - 1) - part.start
+            for held, part in zip(self.holders((z, rows, columns)), box, strict=True)
+        )
+        return (z, rows, columns), np.ix_(*nearest)
+
+    def holders(self, box: Box) -> tuple[NDArray[np.intp], ...]:
+        """Return along each axis the index of the working voxel that holds each source voxel.
+
+        Parameters
+        ----------
+        box : tuple of slice
+            Of source voxels.
+        """
+        return tuple(np.floor(place + 0.5).astype(np.intp) for place in self._places(box))
+
+    def part_to_source(self, values: NDArray[np.float32], box: Box) -> NDArray[np.float32]:
+        """Bring a part of the values back to the source grid, as `to_source` does with all of them.
+
+        Parameters
+        ----------
+        values : ndarray of float32, shape (z, y, x)
             On the working grid.
         box : tuple of slice
-            On the source grid.
+            Of source voxels.
         """
-        z = np.arange(box[0].start, box[0].stop) // self.slices_per_block
-        y, x = (
-            np.arange(part.start, part.stop) * have // size
-            for part, have, size in zip(box[1:], self.shape[1:], self.source_shape[1:], strict=True)
-        )
-        return np.asarray(mask[np.ix_(z, y, x)])
+        places = np.meshgrid(*self._places(box), indexing="ij")
+        part = ndimage.map_coordinates(values, places, order=1, mode="nearest")
+        return np.asarray(part, dtype=np.float32)
+
+    @property
+    def _filled_shape(self) -> Shape:
+        """The source's shape if its last block of slices were full."""
+        return (self.shape[0] * self.slices_per_block, *self.source_shape[1:])
+
+    def _places(self, box: Box) -> list[NDArray[np.float64]]:
+        """Return along each axis where the source voxels of a box lie on the working grid."""
+        return [
+            (np.arange(part.start, part.stop) + 0.5) * have / size - 0.5
+            for part, have, size in zip(box, self.shape, self._filled_shape, strict=True)
+        ]
 
 
 def network_input(hu: NDArray[np.generic], config: TrainConfig) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from torch import nn
 
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.device import best_device
-from medlib.baseline.grid import Spacing, WorkingGrid
+from medlib.baseline.grid import Box, Spacing, WorkingGrid
 from medlib.baseline.outline import Outliner, outline, widest_mm, width_mm
 from medlib.baseline.prediction import Prediction, find_candidates
 from medlib.baseline.views import slice_probability
@@ -72,22 +72,36 @@ def predict_volume(
         wanted = np.any(allowed[inside], axis=(1, 2))
         probability[inside] = slice_probability(network, config, hu[inside], wanted, device)
         probability[~allowed] = 0
-    found = grid.to_source(probability)
     if outliner is None:
-        return find_candidates(found, volume.spacing_mm, config)
-    drawn = np.zeros_like(found)
-    searched = find_candidates(found, volume.spacing_mm, config)
+        return find_candidates(grid.to_source(probability), volume.spacing_mm, config)
+    drawn = np.zeros(volume.hu.shape, dtype=np.float32)
+    searched = find_candidates(probability, grid.spacing_mm, config)
     for box, own in searched.regions():
-        if width_mm(own, volume.spacing_mm) > widest_mm(outliner.config):
-            part, seen = box, np.where(own, found[box], 0)
+        if width_mm(own, grid.spacing_mm) > widest_mm(outliner.config):
+            part, seen = _as_searched(grid, probability, box, own)
         else:
-            part, seen = outline(outliner, volume, box, own, device)
-            seen = np.where(grid.part_to_source(allowed, part), seen, 0)
+            around, index = grid.box_to_source(box)
+            part, seen = outline(outliner, volume, around, own[index], device)
+            seen = np.where(allowed[np.ix_(*grid.holders(part))], seen, 0)
         drawn[part] = np.maximum(drawn[part], seen)
     level = outliner.config.candidate_level
     return find_candidates(
         drawn, volume.spacing_mm, config.model_copy(update={"candidate_level": level})
     )
+
+
+def _as_searched(
+    grid: WorkingGrid, probability: NDArray[np.float32], box: Box, own: NDArray[np.bool_]
+) -> tuple[Box, NDArray[np.float32]]:
+    """Bring a candidate of the search back to the source grid, as it is."""
+    z, rows, columns = (_widen(part, size, 1) for part, size in zip(box, grid.shape, strict=True))
+    room = [
+        (old.start - new.start, new.stop - old.stop)
+        for old, new in zip(box, (z, rows, columns), strict=True)
+    ]
+    near = ndimage.binary_dilation(np.pad(own, room), np.ones((3, 3, 3)))
+    part, index = grid.box_to_source((z, rows, columns))
+    return part, np.where(near[index], grid.part_to_source(probability, part), 0)
 
 
 def _widen(part: slice, size: int, margin: int) -> slice:

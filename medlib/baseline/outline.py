@@ -20,7 +20,7 @@ from scipy import ndimage
 from torch import nn
 
 from medlib.baseline.config import TrainConfig
-from medlib.baseline.grid import Spacing
+from medlib.baseline.grid import Box, Spacing
 from medlib.baseline.views import predict_window
 from medlib.images.volume import Volume
 
@@ -29,8 +29,8 @@ FITS = 0.6  # of the window's side: an outline up to this wide is seen with its 
 OFF_CENTRE_MM = 6.0  # an outline that begins farther from the centre is of something else
 ABOVE_BELOW_MM = 10.0  # seen beyond the candidate's first and last slice
 GLANCE_LEVEL = 0.5  # of the candidate level: what one view has to show for a look from all sides
+MORE_SLICES_MM = 3.0  # looked at from all sides, beyond the slices in which one view shows it
 RIM_VOXELS = 2  # of probability below the level that is kept around an outline
-Box = tuple[slice, slice, slice]
 
 
 class Outliner(NamedTuple):
@@ -158,7 +158,10 @@ def _look(
     *,
     glance: bool,
 ) -> Outline:
-    """Look through one window; after a glance that shows nothing, no second time."""
+    """Look through one window: at its middle, once at all of it, then from all sides.
+
+    Each step asks for no more than the step before has shown.
+    """
     config = zoomed(outliner.config, zoom)
     dz, *in_plane_mm = volume.spacing_mm
     depth = len(volume.hu)
@@ -168,7 +171,8 @@ def _look(
         slice(max(round(c + 0.5 - half_mm / step), 0), min(round(c + 0.5 + half_mm / step), size))
         for c, step, size in zip(center_zyx[1:], in_plane_mm, volume.hu.shape[1:], strict=True)
     )
-    # A vessel may run through the whole scan: no more is looked at than a lesion could fill.
+    # A vessel may run through the whole scan: no more is looked at than a lesion could fill, and
+    # what runs from end to end of that, too narrow for the wide window, is a vessel.
     reach = round(widest_mm(config, 1.0) / 2 / dz)
     middle = round(center_zyx[0])
     box = (
@@ -183,12 +187,35 @@ def _look(
     look = partial(
         predict_window, outliner.network, config, volume.hu[box], volume.spacing_mm, device
     )
-    level = GLANCE_LEVEL * config.candidate_level
-    if glance and not central_region(look(views=1) >= level, center, volume.spacing_mm).any():
-        return Outline(box, np.zeros([part.stop - part.start for part in box], dtype=np.float32))
-    probability = look()
-    lesion = central_region(probability >= config.candidate_level, center, volume.spacing_mm)
-    return Outline(box, np.where(lesion, probability, 0))
+    nothing = Outline(box, np.zeros([part.stop - part.start for part in box], dtype=np.float32))
+    seen = partial(central_region, center_zyx=center, spacing_mm=volume.spacing_mm)
+    level, n_slices = GLANCE_LEVEL * config.candidate_level, len(nothing.probability)
+    if glance:
+        around = _slices(center[0], center[0], OFF_CENTRE_MM / dz, n_slices)
+        if not seen(look(views=1, slices=around) >= level).any():
+            return nothing
+    shown = np.flatnonzero(seen(look(views=1) >= level).any(axis=(1, 2)))
+    runs_through = len(shown) == n_slices == 2 * (reach + above_below) + 1
+    if not shown.size or (runs_through and zoom == ZOOMS[0]):
+        return nothing
+    probability = look(slices=_slices(shown[0], shown[-1], MORE_SLICES_MM / dz, n_slices))
+    return Outline(box, np.where(seen(probability >= config.candidate_level), probability, 0))
+
+
+def _slices(first: float, last: float, more: float, n_slices: int) -> slice:
+    """Return the slices from the first to the last and some more at both ends."""
+    return slice(max(round(first - more), 0), min(round(last + more) + 1, n_slices))
+
+
+def _nearest(
+    voxels: NDArray[np.intp], center_zyx: Sequence[float] | NDArray[np.float64], spacing_mm: Spacing
+) -> tuple[int, ...] | None:
+    """Return the voxel nearest to the centre, of those that are not too far from it."""
+    if not len(voxels):
+        return None
+    distance_mm = np.linalg.norm((voxels - np.array(center_zyx)) * np.array(spacing_mm), axis=1)
+    nearest = int(distance_mm.argmin())
+    return None if distance_mm[nearest] > OFF_CENTRE_MM else tuple(voxels[nearest].tolist())
 
 
 def central_region(
@@ -198,14 +225,10 @@ def central_region(
 
     Regions are joined by faces, edges or corners (26-connectivity).
     """
-    voxels = np.argwhere(marked)
-    if not len(voxels):
-        return np.zeros_like(marked)
-    distance_mm = np.linalg.norm((voxels - np.array(center_zyx)) * np.array(spacing_mm), axis=1)
-    nearest = int(distance_mm.argmin())
-    if distance_mm[nearest] > OFF_CENTRE_MM:
+    nearest = _nearest(np.argwhere(marked), center_zyx, spacing_mm)
+    if nearest is None:
         return np.zeros_like(marked)
     regions = cc3d.connected_components(marked, connectivity=26)
-    own = regions == regions[tuple(voxels[nearest])]
+    own = regions == regions[nearest]
     rim = ndimage.binary_dilation(own, iterations=RIM_VOXELS) & ~marked
     return np.asarray(own | rim)

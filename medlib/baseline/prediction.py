@@ -96,6 +96,9 @@ def find_candidates(
     -------
     Prediction
     """
+    whole, shape = probability, probability.shape
+    box = _box(whole >= min(SMALLEST_PROBABILITY, config.candidate_level))
+    probability = whole[box]
     components = cc3d.connected_components(probability >= config.candidate_level, connectivity=26)
     statistics = cc3d.statistics(components)
     voxel_mm3 = float(np.prod(spacing_mm))
@@ -105,13 +108,12 @@ def find_candidates(
         diameter_mm = sphere_diameter_mm(volume_mm3)
         if diameter_mm < config.min_diameter_mm:
             continue
-        box = statistics["bounding_boxes"][component]
-        inside = probability[box][components[box] == component]
+        own = statistics["bounding_boxes"][component]
+        inside = probability[own][components[own] == component]
         score = float(np.quantile(inside, config.score_quantile))
         score *= size_weight(diameter_mm, config.score_size_mm)
-        rows.append(
-            (component, score, volume_mm3, diameter_mm, *statistics["centroids"][component])
-        )
+        center = statistics["centroids"][component] + [part.start for part in box]
+        rows.append((component, score, volume_mm3, diameter_mm, *center))
     candidates = pd.DataFrame(rows, columns=list(CANDIDATE_COLUMNS)).sort_values(
         "score", ascending=False, ignore_index=True
     )
@@ -119,8 +121,19 @@ def find_candidates(
     rank_of_component = np.zeros(len(statistics["voxel_counts"]), dtype=np.uint16)
     rank_of_component[candidates["candidate_id"].to_numpy(dtype=int)] = candidates.index + 1
     candidates["candidate_id"] = candidates.index + 1
-    stored = np.where(probability < SMALLEST_PROBABILITY, 0, probability)
-    return Prediction(stored.astype(np.float16), rank_of_component[components], candidates)
+    stored, labels = np.zeros(shape, dtype=np.float16), np.zeros(shape, dtype=np.uint16)
+    stored[box] = np.where(probability < SMALLEST_PROBABILITY, 0, probability)
+    labels[box] = rank_of_component[components]
+    return Prediction(stored, labels, candidates)
+
+
+def _box(marked: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Return the box around what is marked; most of a scan is not. One voxel where nothing is."""
+    sides = []
+    for axis in range(marked.ndim):
+        used = np.flatnonzero(marked.any(axis=tuple({0, 1, 2} - {axis})))
+        sides.append(slice(used[0], used[-1] + 1) if used.size else slice(0, 1))
+    return tuple(sides)
 
 
 def save_prediction(prediction: Prediction, path: Path, key: str) -> None:

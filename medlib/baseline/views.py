@@ -25,6 +25,7 @@ def predict_window(
     spacing_mm: Spacing,
     device: torch.device | None = None,
     views: int = len(VIEWS),
+    slices: slice | None = None,
 ) -> NDArray[np.float32]:
     """Return the probability in a window cut out of a scan, without a lung field.
 
@@ -44,27 +45,38 @@ def predict_window(
         By default the best there is.
     views : int
         How many of the four.
+    slices : slice, optional
+        Of the window that are asked for; by default all.
 
     Returns
     -------
     ndarray of float32, shape (z, y, x)
-        On the window's own grid.
+        On the window's own grid; 0 in slices that were not asked for.
     """
     device = device or best_device()
-    per_block = 1 if views == 1 else WorkingGrid.of(hu.shape, spacing_mm, config).slices_per_block
+    per_block = WorkingGrid.of(hu.shape, spacing_mm, config).slices_per_block
+    n_begins = 1 if views == 1 else per_block
     total = np.zeros(hu.shape, dtype=np.float32)
-    for begin in range(per_block):
+    for begin in range(n_begins):
         shifted = np.pad(hu, ((begin, 0), (0, 0), (0, 0)), mode="edge")
         grid = WorkingGrid.of(shifted.shape, spacing_mm, config)
-        seen = _mean_view(network, config, grid.from_source(shifted), device, views)
+        wanted = np.ones(grid.shape[0], dtype=bool)
+        if slices is not None:  # one more on either side, to interpolate from
+            first = (slices.start + begin) // per_block - 1
+            last = -(-(slices.stop + begin) // per_block) + 1
+            wanted[: max(first, 0)] = wanted[last:] = False
+        seen = _mean_view(network, config, grid.from_source(shifted), wanted, device, views)
         total += grid.to_source(seen)[begin:]
-    return np.asarray(total / per_block, dtype=np.float32)
+    if slices is not None:
+        total[: slices.start] = total[slices.stop :] = 0
+    return np.asarray(total / n_begins, dtype=np.float32)
 
 
 def _mean_view(
     network: nn.Module,
     config: TrainConfig,
     hu: NDArray[np.float32],
+    wanted: NDArray[np.bool_],
     device: torch.device,
     views: int,
 ) -> NDArray[np.float32]:
@@ -73,11 +85,10 @@ def _mean_view(
     before = [(side - n) // 2 for side, n in zip(sides, hu.shape[1:], strict=True)]
     room = [(b, side - n - b) for b, side, n in zip(before, sides, hu.shape[1:], strict=True)]
     padded = np.pad(hu, [(0, 0), *room], mode="symmetric")
-    every = np.ones(len(hu), dtype=bool)
     total = np.zeros_like(padded)
     for axes in VIEWS[:views]:
         view = np.ascontiguousarray(np.flip(padded, axes))
-        total += np.flip(slice_probability(network, config, view, every, device), axes)
+        total += np.flip(slice_probability(network, config, view, wanted, device), axes)
     rows, columns = (slice(b, b + n) for b, n in zip(before, hu.shape[1:], strict=True))
     return np.asarray(total[:, rows, columns] / views, dtype=np.float32)
 

@@ -27,6 +27,35 @@ def test_a_ramp_comes_back_at_the_same_millimetres():
     assert np.abs(back[inside] - ramp[inside]).max() < 0.05
 
 
+@pytest.mark.parametrize("shape", [(24, 50, 60), (7, 33, 41)])
+@pytest.mark.parametrize("spacing_mm", [(1.0, 0.7, 1.4), (2.5, 1.3, 0.6)])
+def test_a_part_comes_back_as_the_whole_does(shape, spacing_mm):
+    grid = WorkingGrid.of(shape, spacing_mm, CONFIG)
+    values = np.random.default_rng(0).random(grid.shape).astype(np.float32)
+    whole = grid.to_source(values)
+    box = (slice(2, 6), slice(0, 20), slice(11, shape[2]))
+    assert np.abs(grid.part_to_source(values, box) - whole[box]).max() < 1e-5
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 0.7, 1.4), (2.5, 1.3, 0.6)])
+@pytest.mark.parametrize("box", [np.s_[0:2, 3:9, 5:19], np.s_[1:2, 0:1, 4:5]])
+def test_a_box_of_working_voxels_is_covered_by_source_voxels(spacing_mm, box):
+    grid = WorkingGrid.of((7, 33, 41), spacing_mm, CONFIG)
+    part, index = grid.box_to_source(box)
+    inside = np.zeros(grid.shape, np.float32)
+    inside[box] = 1
+    held = inside[np.ix_(*grid.holders(np.s_[0:7, 0:33, 0:41]))] > 0
+    outside = held.copy()
+    outside[part] = False
+    assert not outside.any()
+    numbers = np.arange(inside.size).reshape(grid.shape)
+    brought = numbers[box][index]
+    assert brought.shape == tuple(p.stop - p.start for p in part)
+    assert brought.size > 0
+    own = held[part]
+    assert np.array_equal(brought[own], numbers[np.ix_(*grid.holders(part))][own])
+
+
 def test_blocks_are_means_and_an_incomplete_last_block_repeats_its_last_slice():
     grid = WorkingGrid.of((5, 4, 4), (1.0, 1.0, 1.0), CONFIG)
     values = np.arange(5, dtype=np.float32)[:, None, None] * np.ones((1, 4, 4), dtype=np.float32)

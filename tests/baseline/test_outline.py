@@ -9,7 +9,9 @@ from medlib.baseline.config import TrainConfig
 from medlib.baseline.inference import predict_volume
 from medlib.baseline.network import build_network, save_weights
 from medlib.baseline.outline import (
+    MORE_SLICES_MM,
     OFF_CENTRE_MM,
+    RIM_VOXELS,
     ZOOMS,
     Outliner,
     central_region,
@@ -83,7 +85,26 @@ def test_a_glance_that_shows_nothing_ends_the_look(config: TrainConfig):
         found = outline(Outliner(network, config), volume, box, lesion[box])
         looks[name] = network.slices
         assert found.probability.any() == (name == "sees it")
-    assert looks["sees it"] == 5 * looks["sees nothing"]  # one view, then four
+    around_centre = 2 * int(OFF_CENTRE_MM) + 1 + 2  # slices, and those that border on them
+    shown = box[0].stop - box[0].start + 2 * RIM_VOXELS
+    four_views = 4 * (shown + 2 * int(MORE_SLICES_MM) + 2)
+    assert looks == {
+        "sees nothing": around_centre,
+        "sees it": around_centre + len(found.probability) + four_views,
+    }
+
+
+def test_what_runs_through_is_a_vessel(config: TrainConfig):
+    size_mm = (100.0, 128.0, 128.0)
+    volume, (lesion,) = toy_volume([Ball((50.0, 64.0, 36.0), 4.0, hu=BRIGHT)], size_mm=size_mm)
+    alike = outline(Outliner(DenserThan(325), config), volume, middle_of(lesion), None)
+    assert alike.probability.any()
+    volume.hu[:, lesion.any(axis=0)] = BRIGHT
+    tube = volume.hu == BRIGHT
+    found = outline(
+        Outliner(DenserThan(325), config), volume, middle_of(tube), tube[middle_of(tube)]
+    )
+    assert not found.probability.any()
 
 
 class NeedsAnEdge(DenserThan):
