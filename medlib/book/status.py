@@ -75,11 +75,11 @@ def evidence_tables(book: Book | None = None) -> Iterator[tuple[str, pd.DataFram
                     {
                         "name": record.name,
                         "value and interval": record.texts()[f"{record.name}.full"],
-                        "n": "" if record.n is None else f"{record.n:,}",
+                        "n": record.n,
                         "method": record.method,
                     }
                     for record in records
-                ),
+                ).astype({"n": "Int64"}),
             )
 
 

@@ -100,7 +100,9 @@ def lesion_tiles(
     tiles = (
         (f"CT, {width_mm:.0f} mm wide", None, None, "no outline"),
         ("Reference standard", reference, None, "the readers' outline"),
-        ("Prediction", reference, reported, "the readers' and the predicted outline"),
+        ("Prediction", reference, reported, "the readers' and the predicted outline")
+        if reported.any()
+        else ("Prediction: nothing marked", reference, None, "the readers' outline alone"),
     )
     return [
         Tile(

@@ -22,6 +22,7 @@ from PIL import Image
 
 from medlib.gallery.svg import OKABE_ITO, inline_svg, new_figure
 from medlib.gallery.tiles import PREDICTION_STYLE, REFERENCE_STYLE, overlay, upscale
+from medlib.risk.bootstrap import Estimate
 
 __all__ = [
     "OKABE_ITO",
@@ -158,8 +159,7 @@ def show_table(
         }
     )
     aligned = [
-        f' style="text-align:{"right" if pd.api.types.is_numeric_dtype(dtype) else "left"}"'
-        for dtype in shown.dtypes
+        f' style="text-align:{"right" if _is_numeric(dtype) else "left"}"' for dtype in shown.dtypes
     ]
     header = "".join(
         f'<th scope="col"{align}>{html.escape(name)}</th>'
@@ -184,6 +184,10 @@ def show_table(
     )
 
 
+def _is_numeric(dtype: object) -> bool:
+    return pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
+
+
 def _names(df: pd.DataFrame) -> list[str]:
     return ["" if name is None else str(name) for name in df.index.names]
 
@@ -195,6 +199,8 @@ def _places(digits: int | Mapping[str, int], name: object) -> int:
 def _cell(value: object, places: int, undefined: str) -> str:
     if value is None or value is pd.NA or value is pd.NaT:
         return undefined
+    if isinstance(value, Estimate):
+        return value.text(places)
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if isinstance(value, (float, np.floating)):
@@ -203,7 +209,7 @@ def _cell(value: object, places: int, undefined: str) -> str:
         text = f"{value:,.{places}f}"
         return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text
     if isinstance(value, (int, np.integer)):
-        return f"{value:d}"
+        return f"{value:,d}"
     return str(value)
 
 

@@ -42,11 +42,15 @@ class Estimate:
 
     def __str__(self) -> str:
         """Return ``0.82 (0.70 to 0.91)``."""
+        return self.text()
+
+    def text(self, digits: int = 2) -> str:
+        """Return value and interval with so many decimals."""
         if np.isnan(self.value):
             return "undefined"
         if np.isnan(self.low):
-            return f"{self.value:.2f} (interval undefined)"
-        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+            return f"{self.value:.{digits}f} (interval undefined)"
+        return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
 
 
 def bootstrap(

@@ -63,6 +63,8 @@ def test_three_tiles_of_a_lesion(case, prediction):
 def test_what_scores_below_the_operating_point_is_not_drawn(case, prediction):
     missed = lesion_tiles(case, prediction, 0.95, lesion_id="c0-1")
     assert not has(missed[2].image, "orange")
+    assert missed[2].label == "Prediction: nothing marked"
+    assert "predicted" not in missed[2].alt
 
 
 def test_tiles_of_a_false_alarm(case, prediction):

@@ -14,6 +14,7 @@ from medlib.gallery import figures
 from medlib.gallery.figures import Tile, new_figure, overlay, show_figure, show_images, show_table
 from medlib.gallery.svg import OKABE_ITO, inline_svg
 from medlib.images.windows import WINDOWS
+from medlib.risk.bootstrap import Estimate
 
 rng = np.random.default_rng
 
@@ -126,6 +127,22 @@ def test_table_rounds_counts_and_names_the_undefined(published):
     assert published[0]["text/plain"].startswith("Parts\n")
     with pytest.raises(ValueError, match="caption"):
         show_table(df, caption="")
+
+
+def test_estimates_take_the_decimals_of_their_column_and_words_stand_left(published):
+    df = pd.DataFrame(
+        {
+            "found": [True, False],
+            "scans": pd.array([12345, None], dtype="Int64"),
+            "rate": [Estimate(33.61, 31.35, 36.12, 9), Estimate(np.nan, np.nan, np.nan, 0)],
+        }
+    )
+    show_table(df, caption="Three kinds", digits={"rate": 0}, undefined="-")
+    rows = BeautifulSoup(published[0]["text/html"], "html.parser").select("tbody tr")
+    cells = [[cell.text for cell in row.select("td")] for row in rows]
+    assert cells == [["yes", "12,345", "34 (31 to 36)"], ["no", "-", "undefined"]]
+    sides = [cell["style"].removeprefix("text-align:") for cell in rows[0].select("td")]
+    assert sides == ["left", "right", "left"]
 
 
 def test_table_without_a_named_index_shows_none(published):
