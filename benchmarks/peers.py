@@ -13,9 +13,11 @@ network, loss, rates, augmentation.
                random flips and quarter turns
     threshold  what is denser than half-way between lung and tissue, in the middle; no training
 
-    MEDLIB_REAL_CT=DIR python benchmarks/peers.py --seconds 300
+    MEDLIB_REAL_CT=DIR python benchmarks/peers.py --seconds 50 150
 
-needs `monai` beside medlib's own dependencies, and writes reference_runs/peers/peers.json, which
+trains each of them anew for each of these times, so that it shows how long the same quality takes;
+
+it needs `monai` beside medlib's own dependencies, and writes reference_runs/peers/peers.json, which
 chapter 4 shows.
 """
 
@@ -152,7 +154,7 @@ def one(peer: str, seconds: float) -> dict:
         network, seen, took = AboveHalfWay(), 0, 0.0
     else:
         train = {"medlib": train_medlib, "smp": train_smp, "monai": train_monai}[peer]
-        network, seen, took = train(outline_data(real, CONFIG), seconds)
+        network, seen, took = train(outline_data(real, None, CONFIG), seconds)
     parameters = sum(p.numel() for p in network.parameters())
     outliner = Outliner(network.eval(), CONFIG)
     start, rows = time.perf_counter(), []
@@ -162,6 +164,7 @@ def one(peer: str, seconds: float) -> dict:
     cases = pd.DataFrame(rows)
     return {
         "peer": peer,
+        "budget_s": seconds if took else 0.0,
         "parameters": parameters,
         "train_seconds": round(took, 1),
         "crops_per_second": round(seen / took, 1) if took else None,
@@ -176,22 +179,24 @@ def one(peer: str, seconds: float) -> dict:
 def main() -> None:
     """Run every peer in a process of its own, or the one that is named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--seconds", type=float, nargs="+", default=[50.0, 150.0])
     parser.add_argument("--out", type=Path, default=REFERENCE_RUNS / "peers" / "peers.json")
     parser.add_argument("--one", choices=PEERS)
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(one(given.one, given.seconds)))
+        print(json.dumps(one(given.one, given.seconds[0])))
         return
     given.out.parent.mkdir(parents=True, exist_ok=True)
     results = []
-    for peer in PEERS:
-        command = [sys.executable, __file__, "--one", peer, "--seconds", str(given.seconds)]
+    todo = [(peer, seconds) for peer in PEERS[:-1] for seconds in sorted(given.seconds)]
+    for peer, seconds in [*todo, (PEERS[-1], 0.0)]:
+        command = [sys.executable, __file__, "--one", peer, "--seconds", str(seconds)]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         results.append(json.loads(output.splitlines()[-1]))
         found = results[-1]["metrics"]["dice"]
-        print(f"{peer}: Dice {found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f}), "
-              f"{results[-1]['crops_per_second']} crops a second", flush=True)  # fmt: skip
+        print(f"{peer}, {seconds:g} s: Dice {found['value']:.3f} ({found['low']:.3f} to "
+              f"{found['high']:.3f}), {results[-1]['crops_per_second']} crops a second",
+              flush=True)  # fmt: skip
         device = describe(best_device())
         given.out.write_text(json.dumps({"device": device, "peers": results}, indent=2) + "\n")
 

@@ -296,6 +296,11 @@ class WindowCrops(Crops):
         return np.ascontiguousarray(image), np.ascontiguousarray(target)
 
 
+def phantom_share(config: TrainConfig) -> float:
+    """Return the share of the crops that real CT leaves to the phantom."""
+    return round(1 - config.voi_crops - config.scan_crops, 6)
+
+
 def real_crops(
     real: RealCT, phantom: Cohort, config: TrainConfig
 ) -> tuple[DrawnCrops, DrawnCrops, dict[str, list[str]]]:
@@ -341,7 +346,7 @@ def real_crops(
         )
         nodules = config.model_copy(update={"graft_share": 0.0, "lesion_share": 0.85})
         patients[split] = sorted({volume.patient_id for volume in (*windows, *scans, *synthetic)})
-        rest = 1 - config.voi_crops - config.scan_crops
+        rest = phantom_share(config)
         made[split] = [
             (config.voi_crops, WindowCrops(windows, nodules, 0, config.seed, grafts=[])),
             (config.scan_crops, Crops(scans, as_drawn, 0, config.seed, grafts=thick)),
@@ -376,26 +381,39 @@ class OutlineData(NamedTuple):
         `medlib.baseline.outline.ZOOMS`, and as in a scan with thick slices.
     scans : list of TrainingVolume
         Whole scans, for what is no nodule.
+    phantom : list of TrainingVolume
+        Phantom patients, at each zoom.
     patients : list of str
     """
 
     nodules: tuple[tuple[float, list[TrainingVolume]], ...]
     scans: list[TrainingVolume]
+    phantom: list[TrainingVolume]
     patients: list[str]
 
 
-def outline_data(real: RealCT, config: TrainConfig) -> dict[str, OutlineData]:
+def outline_data(
+    real: RealCT, phantom: Cohort | None, config: TrainConfig
+) -> dict[str, OutlineData]:
     """Prepare the ``train`` and the ``tune`` part for a network for outlines.
 
     A nodule is seen through a window that it fits, see `medlib.baseline.outline.widest_mm`.
+
+    Parameters
+    ----------
+    real : RealCT
+    phantom : Cohort or None
+        Not needed where `voi_crops` and `scan_crops` leave nothing to it.
+    config : TrainConfig
     """
     check_licence(VOI_FOLDER, VOI_LICENCE)
     near, far = ZOOMS
+    grids = [zoomed(config, zoom) for zoom in ZOOMS]
     thick = config.model_copy(update={"slice_spacing_mm": SLICE_SPACINGS_MM[-1]})
     # Grid, the widths that are seen through it, share of the crops of nodules.
     views = (
         (config, (0.0, widest_mm(config, near)), 0.7),
-        (zoomed(config, far), (widest_mm(config, near) / 2, widest_mm(config, far)), 0.15),
+        (grids[1], (widest_mm(config, near) / 2, widest_mm(config, far)), 0.15),
         (thick, (0.0, widest_mm(config, near)), 0.15),
     )
     data = {}
@@ -414,8 +432,14 @@ def outline_data(real: RealCT, config: TrainConfig) -> dict[str, OutlineData]:
             for seen, (narrowest, widest), share in views
         )
         scans = [prepare_scan(scan, config) for scan in real.read_scans(split)]
-        patients = {found.patient_id for found in vois} | {scan.patient_id for scan in scans}
-        data[split] = OutlineData(nodules, scans, sorted(patients))
+        synthetic: list[TrainingVolume] = []
+        if phantom is not None:
+            known = set(real.vois.loc[real.vois["split"] == split, "patient_id"])
+            cases = phantom.cases(split)
+            synthetic = [prepare_phantom(case, grid, known) for case in cases for grid in grids]
+        patients = {found.patient_id for found in vois}
+        patients |= {volume.patient_id for volume in [*scans, *synthetic]}
+        data[split] = OutlineData(nodules, scans, synthetic, sorted(patients))
     return data
 
 
@@ -437,16 +461,28 @@ def outline_crops(
     -------
     crops, tune_crops, patients
         As `real_crops` returns them.
+
+    Raises
+    ------
+    DataError
+        If the configuration leaves a share to the phantom and the data hold none.
     """
     empty = config.model_copy(update={"lesion_share": 0.0})
+    rest = phantom_share(config)
     made: dict[str, list[tuple[float, DrawnCrops]]] = {}
     for split, part in data.items():
-        made[split] = [
-            (config.voi_crops * share, WindowCrops(volumes, config, 0, config.seed, grafts=[]))
-            for share, volumes in part.nodules
+        if rest and not part.phantom:
+            raise DataError(f"{rest:.0%} of the crops are the phantom's, and no phantom was given")
+        sources = [
+            *((config.voi_crops * share, volumes, config) for share, volumes in part.nodules),
+            (config.scan_crops, part.scans, empty),
+            (rest, part.phantom, config),
         ]
-        background = WindowCrops(part.scans, empty, 0, config.seed, grafts=[])
-        made[split].append((config.scan_crops, background))
+        made[split] = [
+            (share, WindowCrops(volumes, drawn, 0, config.seed, grafts=[]))
+            for share, volumes, drawn in sources
+            if share
+        ]
     patients = {split: part.patients for split, part in data.items()}
     return (*_mixed(made, patients, config), patients)
 

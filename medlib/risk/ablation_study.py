@@ -5,16 +5,17 @@ interest, with several seeds, and judged on the tune part; test patients are not
 choices are made here. Encoders other than EfficientNet-Lite0 have no ImageNet weights without a
 network, so all of them start from random weights and are held against the Lite0 that does too.
 
-    python -m medlib.risk.ablation_study --steps 200 --seeds 2
+    python -m medlib.risk.ablation_study --steps 200 --seeds 0 1
 
-Each training that is done is kept; a study that was cut off goes on with the next.
+Each training that is done is kept; a study that was cut off goes on with the next. Seeds are kept
+apart, so that several processes may share the work.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from medlib.risk.bootstrap import Estimate, bootstrap_mean
 from medlib.risk.voi import score_voi
 
 FOLDER = REFERENCE_RUNS / "ablation-lidc-outline"
-TABLE, SETTINGS = "cases.csv", "settings.json"
+TABLE, SETTINGS = "seed{seed}.csv", "settings.json"
 BASE, RANDOM = "as trained", "random weights"
 LEVEL = 0.5  # the same for every variant
 VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -70,23 +71,22 @@ def variant_config(name: str, steps: int, seed: int) -> TrainConfig:
     return base.model_copy(update=budget | changes)
 
 
-def study(steps: int, seeds: int, folder: Path = FOLDER) -> pd.DataFrame:
+def study(steps: int, seeds: Sequence[int], folder: Path = FOLDER) -> pd.DataFrame:
     """Train and judge every variant that has not been yet.
 
     Parameters
     ----------
     steps : int
         Budget of each training.
-    seeds : int
-        How many trainings each variant gets.
+    seeds : sequence of int
+        Each variant is trained with each of them.
     folder : Path
-        Gets ``cases.csv``, a row a variant, seed and volume.
+        Gets a table a seed, with a row a variant and volume.
 
     Returns
     -------
     DataFrame
-        What ``cases.csv`` holds: `variant`, `seed`, `seconds` and the columns of
-        `medlib.risk.voi.score_voi`.
+        As `read_study`.
 
     Raises
     ------
@@ -98,28 +98,41 @@ def study(steps: int, seeds: int, folder: Path = FOLDER) -> pd.DataFrame:
                 "config": variant_config(BASE, steps, 0).model_dump(mode="json"),
                 "device": describe(best_device())}  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
-    table, stored = folder / TABLE, folder / SETTINGS
-    done = pd.DataFrame(columns=["variant", "seed"])
-    if stored.is_file() and digest(stored.read_bytes()) == digest(_json(settings)):
-        done = pd.read_csv(table) if table.is_file() else done
-    stored.write_bytes(_json(settings))
+    stored = folder / SETTINGS
+    if not stored.is_file() or digest(stored.read_bytes()) != digest(_json(settings)):
+        for table in folder.glob(TABLE.format(seed="*")):
+            table.unlink()
+        stored.write_bytes(_json(settings))
     vois = list(real.read_vois("tune"))
     data: dict[str, OutlineData] = {}
-    todo = [
-        (name, seed)
-        for seed in range(seeds)
-        for name in VARIANTS
-        if not ((done["variant"] == name) & (done["seed"] == seed)).any()
-    ]
+    todo = [(name, seed) for seed in seeds for name in VARIANTS]
     for name, seed in progress.track(todo, "variants", total=len(todo)):
+        table = folder / TABLE.format(seed=seed)
+        done = pd.read_csv(table) if table.is_file() else pd.DataFrame(columns=["variant"])
+        if (done["variant"] == name).any():
+            continue
         config = variant_config(name, steps, seed)
-        data = data or outline_data(real, config)
-        rows = _judge(data, vois, config)
-        done = pd.concat([done, rows.assign(variant=name, seed=seed)], ignore_index=True)
+        data = data or outline_data(real, None, config)
+        rows = _judge(data, vois, config).assign(variant=name, seed=seed)
         beside = table.with_suffix(".new")
-        done.to_csv(beside, index=False)
+        pd.concat([done, rows], ignore_index=True).to_csv(beside, index=False)
         beside.replace(table)
-    return done
+    return read_study(folder)
+
+
+def read_study(folder: Path = FOLDER) -> pd.DataFrame:
+    """Read what was judged so far.
+
+    Returns
+    -------
+    DataFrame
+        A row a variant, seed and volume: `variant`, `seed`, `seconds` and the columns of
+        `medlib.risk.voi.score_voi`.
+    """
+    return pd.concat(
+        [pd.read_csv(table) for table in sorted(folder.glob(TABLE.format(seed="*")))],
+        ignore_index=True,
+    )
 
 
 def _judge(data: Mapping[str, OutlineData], vois: list[Voi], config: TrainConfig) -> pd.DataFrame:
@@ -180,7 +193,7 @@ def main() -> None:
     """Run or finish the study and print its summary."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--out", type=Path, default=FOLDER)
     given = parser.parse_args()
     print(summary(study(given.steps, given.seeds, given.out)).to_string(index=False))

@@ -31,7 +31,8 @@ def model_card(
     phantom : mapping
         By held-out part, the metrics of `medlib.risk.metrics.METRICS`.
     """
-    data, held_out = card["data"]["real_ct"], vois["summary"]["held_out"]
+    data_of_run = card["data"]
+    data, held_out = data_of_run["real_ct"], vois["summary"]["held_out"]
     lines = [
         f"# Model card: {name}",
         "",
@@ -124,13 +125,19 @@ def model_card(
         "",
         "## Limits",
         "",
-        "- Trained in minutes on one processor; few whole real scans were seen, so false alarms on "
-        "other scanners, slice distances and diseases are not known.",
+        "- Trained on one processor within an hour; few whole real scans were seen, so false "
+        "alarms on other scanners, slice distances and diseases are not known.",
         f"- The operating point rests on {len(data['scans'].get('tune', []))} real scan(s). It "
         "asks for size as well as for likeness, so small nodules that the network is not sure of "
         "are candidates and not reported.",
-        "- The outlines were learned on real CT alone: on the phantom, whose textures it does not "
-        "know, it takes back lesions that it should keep.",
+        *(
+            ()
+            if data_of_run["outlines_saw_the_phantom"]
+            else (
+                "- The outlines were learned on real CT alone: on the phantom, whose textures they "
+                "do not know, lesions are taken back that should be kept.",
+            )
+        ),
         "- Masses far larger than LIDC nodules, and lesions outside the lung field, may be missed "
         "or marked in part.",
         "- The patients of LIDC-IDRI were collected in the United States, two decades ago.",

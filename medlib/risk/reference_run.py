@@ -42,6 +42,7 @@ from medlib.baseline.real_training import (
     open_real_ct,
     outline_crops,
     outline_data,
+    phantom_share,
     real_crops,
 )
 from medlib.baseline.run import CARD, CONFIG, HISTORY, OUTLINER, WEIGHTS, Run
@@ -96,7 +97,8 @@ def make_reference_run(profile: str, seed: int, folder: Path) -> Run:
     real, phantom = open_real_ct(), open_cohort("phantom", config.cohort, seed)
     outline_config = train_config(OUTLINE_PROFILE.format(profile=profile), seed)
     search = _trained(config, real_crops(real, phantom, config), real, folder)
-    outline_parts = outline_crops(outline_data(real, outline_config), outline_config)
+    synthetic = phantom if phantom_share(outline_config) else None
+    outline_parts = outline_crops(outline_data(real, synthetic, outline_config), outline_config)
     outlines = _trained(outline_config, outline_parts, real, folder)
     if processes.rank():
         raise SystemExit(0)  # the first process judges and writes
@@ -149,13 +151,16 @@ def finish(search: Part, outlines: Part, real: RealCT, phantom: Cohort, folder: 
     try:
         real_data = _data(real, phantom)
         inner = _write_part(beside / OUTLINER, outlines, phantom)
-        # The outlines were learned on real CT alone.
-        inner["data"] = {"patients": outlines.patients, "real_ct": real_data["real_ct"]}
+        if phantom_share(outlines.config):
+            inner["data"] |= real_data
+        else:
+            inner["data"] = {"patients": outlines.patients, "real_ct": real_data["real_ct"]}
         _write(beside / OUTLINER / CARD, inner)
         card = _write_part(beside, search._replace(patients=patients), phantom)
         run = Run(beside)
         network = run.load_network()  # as it is shipped, in half precision
         card["data"] |= real_data
+        card["data"]["outlines_saw_the_phantom"] = phantom_share(outlines.config) > 0
         card["metric"] |= {
             "candidate_level": level,
             "candidate_level_rule": "highest mean 3D Dice on the tune volumes of interest",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from toy import Ball, toy_case, toy_volume
 
+from medlib.annotation.case import Case
 from medlib.annotation.real_scans import RealScan
 from medlib.annotation.voi import Voi
 from medlib.baseline.config import TrainConfig
@@ -177,6 +179,20 @@ def test_a_window_is_seen_whole_and_on_its_own_grid():
         assert probability[:, :10].max() < 0.1
 
 
+def test_slices_not_asked_for_are_left_out_and_the_others_stay_the_same():
+    hu = np.random.default_rng(0).normal(-500, 200, (17, 40, 40)).astype(np.float32)
+    for slice_spacing_mm in (1.0, 2.0):
+        config = CONFIG.model_copy(
+            update={"in_plane_spacing_mm": 0.7, "slice_spacing_mm": slice_spacing_mm}
+        )
+        spacing_mm = (1.0, 0.7, 0.7)
+        every = predict_window(Bright(), config, hu, spacing_mm)
+        some = predict_window(Bright(), config, hu, spacing_mm, slices=slice(6, 11))
+        assert np.abs(some[6:11] - every[6:11]).max() < 1e-6
+        assert not some[:6].any()
+        assert not some[11:].any()
+
+
 def real_folder(folder: Path) -> Path:
     (folder / "lidc_voi").mkdir()
     (folder / "full_ct" / "LUNG1-001").mkdir(parents=True)
@@ -241,7 +257,7 @@ def test_outlines_are_learned_on_windows_centred_on_a_nodule_that_fits():
         }
     )
     train, tune, patients = outline_crops(
-        outline_data(FewVois({"train": "a", "tune": "b"}), config), config
+        outline_data(FewVois({"train": "a", "tune": "b"}), None, config), config
     )
     assert patients == {"train": ["a", "scan-train"], "tune": ["b", "scan-tune"]}
     near, far, thick, background = train.sources
@@ -256,8 +272,35 @@ def test_outlines_are_learned_on_windows_centred_on_a_nodule_that_fits():
                 center = np.array([rows.mean(), columns.mean()])
                 assert np.abs(center - 31.5).max() <= config.jitter_px + 1
     assert len(tune) == config.tune_crops
+    asked = config.model_copy(update={"scan_crops": 0.1})
+    with pytest.raises(DataError, match="5% of the crops are the phantom's"):
+        outline_crops(outline_data(FewVois({"train": "a", "tune": "b"}), None, asked), asked)
     with pytest.raises(OverlapError, match="patient a stands in train and in tune"):
-        outline_crops(outline_data(FewVois({"train": "a", "tune": "a"}), config), config)
+        outline_crops(outline_data(FewVois({"train": "a", "tune": "a"}), None, config), config)
+
+
+class FewPatients:
+    """Stands in for the phantom: a patient in each part."""
+
+    def cases(self, split: str) -> list[Case]:
+        case = toy_case([Ball((20, 64, 36), 5), Ball((20, 64, 92), 7)])
+        origins = ["LIDC-IDRI-0001/1", "LIDC-IDRI-0999/2"]
+        return [replace(case, patient_id=split, lesions=case.lesions.assign(origin=origins))]
+
+
+def test_outlines_may_be_learned_on_the_phantom_too():
+    config = CONFIG.model_copy(update={"voi_crops": 0.5, "scan_crops": 0.2})
+    real = FewVois({"train": "LIDC-IDRI-0001", "tune": "LIDC-IDRI-0002"})
+    real.vois = pd.DataFrame(
+        {"split": ["train", "tune"], "patient_id": ["LIDC-IDRI-0001", "LIDC-IDRI-0002"]}
+    )
+    data = outline_data(real, FewPatients(), config)
+    assert [len(volume.lesions) for volume in data["train"].phantom] == [1, 1]  # at both zooms
+    assert [len(volume.lesions) for volume in data["tune"].phantom] == [0, 0]
+    train, _, patients = outline_crops(data, config)
+    assert patients["train"] == ["LIDC-IDRI-0001", "scan-train", "train"]
+    assert train.sources[-1].volumes == data["train"].phantom
+    assert train.shares[-1] == pytest.approx(0.3)
 
 
 @pytest.mark.real_ct

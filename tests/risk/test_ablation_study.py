@@ -3,7 +3,16 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from medlib.risk.ablation_study import BASE, RANDOM, VARIANTS, summary, variant_config
+from medlib.risk import ablation_study
+from medlib.risk.ablation_study import (
+    BASE,
+    RANDOM,
+    VARIANTS,
+    read_study,
+    study,
+    summary,
+    variant_config,
+)
 
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name != BASE])
@@ -34,3 +43,38 @@ def test_the_difference_is_taken_volume_by_volume_and_over_seeds():
     assert difference.n == 2  # patients
     assert found.loc[BASE, "spread"] == pytest.approx(0.1)
     assert found.loc[RANDOM, "seeds"] == 2
+
+
+class NoNodules:
+    """Stands in for the real CT."""
+
+    def checksum(self) -> str:
+        return "0"
+
+    def read_vois(self, split: str) -> list:
+        return []
+
+
+def test_a_study_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
+    judged = []
+
+    def judge(data, vois, config):
+        if len(judged) == 3:
+            raise KeyboardInterrupt
+        judged.append((config.seed, config.loss))
+        return pd.DataFrame([{"voi_id": "a", "patient_id": "p", "dice": 0.5, "seconds": 1.0}])
+
+    monkeypatch.setattr(ablation_study, "open_real_ct", NoNodules)
+    monkeypatch.setattr(ablation_study, "outline_data", lambda *_: {"train": None})
+    monkeypatch.setattr(ablation_study, "_judge", judge)
+    with pytest.raises(KeyboardInterrupt):
+        study(40, [0, 1], tmp_path)
+    assert len(read_study(tmp_path)) == 3
+    judged[:] = []
+    monkeypatch.setattr(ablation_study, "VARIANTS", dict(list(VARIANTS.items())[:5]))
+    assert len(study(40, [0], tmp_path)) == 5
+    assert len(judged) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["seed0.csv", "settings.json"]
+    judged[:] = []
+    monkeypatch.setattr(ablation_study, "VARIANTS", {BASE: VARIANTS[BASE]})
+    assert len(study(41, [1], tmp_path)) == 1  # another budget is another study
