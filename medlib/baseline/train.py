@@ -276,6 +276,7 @@ def train_on(
         last = ModelCheckpoint(
             folder, filename=LAST, enable_version_counter=False, save_on_train_epoch_end=True
         )
+        saved = folder / f"{LAST}.ckpt"
         trainer = L.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=processes.count_here(),
@@ -284,7 +285,7 @@ def train_on(
             strategy="ddp_find_unused_parameters_true" if processes.count() > 1 else "auto",
             precision="bf16-mixed" if has_fast_bfloat16(device) else "32-true",
             use_distributed_sampler=False,  # it would shuffle
-            max_steps=config.steps,
+            max_steps=_stopped_at(saved, stop) or config.steps,
             max_epochs=-1,
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,
@@ -296,7 +297,6 @@ def train_on(
             enable_model_summary=False,
         )
         module = Segmenter(config)
-        saved = folder / f"{LAST}.ckpt"
         trainer.fit(
             module,
             datamodule=Batches(config, crops, tune_crops),
@@ -311,6 +311,15 @@ def train_on(
         best_step=int(checkpoint["global_step"]),
         seconds=time.monotonic() - history.start,
     )
+
+
+def _stopped_at(saved: Path, stop: EarlyStopping) -> int | None:
+    """Return the step at which a saved training had stopped early: it may not go on from there."""
+    if not saved.is_file():
+        return None
+    checkpoint = torch.load(saved, map_location="cpu", weights_only=True)
+    waited = checkpoint["callbacks"][stop.state_key]["wait_count"]
+    return int(checkpoint["global_step"]) if waited >= stop.patience else None
 
 
 class _quiet_lightning(warnings.catch_warnings):  # noqa: N801 - used as a context, like its base

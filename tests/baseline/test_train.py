@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from medlib.annotation.reference import reference_mask
+from medlib.baseline import train as train_module
 from medlib.baseline.augment import Augmentation
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.inference import predict_volume
@@ -82,6 +85,37 @@ def test_killed_anywhere_it_ends_as_if_it_was_not(cohort, tiny, tmp_path, killed
     assert resumed.best_step == unkilled.best_step
     curves = ["step", "train_loss", "tune_loss", "learning_rate"]
     pd.testing.assert_frame_equal(resumed.history[curves], unkilled.history[curves])
+
+
+def test_a_training_that_had_ended_ends_alike_when_it_is_asked_again(tmp_path, whole):
+    config, volumes, unkilled = whole
+
+    def once_more():
+        crops = Crops(volumes["train"], config, 24, 0, Augmentation())
+        return train_on(crops, Crops(volumes["tune"], config, 4, 0), config, CPU, tmp_path)
+
+    for again in (once_more(), once_more(), once_more()):
+        states = (t.network.state_dict().values() for t in (again, unkilled))
+        assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+        assert again.best_step == unkilled.best_step
+        curves = ["step", "train_loss", "tune_loss", "learning_rate"]
+        pd.testing.assert_frame_equal(again.history[curves], unkilled.history[curves])
+
+
+def test_a_training_that_had_stopped_early_does_not_go_on(tmp_path, whole, monkeypatch):
+    config, volumes, _ = whole
+    hasty = config.model_copy(update={"patience": 1, "tune_every": 2})
+    never_content = partial(train_module.EarlyStopping, min_delta=1e9)
+    monkeypatch.setattr(train_module, "EarlyStopping", never_content)
+
+    def once_more():
+        crops = Crops(volumes["train"], hasty, 24, 0, Augmentation())
+        return train_on(crops, Crops(volumes["tune"], hasty, 4, 0), hasty, CPU, tmp_path)
+
+    first, again = once_more(), once_more()
+    assert first.history["step"].max() < config.steps
+    assert again.best_step == first.best_step
+    assert again.history["step"].tolist() == first.history["step"].tolist()
 
 
 @pytest.fixture(scope="module")
