@@ -30,6 +30,7 @@ OFF_CENTRE_MM = 6.0  # an outline that begins farther from the centre is of some
 ABOVE_BELOW_MM = 10.0  # seen beyond the candidate's first and last slice
 GLANCE_LEVEL = 0.5  # of the candidate level: what one view has to show for a look from all sides
 MORE_SLICES_MM = 3.0  # looked at from all sides, beyond the slices in which one view shows it
+SWELLS = 2.0  # times its median area in a slice: more than a vessel does
 RIM_VOXELS = 2  # of probability below the level that is kept around an outline
 
 
@@ -171,8 +172,7 @@ def _look(
         slice(max(round(c + 0.5 - half_mm / step), 0), min(round(c + 0.5 + half_mm / step), size))
         for c, step, size in zip(center_zyx[1:], in_plane_mm, volume.hu.shape[1:], strict=True)
     )
-    # A vessel may run through the whole scan: no more is looked at than a lesion could fill, and
-    # what runs from end to end of that, too narrow for the wide window, is a vessel.
+    # A vessel may run through the whole scan: no more is looked at than a lesion could fill.
     reach = round(widest_mm(config, 1.0) / 2 / dz)
     middle = round(center_zyx[0])
     box = (
@@ -194,12 +194,26 @@ def _look(
         around = _slices(center[0], center[0], OFF_CENTRE_MM / dz, n_slices)
         if not seen(look(views=1, slices=around) >= level).any():
             return nothing
-    shown = np.flatnonzero(seen(look(views=1) >= level).any(axis=(1, 2)))
-    runs_through = len(shown) == n_slices == 2 * (reach + above_below) + 1
-    if not shown.size or (runs_through and zoom == ZOOMS[0]):
+    areas_px = seen(look(views=1) >= level).sum(axis=(1, 2))
+    shown = np.flatnonzero(areas_px)
+    cut_off = n_slices == 2 * (reach + above_below) + 1  # at both ends, by the reach
+    if not shown.size or (zoom == ZOOMS[0] and cut_off and is_tube(areas_px)):
         return nothing
     probability = look(slices=_slices(shown[0], shown[-1], MORE_SLICES_MM / dz, n_slices))
     return Outline(box, np.where(seen(probability >= config.candidate_level), probability, 0))
+
+
+def is_tube(areas_px: NDArray[np.integer]) -> bool:
+    """Tell whether something runs through all slices and swells in none.
+
+    So does a vessel; a nodule that sits on one swells.
+
+    Parameters
+    ----------
+    areas_px : ndarray of int, shape (z,)
+        Its area in each slice, in pixels.
+    """
+    return bool(areas_px.min() > 0 and areas_px.max() <= SWELLS * np.median(areas_px))
 
 
 def _slices(first: float, last: float, more: float, n_slices: int) -> slice:

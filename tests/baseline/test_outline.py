@@ -15,6 +15,7 @@ from medlib.baseline.outline import (
     ZOOMS,
     Outliner,
     central_region,
+    is_tube,
     outline,
     outline_window,
     widest_mm,
@@ -94,17 +95,29 @@ def test_a_glance_that_shows_nothing_ends_the_look(config: TrainConfig):
     }
 
 
-def test_what_runs_through_is_a_vessel(config: TrainConfig):
-    size_mm = (100.0, 128.0, 128.0)
-    volume, (lesion,) = toy_volume([Ball((50.0, 64.0, 36.0), 4.0, hu=BRIGHT)], size_mm=size_mm)
-    alike = outline(Outliner(DenserThan(325), config), volume, middle_of(lesion), None)
-    assert alike.probability.any()
-    volume.hu[:, lesion.any(axis=0)] = BRIGHT
-    tube = volume.hu == BRIGHT
-    found = outline(
-        Outliner(DenserThan(325), config), volume, middle_of(tube), tube[middle_of(tube)]
-    )
-    assert not found.probability.any()
+def test_what_runs_through_is_a_vessel_unless_it_swells(config: TrainConfig):
+    def look_at(nodules: list[Ball]) -> tuple[np.ndarray, np.ndarray]:
+        volume, truths = toy_volume(nodules, size_mm=(100.0, 128.0, 128.0))
+        nodule = np.any(truths, axis=0) if truths else np.zeros(volume.hu.shape, bool)
+        row, column = (round(64 / volume.spacing_mm[1]), round(36 / volume.spacing_mm[2]))
+        volume.hu[:, row - 1 : row + 2, column - 1 : column + 2] = BRIGHT
+        marked = volume.hu == BRIGHT
+        box = middle_of(marked)
+        found = outline(Outliner(DenserThan(325), config), volume, box, marked[box])
+        whole = np.zeros(volume.hu.shape, bool)
+        whole[found.box] = found.probability >= config.candidate_level
+        return whole, nodule
+
+    vessel, _ = look_at([])
+    assert not vessel.any()
+    marked, nodule = look_at([Ball((50.0, 64.0, 36.0), 4.0, hu=BRIGHT)])  # on a vessel
+    assert marked[nodule].mean() > 0.9
+
+
+def test_a_tube_runs_through_and_swells_nowhere():
+    assert is_tube(np.array([5, 6, 5, 7, 6]))
+    assert not is_tube(np.array([5, 6, 0, 7, 6]))
+    assert not is_tube(np.array([5, 6, 30, 7, 6]))
 
 
 class NeedsAnEdge(DenserThan):
