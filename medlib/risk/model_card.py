@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
+from medlib.baseline.run import OUTLINER, Run
 from medlib.risk.bootstrap import Estimate
+from medlib.risk.evaluation import FOLDER, METRICS_FILE
 from medlib.scope import DISCLAIMER
 
+REAL_VOIS, REAL_SCANS, MODEL_CARD = "real-vois.json", "real-scans.json", "MODEL_CARD.md"
 N_WORST = 10
 
 
-def model_card(
-    name: str,
-    card: Mapping[str, Any],
-    vois: Mapping[str, Any],
-    scans: Mapping[str, Any],
-    phantom: Mapping[str, Any],
-) -> str:
-    """Write the model card of a reference run, in Markdown.
+def model_card(run: Run, name: str | None = None) -> str:
+    """Write the model card of a reference run, in Markdown, from the evidence in its folder.
 
     Parameters
     ----------
-    name : str
-        Of the run.
-    card : mapping
-        Its evidence card.
-    vois, scans : mapping
-        What `medlib.risk.real.evaluate` found on volumes of interest and on whole scans.
-    phantom : mapping
-        By held-out part, the metrics of `medlib.risk.metrics.METRICS`.
+    run : Run
+        With what `medlib.risk.real.evaluate` found on volumes of interest and on whole scans, and
+        the metrics of held-out phantom scans.
+    name : str, optional
+        Of the run, where its folder has another one still.
     """
+    vois, scans, phantom_metrics = (
+        json.loads((run.folder / FOLDER / file).read_bytes())
+        for file in (REAL_VOIS, REAL_SCANS, METRICS_FILE)
+    )
+    card, phantom = run.card, phantom_metrics["network"]
+    times = [card["time"]["seconds"], Run(run.folder / OUTLINER).card["time"]["seconds"]]
     data_of_run = card["data"]
     data, held_out = data_of_run["real_ct"], vois["summary"]["held_out"]
     lines = [
-        f"# Model card: {name}",
+        f"# Model card: {name or run.folder.name}",
         "",
         f"Two networks, {card['model']['name']} each, of "
         f"{card['model']['parameters'] / 1e6:.1f} million parameters, half precision: one searches "
@@ -125,11 +126,16 @@ def model_card(
         "",
         "## Limits",
         "",
-        "- Trained on one processor within an hour; few whole real scans were seen, so false "
-        "alarms on other scanners, slice distances and diseases are not known.",
-        f"- The operating point rests on {len(data['scans'].get('tune', []))} real scan(s). It "
-        "asks for size as well as for likeness, so small nodules that the network is not sure of "
-        "are candidates and not reported.",
+        f"- Trained for {' and '.join(f'{seconds / 60:.0f}' for seconds in times)} minutes "
+        f"({card['environment']['device']}); few whole real scans were seen, so false alarms on "
+        "other scanners, slice distances and diseases are not known.",
+        f"- The operating point rests on {len(data['scans'].get('tune', []))} real scan(s). "
+        + (
+            "It asks for size as well as for likeness, so small nodules that the network is not "
+            "sure of are candidates and not reported."
+            if run.config.score_size_mm
+            else "Size has no part in the score."
+        ),
         *(
             ()
             if data_of_run["outlines_saw_the_phantom"]

@@ -53,7 +53,7 @@ from medlib.paths import BUILD
 from medlib.risk.evaluation import FOLDER, HELD_OUT, METRICS_FILE, OPERATING_POINT, for_json
 from medlib.risk.lesions import concatenate, match_case
 from medlib.risk.metrics import METRICS, at_operating_point, estimate, select
-from medlib.risk.model_card import model_card
+from medlib.risk.model_card import MODEL_CARD, REAL_SCANS, REAL_VOIS, model_card
 from medlib.risk.operating_point import RULE, choose_operating_point
 from medlib.risk.real import evaluate
 from medlib.risk.scan import score_scan
@@ -63,7 +63,6 @@ DATASET = "lidc-voi"
 SCORE_SIZES_MM = (0.0, 2.0, 5.0, 10.0)
 LEVELS = (0.4, 0.45, 0.5, 0.55)
 OUTLINE_PROFILE = "{profile}-outline"
-REAL_VOIS, REAL_SCANS, MODEL_CARD = "real-vois.json", "real-scans.json", "MODEL_CARD.md"
 REFERENCE_MODULES = ("medlib.baseline.real_training", "medlib.baseline.slices")
 
 
@@ -186,14 +185,7 @@ def finish(search: Part, outlines: Part, real: RealCT, phantom: Cohort, folder: 
             )
             _write(beside / FOLDER / name, {**found, "run": folder.name})
         shutil.rmtree(beside / ".work")
-        vois, scans, phantom_metrics = (
-            json.loads((beside / FOLDER / file).read_bytes())
-            for file in (REAL_VOIS, REAL_SCANS, METRICS_FILE)
-        )
-        (beside / MODEL_CARD).write_text(
-            model_card(folder.name, card, vois, scans, phantom_metrics["network"]),
-            encoding="utf-8",
-        )
+        (beside / MODEL_CARD).write_text(model_card(Run(beside), folder.name), encoding="utf-8")
         folder.parent.mkdir(parents=True, exist_ok=True)
         beside.rename(folder)
     finally:

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from medlib.baseline.run import CONFIG, Run
+from medlib.paths import REFERENCE_RUNS
+from medlib.risk.model_card import MODEL_CARD, model_card
+
+SHIPPED = [path.parent for path in sorted(REFERENCE_RUNS.glob(f"*/{MODEL_CARD}"))]
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
+def test_a_shipped_model_card_says_what_the_stored_evidence_says(folder):
+    assert (folder / MODEL_CARD).read_text(encoding="utf-8") == model_card(Run(folder))
+
+
+def test_there_is_a_shipped_model_card():
+    assert SHIPPED
+
+
+def test_what_the_card_says_of_size_follows_the_configuration(tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(SHIPPED[0], folder)
+    before = model_card(Run(folder))
+    config = json.loads((folder / CONFIG).read_bytes())
+    (folder / CONFIG).write_text(json.dumps({**config, "score_size_mm": 5.0}))
+    assert "Size has no part in the score." in before
+    assert "asks for size as well as for likeness" in model_card(Run(folder))
