@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,10 @@ from medlib import progress
 from medlib.annotation.voi import Voi
 from medlib.baseline.config import TrainConfig, train_config
 from medlib.baseline.device import best_device, describe
-from medlib.baseline.keys import digest
 from medlib.baseline.outline import Outliner, outline_window
 from medlib.baseline.real_training import OutlineData, open_real_ct, outline_crops, outline_data
 from medlib.baseline.train import train_on
+from medlib.errors import MedlibError, RunError
 from medlib.paths import REFERENCE_RUNS
 from medlib.risk.bootstrap import Estimate, bootstrap_mean
 from medlib.risk.voi import score_voi
@@ -92,6 +94,8 @@ def study(steps: int, seeds: Sequence[int], folder: Path = FOLDER) -> pd.DataFra
     ------
     DataError
         If ``MEDLIB_REAL_CT`` names no folder with real CT.
+    RunError
+        If the folder holds a study with other settings: another budget, other data or device.
     """
     real = open_real_ct()
     settings = {"steps": steps, "level": LEVEL, "real_ct_sha256": real.checksum(),
@@ -99,10 +103,15 @@ def study(steps: int, seeds: Sequence[int], folder: Path = FOLDER) -> pd.DataFra
                 "device": describe(best_device())}  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     stored = folder / SETTINGS
-    if not stored.is_file() or digest(stored.read_bytes()) != digest(_json(settings)):
-        for table in folder.glob(TABLE.format(seed="*")):
-            table.unlink()
-        stored.write_bytes(_json(settings))
+    if not stored.is_file():
+        _write(stored, _json(settings))
+    elif stored.read_bytes() != _json(settings):
+        before = json.loads(stored.read_bytes())
+        differ = [key for key, value in settings.items() if before.get(key) != value]
+        raise RunError(
+            f"{folder} holds a study with another {' and '.join(differ)}: name another folder with "
+            "--out, or delete it"
+        )
     vois = list(real.read_vois("tune"))
     data: dict[str, OutlineData] = {}
     todo = [(name, seed) for seed in seeds for name in VARIANTS]
@@ -114,9 +123,7 @@ def study(steps: int, seeds: Sequence[int], folder: Path = FOLDER) -> pd.DataFra
         config = variant_config(name, steps, seed)
         data = data or outline_data(real, None, config)
         rows = _judge(data, vois, config).assign(variant=name, seed=seed)
-        beside = table.with_suffix(".new")
-        pd.concat([done, rows], ignore_index=True).to_csv(beside, index=False)
-        beside.replace(table)
+        _write(table, pd.concat([done, rows], ignore_index=True).to_csv(index=False).encode())
     return read_study(folder)
 
 
@@ -145,6 +152,13 @@ def _judge(data: Mapping[str, OutlineData], vois: list[Voi], config: TrainConfig
         for found in vois
     ]
     return pd.DataFrame(rows).assign(seconds=round(trained.seconds, 1))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write beside, then rename: another process of the study may be reading."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_bytes(content)
+    beside.replace(path)
 
 
 def _json(settings: Mapping[str, Any]) -> bytes:
@@ -196,7 +210,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--out", type=Path, default=FOLDER)
     given = parser.parse_args()
-    print(summary(study(given.steps, given.seeds, given.out)).to_string(index=False))
+    try:
+        print(summary(study(given.steps, given.seeds, given.out)).to_string(index=False))
+    except MedlibError as error:
+        print(f"ablation_study: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from medlib.errors import RunError
 from medlib.risk import ablation_study
 from medlib.risk.ablation_study import (
     BASE,
@@ -75,6 +76,6 @@ def test_a_study_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
     assert len(study(40, [0], tmp_path)) == 5
     assert len(judged) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["seed0.csv", "settings.json"]
-    judged[:] = []
-    monkeypatch.setattr(ablation_study, "VARIANTS", {BASE: VARIANTS[BASE]})
-    assert len(study(41, [1], tmp_path)) == 1  # another budget is another study
+    with pytest.raises(RunError, match="another steps and config: name another folder"):
+        study(41, [1], tmp_path)
+    assert len(read_study(tmp_path)) == 5
