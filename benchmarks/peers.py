@@ -13,11 +13,10 @@ network, loss, rates, augmentation.
                random flips and quarter turns
     threshold  what is denser than half-way between lung and tissue, in the middle; no training
 
-    MEDLIB_REAL_CT=DIR python benchmarks/peers.py --seconds 50 150
+    MEDLIB_REAL_CT=DIR python benchmarks/peers.py --seconds 50 200
 
-trains each of them anew for each of these times, so that it shows how long the same quality takes;
-
-it needs `monai` beside medlib's own dependencies, and writes reference_runs/peers/peers.json, which
+trains each of them anew for each of these times, which shows how long the same quality takes. It
+needs `monai` beside medlib's own dependencies, and writes reference_runs/peers/peers.json, which
 chapter 4 shows.
 """
 
@@ -61,6 +60,7 @@ PEERS = ("medlib", "smp", "monai", "threshold")
 HELD_OUT = ("test", "external")
 HALF_WAY_HU = -400.0  # between lung and soft tissue
 LEVEL = 0.5
+TRIALS = (20, 80)  # steps
 CONFIG = train_config("lidc-outline").model_copy(update={"candidate_level": LEVEL})
 
 
@@ -108,7 +108,7 @@ def loop(network: nn.Module, data, seconds: float, rate: float, loss, change=Non
 
 
 def train_medlib(data, seconds: float):
-    """Fit the schedule to the time by a short trial, then train."""
+    """Fit the schedule to the time by short trials, then train."""
 
     def for_steps(steps: int):
         config = CONFIG.model_copy(
@@ -117,8 +117,10 @@ def train_medlib(data, seconds: float):
         crops, tune, _ = outline_crops(data, config)
         return train_on(crops, tune, config, best_device()), config
 
-    trial, _ = for_steps(40)
-    trained, config = for_steps(int(40 * seconds / trial.seconds))
+    for_steps(TRIALS[0])  # the first is slower
+    short, long = (for_steps(steps)[0].seconds for steps in TRIALS)
+    per_step = (long - short) / (TRIALS[1] - TRIALS[0])
+    trained, config = for_steps(round(TRIALS[0] + (seconds - short) / per_step))
     return trained.network, config.steps * config.batch_size, trained.seconds
 
 
@@ -179,7 +181,7 @@ def one(peer: str, seconds: float) -> dict:
 def main() -> None:
     """Run every peer in a process of its own, or the one that is named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, nargs="+", default=[50.0, 150.0])
+    parser.add_argument("--seconds", type=float, nargs="+", default=[50.0, 200.0])
     parser.add_argument("--out", type=Path, default=REFERENCE_RUNS / "peers" / "peers.json")
     parser.add_argument("--one", choices=PEERS)
     given = parser.parse_args()
