@@ -11,7 +11,7 @@ from torch import nn
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.device import best_device
 from medlib.baseline.grid import Box, Spacing, WorkingGrid
-from medlib.baseline.outline import Outliner, outline, widest_mm, width_mm
+from medlib.baseline.outline import ZOOMS, Outliner, outline, widest_mm, width_mm, zoomed
 from medlib.baseline.prediction import Prediction, find_candidates
 from medlib.baseline.views import slice_probability
 from medlib.images.lungs import lung_field
@@ -20,6 +20,7 @@ from medlib.images.volume import Volume
 __all__ = ["Prediction", "predict_volume"]
 
 CONTEXT_PX = 16  # seen around the lung field
+SEEN_ENOUGH = 0.5  # of a mass: where the fine search marks more, its sharper outline is kept
 
 
 def near_lung(lung: NDArray[np.bool_], spacing_mm: Spacing, margin_mm: float) -> NDArray[np.bool_]:
@@ -39,8 +40,9 @@ def predict_volume(
 ) -> Prediction:
     """Find candidate lesions in a CT volume of any pixel size and slice spacing.
 
-    The lung field is found first; only its slices and its bounding box go through the network, and
-    what lies outside it cannot be a candidate. An outliner then looks closely at every candidate.
+    The lung field is found first, and what lies outside it cannot be a candidate. With an outliner
+    every candidate is then looked at closely, and masses too large for that are searched for on a
+    coarser grid.
 
     Parameters
     ----------
@@ -61,33 +63,75 @@ def predict_volume(
     grid = WorkingGrid.of(volume.hu.shape, volume.spacing_mm, config)
     hu = grid.from_source(volume.hu)
     allowed = near_lung(lung_field(hu, grid.spacing_mm), grid.spacing_mm, config.lung_margin_mm)
-    probability = np.zeros(grid.shape, dtype=np.float32)
-    boxes = ndimage.find_objects(allowed.astype(np.uint8))
-    if boxes:
-        rows, columns = (
-            _widen(part, size, CONTEXT_PX)
-            for part, size in zip(boxes[0][1:], grid.shape[1:], strict=True)
-        )
-        inside = np.s_[:, rows, columns]
-        wanted = np.any(allowed[inside], axis=(1, 2))
-        probability[inside] = slice_probability(network, config, hu[inside], wanted, device)
-        probability[~allowed] = 0
+    probability = _search(network, config, hu, allowed, device)
     if outliner is None:
         return find_candidates(grid.to_source(probability), volume.spacing_mm, config)
     drawn = np.zeros(volume.hu.shape, dtype=np.float32)
+    largest_mm = widest_mm(outliner.config)
     searched = find_candidates(probability, grid.spacing_mm, config)
     for box, own in searched.regions():
-        if width_mm(own, grid.spacing_mm) > widest_mm(outliner.config):
+        if width_mm(own, grid.spacing_mm) > largest_mm:
             part, seen = _as_searched(grid, probability, box, own)
         else:
             around, index = grid.box_to_source(box)
             part, seen = outline(outliner, volume, around, own[index], device)
             seen = np.where(allowed[np.ix_(*grid.holders(part))], seen, 0)
         drawn[part] = np.maximum(drawn[part], seen)
+    from_afar = _search_from_afar(network, config, hu, allowed, grid.spacing_mm, device)
+    masses = config.model_copy(update={"min_diameter_mm": largest_mm})
+    for box, own in find_candidates(from_afar, grid.spacing_mm, masses).regions():
+        if np.mean(searched.labels[box][own] > 0) < SEEN_ENOUGH:
+            part, seen = _as_searched(grid, from_afar, box, own)
+            drawn[part] = np.maximum(drawn[part], seen)
     level = outliner.config.candidate_level
     return find_candidates(
         drawn, volume.spacing_mm, config.model_copy(update={"candidate_level": level})
     )
+
+
+def _search(
+    network: nn.Module,
+    config: TrainConfig,
+    hu: NDArray[np.float32],
+    allowed: NDArray[np.bool_],
+    device: torch.device,
+) -> NDArray[np.float32]:
+    """Return the probability where it is allowed, 0 elsewhere.
+
+    Only the slices and the bounding box of what is allowed go through the network.
+    """
+    probability = np.zeros(hu.shape, dtype=np.float32)
+    boxes = ndimage.find_objects(allowed.astype(np.uint8))
+    if boxes:
+        rows, columns = (
+            _widen(part, size, CONTEXT_PX)
+            for part, size in zip(boxes[0][1:], hu.shape[1:], strict=True)
+        )
+        inside = np.s_[:, rows, columns]
+        wanted = np.any(allowed[inside], axis=(1, 2))
+        probability[inside] = slice_probability(network, config, hu[inside], wanted, device)
+        probability[~allowed] = 0
+    return probability
+
+
+def _search_from_afar(
+    network: nn.Module,
+    config: TrainConfig,
+    hu: NDArray[np.float32],
+    allowed: NDArray[np.bool_],
+    spacing_mm: Spacing,
+    device: torch.device,
+) -> NDArray[np.float32]:
+    """Search as `_search` does, on a coarser grid: a mass as large as a nodule looks like one.
+
+    On the fine grid there is no edge to be seen in its midst.
+    """
+    config = zoomed(config, ZOOMS[-1])
+    grid = WorkingGrid.of(hu.shape, spacing_mm, config)
+    coarse_allowed = grid.from_source(allowed) > 0.5
+    seen = grid.to_source(_search(network, config, grid.from_source(hu), coarse_allowed, device))
+    seen[~allowed] = 0
+    return seen
 
 
 def _as_searched(

@@ -3,7 +3,8 @@
 The first network searches whole slices and has to be quick. The second sees one window of a few
 centimetres, centred on a candidate, on a fine grid: it draws the outline, and it may find nothing
 there, which takes the candidate back. A window twice as wide, on a grid twice as coarse, is used
-for what does not fit. A mass wider than both keeps the outline of the search.
+for what does not fit. A mass wider than both keeps the outline of the search, on the grid of either
+window.
 """
 
 from __future__ import annotations

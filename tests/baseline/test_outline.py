@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from toy import Ball, DenserThan, dice, toy_volume
 
 from medlib.baseline.config import TrainConfig
@@ -183,6 +184,51 @@ def test_an_outliner_draws_takes_back_and_leaves_masses_alone(config: TrainConfi
     assert dice(drawn.labels == by_size[0], masks[0]) > 0.8
     before = alone.labels[20 // 2, 64, 92]
     assert np.array_equal(drawn.labels == by_size[1], alone.labels == before)
+
+
+class SeesUpTo30Pixels(DenserThan):
+    """Sure of nothing that is wider: it sees no edge."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(image)
+        for one in logits[:, 0]:
+            parts, n_parts = ndimage.label((one > 0).numpy())
+            boxes = ndimage.find_objects(parts)
+            for number, box in zip(range(1, n_parts + 1), boxes, strict=True):
+                if max(side.stop - side.start for side in box) > 30:
+                    one[torch.from_numpy(parts == number)] = -100
+        return logits
+
+
+def test_a_mass_too_large_for_the_search_is_found_from_afar(config: TrainConfig):
+    network, look = SeesUpTo30Pixels(325), Outliner(SeesUpTo30Pixels(325), config)
+    coarse = config.model_copy(update={"in_plane_spacing_mm": 1.0, "slice_spacing_mm": 2.0})
+
+    def shares(radius_mm: float) -> list[float]:
+        volume, (mass,) = toy_volume(
+            [Ball((30.0, 64.0, 36.0), radius_mm, hu=BRIGHT)], (2.0, 1.0, 1.0), (60.0, 128.0, 128.0)
+        )
+        alone = predict_volume(network, coarse, volume, CPU)
+        both = predict_volume(network, coarse, volume, CPU, outliner=look)
+        return [dice(found.labels > 0, mass) for found in (alone, both)]
+
+    alone, both = shares(20.0)
+    assert alone < 0.5
+    assert both > 0.95
+    # What is not larger than the windows of the close look is left to it.
+    alone, both = shares(0.45 * widest_mm(config))
+    assert both == pytest.approx(alone)
+
+
+def test_what_the_search_sees_well_keeps_its_sharper_outline(config: TrainConfig):
+    mass = Ball((30.0, 64.0, 36.0), 20.0, hu=BRIGHT)
+    volume, (truth,) = toy_volume([mass], (2.0, 1.0, 1.0), (60.0, 128.0, 128.0))
+    coarse = config.model_copy(update={"in_plane_spacing_mm": 1.0, "slice_spacing_mm": 2.0})
+    look = Outliner(DenserThan(325), config)
+    alone = predict_volume(DenserThan(325), coarse, volume, CPU)
+    both = predict_volume(DenserThan(325), coarse, volume, CPU, outliner=look)
+    assert dice(alone.labels > 0, truth) > 0.95
+    assert np.array_equal(both.labels, alone.labels)
 
 
 def test_a_volume_of_interest_is_looked_at_in_its_middle(config: TrainConfig):
