@@ -187,7 +187,8 @@ class DrawnCrops(Dataset[tuple[torch.Tensor, torch.Tensor]], ABC):
         image, target = self.draw(rng)
         if self.augmentation is not None:
             image, target = self.augmentation(image, target, seed=int(rng.integers(2**31)))
-        channels_first = np.ascontiguousarray(np.moveaxis(image, -1, 0))
+        # One slice mirrored along z counts as contiguous, but its stride is negative: copy always.
+        channels_first = np.moveaxis(image, -1, 0).copy()
         return torch.from_numpy(channels_first), torch.from_numpy(target.astype(np.float32))[None]
 
 

@@ -7,7 +7,15 @@ from toy import Ball, toy_case
 
 from medlib.baseline.augment import Augmentation
 from medlib.baseline.config import TrainConfig
-from medlib.baseline.slices import IGNORED, LESION, Crops, Place, prepare, training_volumes
+from medlib.baseline.slices import (
+    IGNORED,
+    LESION,
+    Crops,
+    DrawnCrops,
+    Place,
+    prepare,
+    training_volumes,
+)
 from medlib.errors import DataError, OverlapError
 
 AGREED = Ball((20.0, 64.0, 36.0), 6.0, n_readers=3)
@@ -118,6 +126,16 @@ def test_crop_i_is_always_the_same(tiny: TrainConfig):
         assert torch.equal(target, order[i][1])
     other = Crops(volumes, tiny, 10, seed=4, augmentation=Augmentation())
     assert not torch.equal(other[0][0], order[0][0])
+
+
+def test_one_slice_mirrored_along_z_is_a_crop(tiny: TrainConfig):
+    class UpsideDown(DrawnCrops):
+        def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+            image = rng.random((4, 4, 1), dtype=np.float32)
+            return image[:, :, ::-1], np.zeros((4, 4), np.uint8)
+
+    image, target = UpsideDown(tiny, 1, seed=0)[0]
+    assert image.shape == target.shape == (1, 4, 4)
 
 
 def test_augmentation_moves_image_and_target_together_and_keeps_the_labels():
