@@ -27,8 +27,10 @@ TRAINING_MODULES = (
 PREDICTION_MODULES = (
     "medlib.images.lungs",
     "medlib.baseline.comparators",
+    "medlib.baseline.device",
     "medlib.baseline.grid",
     "medlib.baseline.inference",
+    "medlib.baseline.network",
     "medlib.baseline.outline",
     "medlib.baseline.prediction",
     "medlib.baseline.views",

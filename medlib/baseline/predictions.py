@@ -53,8 +53,7 @@ def predictions(
     else:
         raise ValueError(f"method is '{method}', expected one of {', '.join(METHODS)}")
     key = digest(
-        config.model_dump_json(),
-        run.weights_sha256(),
+        run.model_key(),
         cohort_key(cohort),
         source_key(PREDICTION_MODULES),
     )

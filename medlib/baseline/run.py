@@ -77,6 +77,12 @@ class Run:
             total.update(outliner.read_bytes())
         return total.hexdigest()
 
+    def model_key(self) -> str:
+        """Return the digest of all that its answers rest on, code apart: weights and choices."""
+        outliner = self.folder / OUTLINER / CONFIG
+        choices = [outliner.read_bytes()] if outliner.is_file() else []
+        return digest(self.weights_sha256(), self.config.model_dump_json(), *choices)
+
     def _file(self, name: str) -> Path:
         path = self.folder / name
         if not path.is_file():

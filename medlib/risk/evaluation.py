@@ -107,8 +107,7 @@ def evaluated_run(
 def evaluation_key(run: Run, cohort: Cohort) -> str:
     """Return the digest of all that an evaluation rests on: weights, cohort and code."""
     return digest(
-        run.weights_sha256(),
-        run.config.model_dump_json(),
+        run.model_key(),
         cohort_key(cohort),
         source_key(PREDICTION_MODULES),
         source_key(EVALUATION_MODULES),

@@ -129,8 +129,7 @@ def evaluate(
     if only_unseen:
         tasks = [task for task in tasks if task.patient_id not in seen]
     key = digest(
-        run.weights_sha256(),
-        run.config.model_dump_json(),
+        run.model_key(),
         source_key(PREDICTION_MODULES),
         source_key(SCORING_MODULES),
     )
