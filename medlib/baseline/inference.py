@@ -20,7 +20,7 @@ from medlib.images.volume import Volume
 __all__ = ["Prediction", "predict_volume"]
 
 CONTEXT_PX = 16  # seen around the lung field
-SEEN_ENOUGH = 0.5  # of a mass: where the fine search marks more, its sharper outline is kept
+SEEN_ENOUGH = 0.5  # of a mass: where more of it is drawn already, that sharper outline is kept
 
 
 def near_lung(lung: NDArray[np.bool_], spacing_mm: Spacing, margin_mm: float) -> NDArray[np.bool_]:
@@ -41,8 +41,8 @@ def predict_volume(
     """Find candidate lesions in a CT volume of any pixel size and slice spacing.
 
     The lung field is found first, and what lies outside it cannot be a candidate. With an outliner
-    every candidate is then looked at closely, and masses too large for that are searched for on a
-    coarser grid.
+    every candidate is then looked at closely. Masses too large for that, by the diameter of the
+    sphere of equal volume, are searched for on a coarser grid.
 
     Parameters
     ----------
@@ -68,8 +68,7 @@ def predict_volume(
         return find_candidates(grid.to_source(probability), volume.spacing_mm, config)
     drawn = np.zeros(volume.hu.shape, dtype=np.float32)
     largest_mm = widest_mm(outliner.config)
-    searched = find_candidates(probability, grid.spacing_mm, config)
-    for box, own in searched.regions():
+    for box, own in find_candidates(probability, grid.spacing_mm, config).regions():
         if width_mm(own, grid.spacing_mm) > largest_mm:
             part, seen = _as_searched(grid, probability, box, own)
         else:
@@ -79,11 +78,12 @@ def predict_volume(
         drawn[part] = np.maximum(drawn[part], seen)
     from_afar = _search_from_afar(network, config, hu, allowed, grid.spacing_mm, device)
     masses = config.model_copy(update={"min_diameter_mm": largest_mm})
-    for box, own in find_candidates(from_afar, grid.spacing_mm, masses).regions():
-        if np.mean(searched.labels[box][own] > 0) < SEEN_ENOUGH:
-            part, seen = _as_searched(grid, from_afar, box, own)
-            drawn[part] = np.maximum(drawn[part], seen)
     level = outliner.config.candidate_level
+    for box, own in find_candidates(from_afar, grid.spacing_mm, masses).regions():
+        part, seen = _as_searched(grid, from_afar, box, own)
+        inside = seen >= level
+        if inside.any() and np.mean(drawn[part][inside] >= level) < SEEN_ENOUGH:
+            drawn[part] = np.maximum(drawn[part], seen)
     return find_candidates(
         drawn, volume.spacing_mm, config.model_copy(update={"candidate_level": level})
     )
@@ -128,7 +128,7 @@ def _search_from_afar(
     """
     config = zoomed(config, ZOOMS[-1])
     grid = WorkingGrid.of(hu.shape, spacing_mm, config)
-    coarse_allowed = grid.from_source(allowed) > 0.5
+    coarse_allowed = grid.from_source(allowed) > 0
     seen = grid.to_source(_search(network, config, grid.from_source(hu), coarse_allowed, device))
     seen[~allowed] = 0
     return seen

@@ -3,8 +3,8 @@
 The first network searches whole slices and has to be quick. The second sees one window of a few
 centimetres, centred on a candidate, on a fine grid: it draws the outline, and it may find nothing
 there, which takes the candidate back. A window twice as wide, on a grid twice as coarse, is used
-for what does not fit. A mass wider than both keeps the outline of the search, on the grid of either
-window.
+for what does not fit. A mass wider than both keeps the outline of the search, on the search's own
+grid or on one twice as coarse.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OFF_CENTRE_MM = 6.0  # an outline that begins farther from the centre is of some
 ABOVE_BELOW_MM = 10.0  # seen beyond the candidate's first and last slice
 GLANCE_LEVEL = 0.5  # of the candidate level: what one view has to show for a look from all sides
 MORE_SLICES_MM = 3.0  # looked at from all sides, beyond the slices in which one view shows it
-SWELLS = 2.0  # times its median area in a slice: more than a vessel does
+SWELLS = 1.5  # times its median area in a slice: more than a vessel does
 RIM_VOXELS = 2  # of probability below the level that is kept around an outline
 
 
@@ -114,7 +114,8 @@ def outline(
         center = corner + np.array([part.stop - part.start for part in box]) / 2 - 0.5
         is_small = False
     else:
-        center = corner + np.argwhere(own).mean(axis=0)
+        longest_mm = widest_mm(config, near) + 2 * ABOVE_BELOW_MM
+        center = corner + _middle(own, longest_mm / volume.spacing_mm[0])
         is_small = width_mm(own, volume.spacing_mm) <= widest_mm(config, near) / 2
     close = _look(outliner, volume, center, box[0], near, device, glance=own is not None)
     if is_small:
@@ -148,6 +149,18 @@ def outline_window(
     whole = np.zeros(volume.hu.shape, dtype=np.float32)
     whole[found.box] = found.probability
     return whole
+
+
+def _middle(own: NDArray[np.bool_], longest: float) -> NDArray[np.float64]:
+    """Return the centroid; of what is longer than a window and swells, that of its largest slice.
+
+    A nodule may sit anywhere on a vessel that was marked with it.
+    """
+    areas_px = own.sum(axis=(1, 2))
+    if len(own) <= longest or is_tube(areas_px):
+        return np.asarray(np.argwhere(own).mean(axis=0))
+    largest = int(areas_px.argmax())
+    return np.array([largest, *np.argwhere(own[largest]).mean(axis=0)])
 
 
 def _look(
@@ -195,10 +208,13 @@ def _look(
         around = _slices(center[0], center[0], OFF_CENTRE_MM / dz, n_slices)
         if not seen(look(views=1, slices=around) >= level).any():
             return nothing
-    areas_px = seen(look(views=1) >= level).sum(axis=(1, 2))
-    shown = np.flatnonzero(areas_px)
+    marked = look(views=1) >= level
+    region = seen(marked)
+    shown = np.flatnonzero(region.any(axis=(1, 2)))
     cut_off = n_slices == 2 * (reach + above_below) + 1  # at both ends, by the reach
-    if not shown.size or (zoom == ZOOMS[0] and cut_off and is_tube(areas_px)):
+    if not shown.size or (
+        zoom == ZOOMS[0] and cut_off and is_tube((marked & region).sum(axis=(1, 2)))
+    ):
         return nothing
     probability = look(slices=_slices(shown[0], shown[-1], MORE_SLICES_MM / dz, n_slices))
     return Outline(box, np.where(seen(probability >= config.candidate_level), probability, 0))

@@ -111,8 +111,9 @@ def test_what_runs_through_is_a_vessel_unless_it_swells(config: TrainConfig):
 
     vessel, _ = look_at([])
     assert not vessel.any()
-    marked, nodule = look_at([Ball((50.0, 64.0, 36.0), 4.0, hu=BRIGHT)])  # on a vessel
-    assert marked[nodule].mean() > 0.9
+    for z_mm, radius_mm in ((50.0, 4.0), (50.0, 2.5), (85.0, 4.0), (12.0, 4.0)):  # on a vessel
+        marked, nodule = look_at([Ball((z_mm, 64.0, 36.0), radius_mm, hu=BRIGHT)])
+        assert marked[nodule].mean() > 0.9
 
 
 def test_a_tube_runs_through_and_swells_nowhere():
@@ -218,6 +219,26 @@ def test_a_mass_too_large_for_the_search_is_found_from_afar(config: TrainConfig)
     # What is not larger than the windows of the close look is left to it.
     alone, both = shares(0.45 * widest_mm(config))
     assert both == pytest.approx(alone)
+
+
+def test_a_mass_that_the_close_look_takes_back_in_pieces_is_still_found_from_afar(config):
+    class TwoThirds(DenserThan):
+        """Marks most of what is larger than 30 pixels, in pieces."""
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(image)
+            if logits.shape[-1] > 70:  # the fine grid
+                logits[:, :, ::6] = logits[:, :, 1::6] = -100
+            return logits
+
+    mass = Ball((30.0, 64.0, 36.0), 20.0, hu=BRIGHT)
+    volume, (truth,) = toy_volume([mass], (2.0, 1.0, 1.0), (60.0, 128.0, 128.0))
+    coarse = config.model_copy(update={"in_plane_spacing_mm": 1.0, "slice_spacing_mm": 2.0})
+    alone = predict_volume(TwoThirds(325), coarse, volume, CPU)
+    assert (alone.labels[truth] > 0).mean() > 0.5
+    never = Outliner(DenserThan(5000), config)
+    both = predict_volume(TwoThirds(325), coarse, volume, CPU, outliner=never)
+    assert dice(both.labels > 0, truth) > 0.9
 
 
 def test_what_the_search_sees_well_keeps_its_sharper_outline(config: TrainConfig):
