@@ -104,13 +104,17 @@ def study(steps: int, seeds: Sequence[int], folder: Path = FOLDER) -> pd.DataFra
     folder.mkdir(parents=True, exist_ok=True)
     stored = folder / SETTINGS
     if not stored.is_file():
+        if any(folder.glob(TABLE.format(seed="*"))):
+            raise RunError(
+                f"{folder} holds tables without {SETTINGS}: name another folder with --out"
+            )
         _write(stored, _json(settings))
     elif stored.read_bytes() != _json(settings):
         before = json.loads(stored.read_bytes())
         differ = [key for key, value in settings.items() if before.get(key) != value]
         raise RunError(
             f"{folder} holds a study with another {' and '.join(differ)}: name another folder with "
-            "--out, or delete it"
+            "--out, or delete this one"
         )
     vois = list(real.read_vois("tune"))
     data: dict[str, OutlineData] = {}

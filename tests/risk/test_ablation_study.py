@@ -79,3 +79,6 @@ def test_a_study_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
     with pytest.raises(RunError, match="another steps and config: name another folder"):
         study(41, [1], tmp_path)
     assert len(read_study(tmp_path)) == 5
+    (tmp_path / ablation_study.SETTINGS).unlink()
+    with pytest.raises(RunError, match=r"tables without settings\.json"):
+        study(40, [0], tmp_path)
