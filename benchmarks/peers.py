@@ -199,8 +199,10 @@ def main() -> None:
         print(f"{peer}, {seconds:g} s: Dice {found['value']:.3f} ({found['low']:.3f} to "
               f"{found['high']:.3f}), {results[-1]['crops_per_second']} crops a second",
               flush=True)  # fmt: skip
-        device = describe(best_device())
-        given.out.write_text(json.dumps({"device": device, "peers": results}, indent=2) + "\n")
+    beside = given.out.with_suffix(".new")
+    stored = {"device": describe(best_device()), "peers": results}
+    beside.write_text(json.dumps(stored, indent=2) + "\n")
+    beside.replace(given.out)
 
 
 if __name__ == "__main__":
