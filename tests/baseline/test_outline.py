@@ -279,3 +279,8 @@ def test_a_run_may_have_an_outliner(tmp_path, tiny: TrainConfig):
     assert found is not None
     assert found.config == tiny
     assert run.weights_sha256() != alone  # another outliner is another model
+    key = run.model_key()
+    assert Run(run.folder).model_key() == key
+    other = tiny.model_copy(update={"candidate_level": 0.9})
+    (run.folder / OUTLINER / "config.json").write_text(other.model_dump_json())
+    assert run.model_key() != key
