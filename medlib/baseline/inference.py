@@ -20,7 +20,7 @@ from medlib.images.volume import Volume
 __all__ = ["Prediction", "predict_volume"]
 
 CONTEXT_PX = 16  # seen around the lung field
-SEEN_ENOUGH = 0.5  # of a mass: where more of it is drawn already, that sharper outline is kept
+SEEN_ENOUGH = 0.75  # of a mass: where more of it is drawn already, that sharper outline is kept
 
 
 def near_lung(lung: NDArray[np.bool_], spacing_mm: Spacing, margin_mm: float) -> NDArray[np.bool_]:
@@ -76,8 +76,8 @@ def predict_volume(
             part, seen = outline(outliner, volume, around, own[index], device)
             seen = np.where(allowed[np.ix_(*grid.holders(part))], seen, 0)
         drawn[part] = np.maximum(drawn[part], seen)
-    from_afar = _search_from_afar(network, config, hu, allowed, grid.spacing_mm, device)
     masses = config.model_copy(update={"min_diameter_mm": largest_mm})
+    from_afar = _search_from_afar(network, masses, hu, allowed, grid.spacing_mm, device)
     level = outliner.config.candidate_level
     for box, own in find_candidates(from_afar, grid.spacing_mm, masses).regions():
         part, seen = _as_searched(grid, from_afar, box, own)
@@ -122,14 +122,18 @@ def _search_from_afar(
     spacing_mm: Spacing,
     device: torch.device,
 ) -> NDArray[np.float32]:
-    """Search as `_search` does, on a coarser grid: a mass as large as a nodule looks like one.
+    """Search as `_search` does, on a coarser grid, on which a mass is as large as a nodule.
 
-    On the fine grid there is no edge to be seen in its midst.
+    On the fine grid there is no edge to be seen in its midst. Without a mass of the configured
+    size the answer is 0 everywhere.
     """
     config = zoomed(config, ZOOMS[-1])
     grid = WorkingGrid.of(hu.shape, spacing_mm, config)
     coarse_allowed = grid.from_source(allowed) > 0
-    seen = grid.to_source(_search(network, config, grid.from_source(hu), coarse_allowed, device))
+    coarse = _search(network, config, grid.from_source(hu), coarse_allowed, device)
+    if find_candidates(coarse, grid.spacing_mm, config).candidates.empty:
+        return np.zeros_like(hu)
+    seen = grid.to_source(coarse)
     seen[~allowed] = 0
     return seen
 

@@ -13,6 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.weights import load_imagenet
 
+NORMALISATION_MOMENTUM = 0.1
 PRIOR_LOGIT = -4.0  # a probability of about 2 %
 
 
@@ -40,6 +41,11 @@ def build_network(config: TrainConfig, *, pretrained: bool | None = None) -> nn.
     )
     if config.pretrained if pretrained is None else pretrained:
         load_imagenet(network.encoder, config.encoder)
+    # EfficientNet-B0 comes with 0.01, made for long trainings: after a short one its running means
+    # still are those of the start, and it sees nothing.
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = NORMALISATION_MOMENTUM
     # Lesion voxels are rare: start from that prior instead of spending the first steps on it
     # (Lin et al., Focal loss for dense object detection, ICCV 2017).
     nn.init.constant_(network.segmentation_head[0].bias, PRIOR_LOGIT)

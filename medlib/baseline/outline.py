@@ -106,7 +106,8 @@ def outline(
     -------
     Outline
         Through the wide window if what it shows there does not fit the narrow one, or if the narrow
-        one shows nothing: in the midst of a mass there is no edge to be seen.
+        one shows nothing: in the midst of a mass there is no edge to be seen. Nothing where a thin
+        candidate is longer than the window and swells nowhere: that is a vessel.
     """
     corner = np.array([part.start for part in box])
     config, (near, far) = outliner.config, ZOOMS
@@ -114,9 +115,15 @@ def outline(
         center = corner + np.array([part.stop - part.start for part in box]) / 2 - 0.5
         is_small = False
     else:
-        longest_mm = widest_mm(config, near) + 2 * ABOVE_BELOW_MM
-        center = corner + _middle(own, longest_mm / volume.spacing_mm[0])
         is_small = width_mm(own, volume.spacing_mm) <= widest_mm(config, near) / 2
+        window_mm = widest_mm(config, near) + 2 * ABOVE_BELOW_MM
+        is_long = len(own) * volume.spacing_mm[0] > window_mm
+        areas_px = _rimmed(own).sum(axis=(1, 2))
+        if is_small and is_long and is_tube(areas_px):
+            return Outline(box, np.zeros(own.shape, dtype=np.float32))
+        # A nodule may sit anywhere on a vessel that was marked with it.
+        middle = int(areas_px.argmax()) if is_long else None
+        center = corner + _centroid(own, middle)
     close = _look(outliner, volume, center, box[0], near, device, glance=own is not None)
     if is_small:
         return close
@@ -151,16 +158,18 @@ def outline_window(
     return whole
 
 
-def _middle(own: NDArray[np.bool_], longest: float) -> NDArray[np.float64]:
-    """Return the centroid; of what is longer than a window and swells, that of its largest slice.
+def _rimmed(own: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Widen by the rim in plane: what is a few pixels wide varies less with it."""
+    room = np.pad(own, [(0, 0), (RIM_VOXELS, RIM_VOXELS), (RIM_VOXELS, RIM_VOXELS)])
+    in_plane = ndimage.generate_binary_structure(2, 1)[None]
+    return np.asarray(ndimage.binary_dilation(room, in_plane, iterations=RIM_VOXELS))
 
-    A nodule may sit anywhere on a vessel that was marked with it.
-    """
-    areas_px = own.sum(axis=(1, 2))
-    if len(own) <= longest or is_tube(areas_px):
+
+def _centroid(own: NDArray[np.bool_], k: int | None) -> NDArray[np.float64]:
+    """Return the centroid of all voxels, or of those in a slice."""
+    if k is None:
         return np.asarray(np.argwhere(own).mean(axis=0))
-    largest = int(areas_px.argmax())
-    return np.array([largest, *np.argwhere(own[largest]).mean(axis=0)])
+    return np.array([k, *np.argwhere(own[k]).mean(axis=0)])
 
 
 def _look(
@@ -173,7 +182,7 @@ def _look(
     *,
     glance: bool,
 ) -> Outline:
-    """Look through one window: at its middle, once at all of it, then from all sides.
+    """Look through one window: once at its middle, then at all of it, then from all sides.
 
     Each step asks for no more than the step before has shown.
     """
@@ -204,17 +213,19 @@ def _look(
     nothing = Outline(box, np.zeros([part.stop - part.start for part in box], dtype=np.float32))
     seen = partial(central_region, center_zyx=center, spacing_mm=volume.spacing_mm)
     level, n_slices = GLANCE_LEVEL * config.candidate_level, len(nothing.probability)
+    around = slice(0, n_slices)
     if glance:
         around = _slices(center[0], center[0], OFF_CENTRE_MM / dz, n_slices)
-        if not seen(look(views=1, slices=around) >= level).any():
-            return nothing
-    marked = look(views=1) >= level
-    region = seen(marked)
-    shown = np.flatnonzero(region.any(axis=(1, 2)))
+    once = look(views=1, slices=around)
+    areas_px = seen(once >= level).sum(axis=(1, 2))
+    if areas_px[around][[0, -1]].any():  # it goes on
+        for rest in (slice(0, around.start), slice(around.stop, n_slices)):
+            if rest.start < rest.stop:
+                once += look(views=1, slices=rest)
+        areas_px = seen(once >= level).sum(axis=(1, 2))
+    shown = np.flatnonzero(areas_px)
     cut_off = n_slices == 2 * (reach + above_below) + 1  # at both ends, by the reach
-    if not shown.size or (
-        zoom == ZOOMS[0] and cut_off and is_tube((marked & region).sum(axis=(1, 2)))
-    ):
+    if not shown.size or (zoom == ZOOMS[0] and cut_off and is_tube(areas_px)):
         return nothing
     probability = look(slices=_slices(shown[0], shown[-1], MORE_SLICES_MM / dz, n_slices))
     return Outline(box, np.where(seen(probability >= config.candidate_level), probability, 0))
@@ -223,7 +234,8 @@ def _look(
 def is_tube(areas_px: NDArray[np.integer]) -> bool:
     """Tell whether something runs through all slices and swells in none.
 
-    So does a vessel; a nodule that sits on one swells.
+    So does a vessel; a nodule that sits on one swells. One that is hardly thicker than its vessel
+    is taken for it.
 
     Parameters
     ----------

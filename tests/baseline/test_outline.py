@@ -76,9 +76,10 @@ def test_what_does_not_fit_is_seen_through_the_wider_window(config: TrainConfig,
         assert dice(marked, lesion) > 0.9
 
 
-def test_a_glance_that_shows_nothing_ends_the_look(config: TrainConfig):
+@pytest.mark.parametrize(("radius_mm", "goes_on"), [(2.0, False), (4.5, True)])
+def test_a_look_asks_for_no_more_than_a_glance_has_shown(config: TrainConfig, radius_mm, goes_on):
     volume, (lesion,) = toy_volume(
-        [Ball((20.0, 64.0, 36.0), 4.0, hu=BRIGHT)], spacing_mm=(1.0, 1.0, 1.0)
+        [Ball((20.0, 64.0, 36.0), radius_mm, hu=BRIGHT)], spacing_mm=(1.0, 1.0, 1.0)
     )
     box = middle_of(lesion)
     looks = {}
@@ -90,9 +91,10 @@ def test_a_glance_that_shows_nothing_ends_the_look(config: TrainConfig):
     around_centre = 2 * int(OFF_CENTRE_MM) + 1 + 2  # slices, and those that border on them
     shown = box[0].stop - box[0].start + 2 * RIM_VOXELS
     four_views = 4 * (shown + 2 * int(MORE_SLICES_MM) + 2)
+    the_rest = len(found.probability) - (2 * int(OFF_CENTRE_MM) + 1) + 2
     assert looks == {
         "sees nothing": around_centre,
-        "sees it": around_centre + len(found.probability) + four_views,
+        "sees it": around_centre + four_views + goes_on * the_rest,
     }
 
 
@@ -111,7 +113,7 @@ def test_what_runs_through_is_a_vessel_unless_it_swells(config: TrainConfig):
 
     vessel, _ = look_at([])
     assert not vessel.any()
-    for z_mm, radius_mm in ((50.0, 4.0), (50.0, 2.5), (85.0, 4.0), (12.0, 4.0)):  # on a vessel
+    for z_mm, radius_mm in ((50.0, 4.0), (51.25, 3.0), (85.0, 4.0), (12.0, 4.0)):  # on a vessel
         marked, nodule = look_at([Ball((z_mm, 64.0, 36.0), radius_mm, hu=BRIGHT)])
         assert marked[nodule].mean() > 0.9
 
