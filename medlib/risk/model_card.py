@@ -99,9 +99,9 @@ def model_card(run: Run, name: str | None = None) -> str:
             for row in scans["cases"]
         ),
         "",
-        "The search for masses from afar was added, and how much of a mass has to be seen without it "
-        "was set, when first results on the LUNG1 scans were known: they show that it works, and "
-        "are no longer a test of it.",
+        "The search for masses from afar was added, and how much of a mass has to be seen without "
+        "it was set, when first results on the LUNG1 scans were known: they show that it works, "
+        "and are no longer a test of it.",
         "",
         "## Held-out phantom scans",
         "",
