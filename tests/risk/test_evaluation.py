@@ -60,8 +60,7 @@ def world(tmp_path, monkeypatch):
     run = SimpleNamespace(
         folder=tmp_path / "run",
         weights="w0",
-        weights_sha256=lambda: run.weights,
-        config=SimpleNamespace(model_dump_json=lambda: "{}"),
+        model_key=lambda: run.weights,
     )
     run.folder.mkdir()
     calls = []
