@@ -17,6 +17,7 @@ from medlib.baseline.network import (
 )
 from medlib.errors import RunError
 
+ENCODERS = ("tu-tf_efficientnet_lite0", "resnet18", "resnet34", "efficientnet-b0", "densenet121")
 EGYPTIAN_CAT, ESPRESSO = 285, 967  # ImageNet-1k classes
 
 
@@ -47,6 +48,18 @@ def test_the_encoder_of_the_network_holds_them(classifier):
     )
     plain = build_network(train_config("quick"), pretrained=False).encoder.state_dict()
     assert not torch.equal(plain["model.conv_stem.weight"], ours["model.conv_stem.weight"])
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_the_normalisation_of_every_encoder_follows_a_short_training(encoder):
+    config = train_config("quick").model_copy(update={"encoder": encoder})
+    norms = [
+        module
+        for module in build_network(config, pretrained=False).modules()
+        if isinstance(module, nn.BatchNorm2d)
+    ]
+    assert norms
+    assert {module.momentum for module in norms} == {0.1}
 
 
 def test_weights_for_another_model_are_refused():
