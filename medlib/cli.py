@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from medlib.annotation.cli import annotation_app
 from medlib.annotation.data_cli import data_app
 from medlib.book.cli import book_app
-from medlib.errors import BookError, MedlibError
+from medlib.errors import BookError, MedlibError, RunError
 from medlib.scope import DISCLAIMER
 
 
@@ -79,15 +79,24 @@ def train(
     run_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Run folder, made if need be.")
     ] = None,
+    leave_out: Annotated[
+        str | None,
+        typer.Option(metavar="SCAN", help="With lidc-voi: a whole scan to test on, not to train."),
+    ] = None,
 ) -> None:
     """Find or make a run, and evaluate it on held-out patients."""
     if dataset == "lidc-voi":
         from medlib.paths import REFERENCE_RUNS
         from medlib.risk.reference_run import make_reference_run
 
-        folder = run_dir or REFERENCE_RUNS / f"{profile}-seed{seed}"
-        typer.echo(make_reference_run(profile, seed, folder).folder)
+        name = f"{profile}-seed{seed}"
+        if leave_out:  # apart, so that it is not taken for the run that is shipped
+            name = f"left-out/{name}-without-{leave_out}"
+        folder = run_dir or REFERENCE_RUNS / name
+        typer.echo(make_reference_run(profile, seed, folder, leave_out).folder)
         return
+    if leave_out:
+        raise RunError(f"--leave-out {leave_out}: only a run on lidc-voi sees whole real scans")
     from medlib.risk.evaluation import evaluated_run
 
     typer.echo(evaluated_run(profile, dataset, seed, run_dir).run.folder)

@@ -115,6 +115,12 @@ def test_wrong_usage_is_exit_code_2(arguments):
     assert "Usage" in result.stderr
 
 
+def test_a_real_scan_can_only_be_left_out_where_one_is_seen():
+    result = CliRunner().invoke(cli.app, ["train", "--leave-out", "scan"])
+    assert result.exit_code == 2
+    assert "--leave-out scan: only a run on lidc-voi" in one_line(result.stderr)
+
+
 def test_help_is_quick_and_says_what_it_is_not():
     started = time.perf_counter()
     done = medlib("--help")

@@ -95,6 +95,36 @@ class RealCT:
         for _, row in self.scans[self.scans["split"] == split].iterrows():
             yield real_scans.read_scan(self.folder / SCAN_FOLDER, row)
 
+    def leaving_out(self, case: str) -> RealCT:
+        """Keep one more whole scan away from training, as a test.
+
+        If it is the one that the operating point is chosen on, the first of the train part takes
+        that place.
+
+        Parameters
+        ----------
+        case : str
+            The scan's name.
+
+        Raises
+        ------
+        DataError
+            If training does not see such a scan, or would see none without it.
+        """
+        split = dict(zip(self.scans["case"], self.scans["split"], strict=True))
+        trained = [name for name, part in split.items() if part == "train"]
+        if split.get(case, "test") == "test":
+            seen = [name for name, part in split.items() if part != "test"]
+            raise DataError(
+                f"no scan '{case}' is seen by training; leave out one of {', '.join(seen) or '-'}"
+            )
+        if split[case] == "tune":
+            split[trained[0]] = "tune"
+        split[case] = "test"
+        if "train" not in split.values():
+            raise DataError(f"without the scan '{case}' no whole scan is left to train on")
+        return replace(self, scans=self.scans.assign(split=self.scans["case"].map(split)))
+
     def checksum(self) -> str:
         """Return the SHA-256 of the tables and of every file that they name."""
         total = hashlib.sha256()

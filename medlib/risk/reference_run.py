@@ -66,7 +66,7 @@ OUTLINE_PROFILE = "{profile}-outline"
 REFERENCE_MODULES = ("medlib.baseline.real_training", "medlib.baseline.slices")
 
 
-def make_reference_run(profile: str, seed: int, folder: Path) -> Run:
+def make_reference_run(profile: str, seed: int, folder: Path, left_out: str | None = None) -> Run:
     """Train on the folder that ``MEDLIB_REAL_CT`` names and on the phantom, then judge the result.
 
     Parameters
@@ -76,6 +76,8 @@ def make_reference_run(profile: str, seed: int, folder: Path) -> Run:
     seed : int
     folder : Path
         Of the run; it must not exist yet.
+    left_out : str, optional
+        A whole scan that training would see, kept for testing.
 
     Returns
     -------
@@ -86,14 +88,17 @@ def make_reference_run(profile: str, seed: int, folder: Path) -> Run:
     RunError
         If the folder exists, or the profile draws nothing from real CT.
     DataError
-        If the real CT is not there.
+        If the real CT is not there, or no such scan is left out.
     """
     if folder.exists():
         raise RunError(f"{folder} exists: delete it to make the run again, or name another folder")
     config = train_config(profile, seed)
     if not config.voi_crops:
         raise RunError(f"profile '{profile}' draws nothing from real CT: use the profile 'lidc'")
-    real, phantom = open_real_ct(), open_cohort("phantom", config.cohort, seed)
+    real = open_real_ct()
+    if left_out is not None:
+        real = real.leaving_out(left_out)
+    phantom = open_cohort("phantom", config.cohort, seed)
     outline_config = train_config(OUTLINE_PROFILE.format(profile=profile), seed)
     search = _trained(config, real_crops(real, phantom, config), real, folder)
     synthetic = phantom if phantom_share(outline_config) else None
@@ -101,7 +106,7 @@ def make_reference_run(profile: str, seed: int, folder: Path) -> Run:
     outlines = _trained(outline_config, outline_parts, real, folder)
     if processes.rank():
         raise SystemExit(0)  # the first process judges and writes
-    run = finish(search, outlines, real, phantom, folder)
+    run = finish(search, outlines, real, phantom, folder, left_out)
     shutil.rmtree(BUILD / "checkpoints" / folder.name)
     return run
 
@@ -121,14 +126,22 @@ def _trained(
     folder: Path,
 ) -> Part:
     """Train one network, or go on with its training."""
-    key = digest(config.model_dump_json(), real.checksum(), source_key(REFERENCE_MODULES))
+    scans = real.scans[["case", "split"]].to_json()  # one may be left out
+    key = digest(config.model_dump_json(), real.checksum(), scans, source_key(REFERENCE_MODULES))
     checkpoints = BUILD / "checkpoints" / folder.name / f"{config.profile}-{key[:12]}"
     checkpoints.mkdir(parents=True, exist_ok=True)
     train, tune, patients = crops
     return Part(config, train_on(train, tune, config, best_device(), checkpoints), patients)
 
 
-def finish(search: Part, outlines: Part, real: RealCT, phantom: Cohort, folder: Path) -> Run:
+def finish(
+    search: Part,
+    outlines: Part,
+    real: RealCT,
+    phantom: Cohort,
+    folder: Path,
+    left_out: str | None = None,
+) -> Run:
     """Choose level and operating point on the tune part, judge, and write the run folder."""
     level, by_level = choose_level(outlines.trained.network, outlines.config, real)
     outlines = outlines._replace(
@@ -174,7 +187,8 @@ def finish(search: Part, outlines: Part, real: RealCT, phantom: Cohort, folder: 
         }
         card["expected_output"] = (
             f"this folder; medlib train --profile {config.profile} --dataset {DATASET} "
-            f"--seed {config.seed} --run-dir DIR makes it again"
+            f"--seed {config.seed} {f'--leave-out {left_out} ' if left_out else ''}--run-dir DIR "
+            "makes it again"
         )
         (beside / CARD).write_text(json.dumps(card, indent=2) + "\n")
         _write(beside / FOLDER / OPERATING_POINT, {"network": operating_point})

@@ -17,6 +17,7 @@ from medlib.baseline.config import TrainConfig
 from medlib.baseline.grid import WorkingGrid
 from medlib.baseline.real_training import (
     MixedCrops,
+    RealCT,
     WindowCrops,
     check_licence,
     open_real_ct,
@@ -219,6 +220,26 @@ def test_a_scan_that_is_not_named_for_training_tests(tmp_path, monkeypatch):
     monkeypatch.delenv("MEDLIB_REAL_CT", raising=False)
     with pytest.raises(DataError, match="set MEDLIB_REAL_CT"):
         open_real_ct()
+
+
+def test_a_scan_is_left_out_and_another_takes_its_place(tmp_path):
+    parts = {"first": "train", "second": "train", "third": "tune", "fourth": "test"}
+    scans = pd.DataFrame({"case": list(parts), "split": list(parts.values())})
+    real = RealCT(tmp_path, pd.DataFrame(), scans)
+
+    def split_without(case: str) -> list[str]:
+        return real.leaving_out(case).scans["split"].tolist()
+
+    assert split_without("first") == ["test", "train", "tune", "test"]
+    assert split_without("second") == ["train", "test", "tune", "test"]
+    assert split_without("third") == ["tune", "train", "test", "test"]
+    assert real.scans["split"].tolist() == list(parts.values())
+    for unseen in ("fourth", "fifth"):
+        with pytest.raises(DataError, match=f"no scan '{unseen}' .* one of first, second, third$"):
+            real.leaving_out(unseen)
+    one = RealCT(tmp_path, pd.DataFrame(), scans[scans["case"] == "first"])
+    with pytest.raises(DataError, match="no whole scan is left"):
+        one.leaving_out("first")
 
 
 def voi_of(patient_id: str, side_px: int) -> Voi:

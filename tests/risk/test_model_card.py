@@ -9,7 +9,7 @@ from medlib.baseline.run import CONFIG, Run
 from medlib.paths import REFERENCE_RUNS
 from medlib.risk.model_card import MODEL_CARD, model_card
 
-SHIPPED = [path.parent for path in sorted(REFERENCE_RUNS.glob(f"*/{MODEL_CARD}"))]
+SHIPPED = [path.parent for path in sorted(REFERENCE_RUNS.rglob(MODEL_CARD))]
 
 
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
