@@ -1,17 +1,26 @@
-"""The model card: what the weights are for, what they saw, how well they do, where they fail."""
+"""The model card: what the weights are for, what they saw, how well they do, where they fail.
+
+    python -m medlib.risk.model_card RUN
+
+writes it anew from the evidence in a run folder and from the repeats beside it.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from medlib.baseline.run import OUTLINER, Run
 from medlib.risk.bootstrap import Estimate
 from medlib.risk.evaluation import FOLDER, METRICS_FILE
+from medlib.risk.repeats import REAL_SCANS, REAL_VOIS, outlines, repeats, unseen_scans
 from medlib.scope import DISCLAIMER
 
-REAL_VOIS, REAL_SCANS, MODEL_CARD = "real-vois.json", "real-scans.json", "MODEL_CARD.md"
+MODEL_CARD = "MODEL_CARD.md"
 N_WORST = 10
 
 
@@ -103,6 +112,7 @@ def model_card(run: Run, name: str | None = None) -> str:
         "it was set, when first results on the LUNG1 scans were known: they show that it works, "
         "and are no longer a test of it.",
         "",
+        *_again(run.folder),
         "## Held-out phantom scans",
         "",
         "| Part | Lesions hit | False alarms a scan |",
@@ -157,6 +167,41 @@ def model_card(run: Run, name: str | None = None) -> str:
     return "\n".join(lines)
 
 
+def _again(folder: Path) -> Iterator[str]:
+    """Yield what other seeds gave, on nodules and on scans that this run has seen."""
+    runs = repeats(folder)
+    if len(runs) == 1:
+        return
+    yield from (
+        "## Made again",
+        "",
+        "The same training with other seeds, each time without one of the whole scans. The "
+        "difference is taken nodule by nodule.",
+        "",
+        "| Seed | Whole scans seen | 3D Dice, held-out nodules | Difference to seed "
+        f"{Run(folder).config.seed} | Missed |",
+        "|---|---|---|---|---|",
+    )
+    for row in outlines(runs).itertuples():
+        yield (
+            f"| {row.seed} | {row.scans} | {row.dice.text(3)} | "
+            f"{'' if row.difference is None else row.difference.text(3)} | {row.missed} |"
+        )
+    yield from (
+        "",
+        "Whole scans, each as a run sees it that never saw it before:",
+        "",
+        "| Scan | Seed | Tumour hit | False alarms | Tumour marked | Dice |",
+        "|---|---|---|---|---|---|",
+    )
+    for row in unseen_scans(runs).itertuples():
+        yield (
+            f"| {row.case} | {row.seed} | {'yes' if row.hit else 'no'} | {row.false_alarms} | "
+            f"{number(row.tumour_share)} | {number(row.dice)} |"
+        )
+    yield ""
+
+
 def estimate(stored: Mapping[str, Any]) -> str:
     """Write a stored estimate with its interval."""
     value, low, high = (
@@ -168,4 +213,16 @@ def estimate(stored: Mapping[str, Any]) -> str:
 
 def number(value: float | None) -> str:
     """Write a figure, or that there is none."""
-    return "undefined" if value is None else f"{value:.2f}"
+    return "undefined" if value is None or math.isnan(value) else f"{value:.2f}"
+
+
+def main() -> None:
+    """Write the card of a run folder."""
+    parser = argparse.ArgumentParser(description="Write the model card of a reference run.")
+    parser.add_argument("run", metavar="RUN", type=Path)
+    folder = parser.parse_args().run.resolve()
+    (folder / MODEL_CARD).write_text(model_card(Run(folder)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -53,9 +53,10 @@ from medlib.paths import BUILD
 from medlib.risk.evaluation import FOLDER, HELD_OUT, METRICS_FILE, OPERATING_POINT, for_json
 from medlib.risk.lesions import concatenate, match_case
 from medlib.risk.metrics import METRICS, at_operating_point, estimate, select
-from medlib.risk.model_card import MODEL_CARD, REAL_SCANS, REAL_VOIS, model_card
+from medlib.risk.model_card import MODEL_CARD, model_card
 from medlib.risk.operating_point import RULE, choose_operating_point
 from medlib.risk.real import evaluate
+from medlib.risk.repeats import REAL_SCANS, REAL_VOIS
 from medlib.risk.scan import score_scan
 from medlib.risk.voxel import dice
 

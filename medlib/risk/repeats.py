@@ -1,0 +1,104 @@
+"""The reference run made again: with another seed, and without one of the whole scans it saw.
+
+What changes with the seed is no property of the method. And what a run does on a scan whose
+background it learned says little; here each such scan is judged by a run that never saw it. Only
+the evidence of these runs is kept, made by ``medlib train --profile lidc --dataset lidc-voi
+--seed SEED --leave-out SCAN``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from medlib.baseline.run import Run
+from medlib.errors import OverlapError, RunError
+from medlib.risk.bootstrap import bootstrap_mean
+from medlib.risk.evaluation import FOLDER
+
+LEFT_OUT = "left-out"
+REAL_VOIS, REAL_SCANS = "real-vois.json", "real-scans.json"
+
+
+def repeats(reference: Path) -> list[Path]:
+    """Return the run and those that repeat it, in the order of their seeds.
+
+    Parameters
+    ----------
+    reference : Path
+        A run folder; the repeats lie in ``left-out/`` beside it.
+    """
+    again = (path.parent.parent for path in reference.parent.glob(f"{LEFT_OUT}/*/*/{REAL_VOIS}"))
+    return [reference, *sorted(again, key=lambda folder: (_seed(folder), folder.name))]
+
+
+def outlines(runs: list[Path]) -> pd.DataFrame:
+    """Compare the runs on the nodules that none of them has seen.
+
+    Parameters
+    ----------
+    runs : list of Path
+        The first is the one that the others are held against.
+
+    Returns
+    -------
+    DataFrame
+        A row a run: `run`, `seed`, `scans` (whole scans it was trained or tuned on), `dice` and
+        `difference` (`Estimate`, nodule by nodule; None for the first), `missed` (nodules).
+
+    Raises
+    ------
+    RunError
+        If the runs were judged on different nodules.
+    OverlapError
+        If one has seen them.
+    """
+    first = None
+    rows = []
+    for folder in runs:
+        cases = _cases(folder, REAL_VOIS).set_index("voi_id").sort_index()
+        if cases["seen_by_the_run"].any():
+            raise OverlapError(f"{folder.name} is judged on nodules of patients that it has seen")
+        first = cases if first is None else first
+        if list(cases.index) != list(first.index):
+            raise RunError(f"{folder.name} and {runs[0].name} were judged on different nodules")
+        paired = cases.assign(difference=cases["dice"] - first["dice"])
+        scans = Run(folder).card["data"]["real_ct"]["scans"]
+        rows.append(
+            {
+                "run": folder.name,
+                "seed": _seed(folder),
+                "scans": ", ".join([*scans.get("train", []), *scans.get("tune", [])]),
+                "dice": bootstrap_mean(cases, "dice"),
+                "difference": bootstrap_mean(paired, "difference") if rows else None,
+                "missed": int(cases["missed"].sum()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def unseen_scans(runs: list[Path]) -> pd.DataFrame:
+    """Return how each run did on the whole scans that it has never seen.
+
+    Returns
+    -------
+    DataFrame
+        A row a scan and run: `case`, `run`, `seed`, and what
+        `medlib.risk.scan.score_scan` gives; sorted by scan.
+    """
+    tables = [
+        _cases(folder, REAL_SCANS).assign(run=folder.name, seed=_seed(folder)) for folder in runs
+    ]
+    every = pd.concat(tables, ignore_index=True)
+    unseen = every[~every["seen_by_the_run"].astype(bool)]
+    return unseen.sort_values(["case", "seed"], kind="stable").reset_index(drop=True)
+
+
+def _cases(folder: Path, name: str) -> pd.DataFrame:
+    return pd.DataFrame(json.loads((folder / FOLDER / name).read_bytes())["cases"])
+
+
+def _seed(folder: Path) -> int:
+    return Run(folder).config.seed
