@@ -1,0 +1,152 @@
+"""On a CPU: torch as it is shipped, compiled torch, ONNX Runtime, OpenVINO, on the same slices.
+
+    python benchmarks/runtimes.py [--run RUN] [--slices 16] [--rounds 5]
+
+Each runtime sees the same batches of noise and balls through the network that searches, in single
+precision and with as many threads as torch has. Printed are the milliseconds a slice (the fastest
+of the rounds, which take turns), the ratio to the shipped way, the time until the first answer, and
+the largest difference of a probability. A runtime that is not installed is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from medlib.baseline.config import TrainConfig
+from medlib.baseline.network import load_weights
+from medlib.baseline.run import WEIGHTS, Run
+from medlib.risk.real import shipped_run
+
+SIDE_PX = 320
+PER_BATCH = 2  # as `medlib.baseline.views.BATCH_PX` has it for this side
+Runtime = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def slices(n: int, config: TrainConfig) -> NDArray[np.float32]:
+    """Draw inputs (n, n_slices, y, x) in -1..1: noise of air, with balls of soft tissue."""
+    rng = np.random.default_rng(0)
+    image = rng.normal(-0.8, 0.05, (n, config.n_slices, SIDE_PX, SIDE_PX)).astype(np.float32)
+    y, x = np.mgrid[:SIDE_PX, :SIDE_PX]
+    for k in range(n):
+        for _ in range(12):
+            row, column = rng.uniform(0, SIDE_PX, 2)
+            image[k][:, np.hypot(y - row, x - column) < rng.uniform(2, 14)] = 0.5
+    return image
+
+
+def in_torch(network: nn.Module) -> Runtime:
+    """Run in torch, pixels' channels last."""
+
+    @torch.inference_mode()
+    def run(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        batch = torch.from_numpy(image).to(memory_format=torch.channels_last)
+        return np.asarray(network(batch).sigmoid().numpy())
+
+    return run
+
+
+def in_onnx_runtime(path: Path) -> Runtime:
+    """Run in ONNX Runtime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda image: np.asarray(session.run(None, {name: image})[0])
+
+
+def in_openvino(path: Path) -> Runtime:
+    """Run in OpenVINO, in single precision."""
+    import openvino
+
+    hints = {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    model = openvino.Core().compile_model(str(path), "CPU", hints)
+    return lambda image: np.asarray(model(image)[0])
+
+
+class Probability(nn.Module):
+    """The network with the step from logit to probability, for export."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return probabilities."""
+        probability: torch.Tensor = self.network(image).sigmoid()
+        return probability
+
+
+def export(network: nn.Module, example: NDArray[np.float32], path: Path) -> Path:
+    """Write the network as ONNX, for batches of one size."""
+    torch.onnx.export(
+        Probability(network), (torch.from_numpy(example),), path, dynamo=False, opset_version=17
+    )
+    return path
+
+
+def main() -> None:
+    """Time each runtime and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", type=Path, default=None)
+    parser.add_argument("--slices", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    run = Run(given.run or shipped_run())
+    image = slices(given.slices, run.config)
+    batches = [image[k : k + PER_BATCH] for k in range(0, len(image), PER_BATCH)]
+    folded = run.load_network()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        makers: dict[str, Callable[[], Runtime]] = {
+            "torch, normalisation folded (shipped)": lambda: in_torch(folded),
+            "torch, as trained": lambda: in_torch(load_weights(run.config, run.folder / WEIGHTS)),
+            "torch.compile": lambda: in_torch(torch.compile(folded)),
+            "ONNX Runtime": lambda: in_onnx_runtime(export(folded, batches[0], path)),
+            "OpenVINO": lambda: in_openvino(export(folded, batches[0], path)),
+        }
+        ready: dict[str, tuple[Runtime, float]] = {}
+        for name, make in makers.items():
+            start = time.perf_counter()
+            try:
+                runtime = make()
+            except ImportError as error:
+                print(f"{name}: left out, {error.name} is not installed")
+                continue
+            runtime(batches[0])
+            ready[name] = runtime, time.perf_counter() - start
+        seconds = dict.fromkeys(ready, np.inf)
+        answers: dict[str, NDArray[np.float32]] = {}
+        for _ in range(given.rounds):
+            for name, (runtime, _) in ready.items():
+                start = time.perf_counter()
+                found = [runtime(batch) for batch in batches]
+                seconds[name] = min(seconds[name], time.perf_counter() - start)
+                answers[name] = np.concatenate(found)
+    shipped = next(iter(ready))
+    print(f"{len(image)} slices of {SIDE_PX} x {SIDE_PX}, {torch.get_num_threads()} threads")
+    print(f"{'':40}{'ms a slice':>12}{'ratio':>8}{'first (s)':>11}{'difference':>12}")
+    for name, (_, first) in ready.items():
+        difference = float(np.abs(answers[name] - answers[shipped]).max())
+        print(
+            f"{name:40}{1000 * seconds[name] / len(image):12.1f}"
+            f"{seconds[name] / seconds[shipped]:8.2f}{first:11.1f}{difference:12.1e}"
+        )
+
+
+if __name__ == "__main__":
+    main()
