@@ -89,12 +89,11 @@ def main() -> None:
     rng = np.random.default_rng(given.seed)
     with TemporaryDirectory() as temporary:
         alone, killed = Path(temporary, "alone"), Path(temporary, "killed")
-        start = time.monotonic()
         run(alone, None)
-        whole = time.monotonic() - start
+        training = time.time() - (alone / "begun").stat().st_mtime
         resumed = 0
         for number in range(given.times):
-            after = float(rng.uniform(1, whole / given.times))  # so that all kills fit
+            after = float(rng.uniform(1, training / given.times))  # so that all kills fit
             ended = run(killed, after)
             last = killed / "checkpoints" / "last.ckpt"
             step = torch.load(last, weights_only=False)["global_step"] if last.exists() else 0
