@@ -115,9 +115,12 @@ def find_or_make_run(
     Raises
     ------
     RunError
-        If the profile is unknown, or `run_dir` holds something that is not a run.
+        If the profile is unknown or draws from real CT, or `run_dir` holds something that is not
+        a run.
     """
     config = train_config(profile, seed)
+    if config.voi_crops or config.scan_crops:
+        raise RunError(f"profile '{profile}' learns from real CT: add --dataset lidc-voi")
     folder = Path(run_dir) if run_dir else RUNS / f"{Path(dataset).name}-{profile}-seed{seed}"
     cohort = open_cohort(dataset, config.cohort, seed)
     keys = training_keys(config, cohort)

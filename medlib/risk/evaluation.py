@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from medlib.annotation.cohort import Cohort, open_cohort
+from medlib.baseline import processes
 from medlib.baseline.keys import PREDICTION_MODULES, cohort_key, digest, source_key
 from medlib.baseline.predictions import METHODS, predictions
 from medlib.baseline.run import Run, find_or_make_run
@@ -92,7 +93,9 @@ def evaluated_run(
         As `find_or_make_run`.
     """
     run = find_or_make_run(profile, dataset, seed, run_dir)
-    cohort = open_cohort(dataset, profile, seed)
+    if processes.rank():
+        raise SystemExit(0)  # the first process of a training evaluates
+    cohort = open_cohort(dataset, run.config.cohort, seed)
     folder = run.folder / FOLDER
     key = evaluation_key(run, cohort)
     stored = folder / KEY

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,7 +34,14 @@ from medlib.scope import DISCLAIMER
 
 METRICS_FILE, CASES, MASKS = "metrics.json", "cases", "masks"
 SEEN_SPLITS = ("train", "tune")
-SCORING_MODULES = ("medlib.annotation.voi", "medlib.risk.voi", "medlib.risk.scan")
+SCORING_MODULES = (
+    "medlib.annotation.real_scans",
+    "medlib.annotation.voi",
+    "medlib.risk.lesions",
+    "medlib.risk.scan",
+    "medlib.risk.voi",
+    "medlib.risk.voxel",
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class Task:
 
     name: str
     patient_id: str
+    split: str  # of a LIDC patient, by the project's split
     inputs: str  # what the result rests on, for the key
     score: Callable[[], tuple[dict[str, Any], Volume, NDArray[Any]]]
 
@@ -55,7 +65,7 @@ def shipped_run() -> Path:
     """
     complete = [
         folder
-        for folder in sorted(REFERENCE_RUNS.glob("*"))
+        for folder in sorted(REFERENCE_RUNS.glob("[!.]*"))  # a run that is being made has a dot
         if (folder / CARD).is_file() and (folder / FOLDER / OPERATING_POINT).is_file()
     ]
     if not complete:
@@ -125,9 +135,9 @@ def evaluate(
     if not (run.folder / CARD).is_file():
         raise RunError(f"{run.folder}: not a run folder (it has no {CARD}); make one: medlib train")
     tasks, metrics = (_voi_tasks if kinds[0] == "voi" else _scan_tasks)(data, run)
-    seen = {p for split in SEEN_SPLITS for p in run.card["data"]["patients"].get(split, [])}
+    seen = _seen(tasks, run)
     if only_unseen:
-        tasks = [task for task in tasks if task.patient_id not in seen]
+        tasks = [task for task in tasks if task.name not in seen]
     key = digest(
         run.model_key(),
         source_key(PREDICTION_MODULES),
@@ -136,7 +146,7 @@ def evaluate(
     rows = []
     for task in progress.track(tasks, f"{data.name} with {run.folder.name}", total=len(tasks)):
         row = _scored(task, out, digest(key, task.inputs), save_masks)
-        rows.append({**row, "seen_by_the_run": task.patient_id in seen})
+        rows.append({**row, "patient_id": task.patient_id, "seen_by_the_run": task.name in seen})
     cases = pd.DataFrame(rows)
     content = {
         "run": run.folder.name,
@@ -153,6 +163,22 @@ def evaluate(
     }
     _write(out / METRICS_FILE, content)
     return content
+
+
+def _seen(tasks: list[Task], run: Run) -> set[str]:
+    """Name the cases of patients that the run was trained or tuned on.
+
+    For a run that saw real CT these are all of the split's train and tune part: one whose nodules
+    were left out of the training may still have had a say in a choice.
+    """
+    data = run.card["data"]
+    patients = {p for split in SEEN_SPLITS for p in data["patients"].get(split, [])}
+    by_split = SEEN_SPLITS if "real_ct" in data else ()
+    return {
+        task.name
+        for task in tasks
+        if {task.name, task.patient_id} & patients or task.split in by_split
+    }
 
 
 def in_words(content: dict[str, Any]) -> Iterator[str]:
@@ -185,7 +211,13 @@ def _voi_tasks(data: Path, run: Run) -> tuple[list[Task], Any]:
         return {**scores, "split": row["split"], "seconds": seconds}, found.volume, marked
 
     return [
-        Task(row["voi_id"], row["patient_id"], row.to_json(), partial(score, row))
+        Task(
+            row["voi_id"],
+            row["patient_id"],
+            row["split"],
+            row.to_json() + _checksum(data / row["ct_file"], data / row["readers_file"]),
+            partial(score, row),
+        )
         for _, row in table.iterrows()
     ], voi_metrics
 
@@ -213,8 +245,13 @@ def _scan_tasks(data: Path, run: Run) -> tuple[list[Task], Any]:
     return [
         Task(
             row["case"],
-            row["case"],
-            row.to_json() + str(operating_point),
+            str(row.get("patient", row["case"])),
+            "",
+            row.to_json()
+            + str(operating_point)
+            + _checksum(
+                data / row["case"] / row["image_file"], data / row["case"] / row["mask_file"]
+            ),
             partial(score, row),
         )
         for _, row in table.iterrows()
@@ -230,9 +267,11 @@ def _scored(task: Task, out: Path, key: str, save_masks: bool) -> dict[str, Any]
             row: dict[str, Any] = content["score"]
             return {name: math.nan if value is None else value for name, value in row.items()}
     row, volume, mask = task.score()
-    if save_masks:
-        mask_file.parent.mkdir(parents=True, exist_ok=True)
-        write_mask(mask, volume, mask_file)
+    with _writing(out):
+        mask_file.unlink(missing_ok=True)  # it may be of another run
+        if save_masks:
+            mask_file.parent.mkdir(parents=True, exist_ok=True)
+            write_mask(mask, volume, mask_file)
     score = {name: _for_json(value) for name, value in row.items()}
     _write(stored, {"key": key, "score": score})
     return row
@@ -267,14 +306,24 @@ def _for_json(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
+def _checksum(*paths: Path) -> str:
+    return digest(*(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths))
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot write here ({error.strerror}); choose another --out"
+        ) from error
+
+
 def _write(path: Path, content: object) -> None:
     """Write JSON beside its place, then rename."""
-    try:
+    with _writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         beside.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         beside.replace(path)
-    except OSError as error:
-        raise DataError(
-            f"{path.parent}: cannot write here ({error.strerror}); choose another --out"
-        ) from error

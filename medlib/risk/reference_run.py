@@ -36,6 +36,7 @@ from medlib.baseline.outline import Outliner, outline_window
 from medlib.baseline.prediction import Prediction, rescored
 from medlib.baseline.real_training import (
     SCAN_FOLDER,
+    SCANS,
     VOI_FOLDER,
     VOI_LICENCE,
     RealCT,
@@ -48,7 +49,7 @@ from medlib.baseline.real_training import (
 from medlib.baseline.run import CARD, CONFIG, HISTORY, OUTLINER, WEIGHTS, Run
 from medlib.baseline.slices import DrawnCrops
 from medlib.baseline.train import Trained, train_on
-from medlib.errors import RunError
+from medlib.errors import DataError, RunError
 from medlib.paths import BUILD
 from medlib.risk.evaluation import FOLDER, HELD_OUT, METRICS_FILE, OPERATING_POINT, for_json
 from medlib.risk.lesions import concatenate, match_case
@@ -89,7 +90,7 @@ def make_reference_run(profile: str, seed: int, folder: Path, left_out: str | No
     RunError
         If the folder exists, or the profile draws nothing from real CT.
     DataError
-        If the real CT is not there, or no such scan is left out.
+        If the real CT or a scan to train on is not there, or no such scan can be left out.
     """
     if folder.exists():
         raise RunError(f"{folder} exists: delete it to make the run again, or name another folder")
@@ -99,6 +100,12 @@ def make_reference_run(profile: str, seed: int, folder: Path, left_out: str | No
     real = open_real_ct()
     if left_out is not None:
         real = real.leaving_out(left_out)
+    for split in ("train", "tune"):
+        if not (real.scans["split"] == split).any():
+            raise DataError(
+                f"{real.folder / SCAN_FOLDER} has no scan of the {split} part; it needs one of "
+                f"{', '.join(SCANS[split])}"
+            )
     phantom = open_cohort("phantom", config.cohort, seed)
     outline_config = train_config(OUTLINE_PROFILE.format(profile=profile), seed)
     search = _trained(config, real_crops(real, phantom, config), real, folder)

@@ -30,7 +30,9 @@ def repeats(reference: Path) -> list[Path]:
     reference : Path
         A run folder; the repeats lie in ``left-out/`` beside it.
     """
-    again = (path.parent.parent for path in reference.parent.glob(f"{LEFT_OUT}/*/*/{REAL_VOIS}"))
+    again = (
+        path.parent.parent for path in reference.parent.glob(f"{LEFT_OUT}/[!.]*/*/{REAL_VOIS}")
+    )
     return [reference, *sorted(again, key=lambda folder: (_seed(folder), folder.name))]
 
 

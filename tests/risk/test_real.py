@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import nibabel
 import numpy as np
@@ -12,6 +13,7 @@ from medlib.baseline.config import TrainConfig
 from medlib.baseline.network import build_network, save_weights
 from medlib.cli import app
 from medlib.errors import DataError, RunError
+from medlib.paths import MANIFESTS
 from medlib.risk import real
 from medlib.risk.real import evaluate, shipped_run
 
@@ -69,6 +71,49 @@ def test_metrics_and_masks_of_volumes_of_interest(vois, run_folder, tmp_path):
         assert np.allclose(image.affine, AFFINE)
         marked = np.asarray(image.dataobj) > 0
         assert row["dice"] == pytest.approx(2 * (4 * 4 * 2) / (4 * 4 * 2 + marked.sum()), abs=1e-5)
+
+
+def test_no_mask_of_another_run_stays_beside_its_figures(vois, run_folder, tmp_path):
+    out, other = tmp_path / "out", tmp_path / "other"
+    shutil.copytree(run_folder, other)
+    config = json.loads((other / "config.json").read_bytes())
+    (other / "config.json").write_text(json.dumps({**config, "candidate_level": 0.9}))
+    masks = out / "masks"
+    evaluate(vois, out, run_folder, save_masks=True)
+    marked = nibabel.load(masks / "v1_pred.nii.gz").get_fdata().sum()
+    assert marked > 0
+    evaluate(vois, out, other)
+    assert not list(masks.iterdir())
+    evaluate(vois, out, other, save_masks=True)
+    assert nibabel.load(masks / "v1_pred.nii.gz").get_fdata().sum() == 0
+
+
+def test_a_score_rests_on_the_files_it_was_made_from(vois, run_folder, tmp_path):
+    before = evaluate(vois, tmp_path / "out", run_folder)
+    path = vois / "2_readers.nii.gz"
+    bits = np.asarray(nibabel.load(path).dataobj).copy()
+    bits[0:8] = 0b111
+    nibabel.save(nibabel.Nifti1Image(bits, AFFINE), path)
+    after = evaluate(vois, tmp_path / "out", run_folder)
+    same = [a["dice"] == b["dice"] for a, b in zip(before["cases"], after["cases"], strict=True)]
+    assert same == [True, False, True]
+
+
+@pytest.mark.parametrize(("real_ct", "held_out"), [(True, ["v3"]), (False, ["v1", "v2", "v3"])])
+def test_who_trained_on_real_ct_has_seen_its_train_and_tune_part(
+    vois, run_folder, tmp_path, real_ct, held_out
+):
+    other = tmp_path / "other"
+    shutil.copytree(run_folder, other)
+    card = json.loads((other / "card.json").read_bytes())
+    card["data"] = {"patients": {}} | ({"real_ct": {}} if real_ct else {})
+    (other / "card.json").write_text(json.dumps(card))
+    table = pd.read_csv(vois / "lidc_voi.csv")
+    split = pd.read_csv(MANIFESTS / "lidc_idri_split.csv").groupby("split")["patient_id"].first()
+    table["patient_id"] = [split["train"], split["tune"], split["test"]]
+    table.to_csv(vois / "lidc_voi.csv", index=False)
+    found = evaluate(vois, tmp_path / "out", other)
+    assert [row["voi_id"] for row in found["cases"] if not row["seen_by_the_run"]] == held_out
 
 
 def test_an_interrupted_evaluation_goes_on(vois, run_folder, tmp_path, monkeypatch):
@@ -135,6 +180,7 @@ def test_the_shipped_run_is_the_newest_that_saw_real_ct(tmp_path, monkeypatch, r
         ("old", "2026-01-01", {"real_ct": {}}),
         ("new", "2026-02-01", {"real_ct": {}}),
         ("phantom", "2026-03-01", {}),
+        (".being-made.123", "2026-04-01", {"real_ct": {}}),
     ):
         (tmp_path / name / "evaluation").mkdir(parents=True)
         card = {"data": data, "time": {"finished": finished}}
