@@ -14,9 +14,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from medlib.baseline.run import OUTLINER, Run
 from medlib.risk.bootstrap import Estimate
-from medlib.risk.evaluation import FOLDER, METRICS_FILE
+from medlib.risk.evaluation import FOLDER, HELD_OUT, METRICS_FILE
 from medlib.risk.repeats import REAL_SCANS, REAL_VOIS, outlines, repeats, unseen_scans
 from medlib.scope import DISCLAIMER
 
@@ -63,10 +65,11 @@ def model_card(run: Run, name: str | None = None) -> str:
         f"- LIDC-IDRI volumes of interest (CC BY 3.0): {data['n_vois'].get('train', 0)} of the "
         "train part, less those that hold other annotated nodules. The search was asked for "
         "what more than half of the readers marked, the outlines for the share that marked it.",
-        f"- Whole scans for background: {', '.join(data['scans'].get('train', []))}; for the "
+        f"- Whole scans: {', '.join(data['scans'].get('train', []))}, their background and, where "
+        f"it is outlined ({', '.join(_outlined(scans, data)) or 'none'}), the tumour; for the "
         f"choice of the operating point: {', '.join(data['scans'].get('tune', []))}.",
-        f"- The phantom {card['data']['phantom']} (synthetic anatomy; lesions whose outlines come "
-        "from LIDC patients outside the train part are left out).",
+        f"- The phantom {card['data']['phantom']} (synthetic anatomy), background and lesions; "
+        "lesions whose outlines come from LIDC patients outside the train part are left out.",
         "- LUNG1 cases (CC BY-NC 3.0) are for testing alone; the code refuses to train on them.",
         f"- Split by patient: `{data['split']}`. Files: SHA-256 `{data['sha256']}`.",
         "",
@@ -88,6 +91,7 @@ def model_card(run: Run, name: str | None = None) -> str:
             for metric, words in vois["metrics"].items()
         ),
         "",
+        *_none_missed(held_out),
         "| Diameter, mm | Nodules | Dice | Model, left out | Reader, left out | Missed |",
         "|---|---|---|---|---|---|",
         *(
@@ -123,6 +127,8 @@ def model_card(run: Run, name: str | None = None) -> str:
             for part, found in phantom.items()
         ),
         "",
+        _phantom_in_words(run),
+        "",
         "## Failures",
         "",
         f"The {N_WORST} held-out nodules with the lowest Dice:",
@@ -155,8 +161,8 @@ def model_card(run: Run, name: str | None = None) -> str:
             ()
             if data_of_run["outlines_saw_the_phantom"]
             else (
-                "- The outlines were learned on real CT alone: on the phantom, whose textures they "
-                "do not know, lesions are taken back that should be kept.",
+                "- The outlines were learned on real CT alone; the textures of the phantom they do "
+                "not know.",
             )
         ),
         "- Masses far larger than LIDC nodules, and lesions outside the lung field, may be missed "
@@ -165,6 +171,51 @@ def model_card(run: Run, name: str | None = None) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _outlined(scans: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
+    """Name the scans of the train part whose tumour is outlined."""
+    outlined = {row["case"] for row in scans["cases"] if row["outlined"]}
+    return [case for case in data["scans"].get("train", []) if case in outlined]
+
+
+def _none_missed(held_out: Mapping[str, Any]) -> Iterator[str]:
+    """Say how much a share of zero leaves open: resampled, it stays zero."""
+    if held_out["missed"]["value"] == 0:
+        n = held_out["missed"]["n"]
+        yield (
+            f"None was missed in {n} patients; the share of patients with a missed nodule may "
+            f"still be up to {upper_bound_of_none(n):.1%} (exact, one-sided 95 %)."
+        )
+        yield ""
+
+
+def upper_bound_of_none(n: int) -> float:
+    """Return the largest share that leaves a chance of 5 % to see none in `n`.
+
+    Clopper and Pearson, Biometrika 1934, one-sided.
+    """
+    return float(1 - 0.05 ** (1 / n))
+
+
+def _phantom_in_words(run: Run) -> str:
+    """Say what became of the lesions, and whose outlines they have."""
+    lesions = pd.read_csv(run.folder / FOLDER / "network-lesions.csv")
+    lesions = lesions[lesions["split"].isin(HELD_OUT) & (lesions["status"] == "required")]
+    missed = lesions[lesions["missed"] == 1]
+    below = int(missed["matched_candidate"].notna().sum())
+    patients = run.card["data"]["patients"]
+    learned_from = {*patients["train"], *patients["tune"]}
+    known = lesions["origin"].str.split("/").str[0].isin(learned_from)
+    hits = [
+        f"{int(part['hit'].sum())} of {len(part)}" for part in (lesions[known], lesions[~known])
+    ]
+    return (
+        f"Of {len(lesions)} lesions {len(missed)} are missed: {below} are candidates below the "
+        f"operating point, {len(missed) - below} are no candidates. The phantom's lesions have the "
+        f"outlines of real nodules: of those from patients that the run learned from it hits "
+        f"{hits[0]}, of the others {hits[1]}."
+    )
 
 
 def _again(folder: Path) -> Iterator[str]:

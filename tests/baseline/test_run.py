@@ -32,6 +32,12 @@ def quick(monkeypatch: pytest.MonkeyPatch, cohort: ToyCohort, tiny: TrainConfig)
     return state
 
 
+def test_a_profile_that_learns_from_real_ct_is_not_trained_on_the_phantom(tmp_path):
+    with pytest.raises(RunError, match="'lidc' learns from real CT: add --dataset lidc-voi"):
+        find_or_make_run("lidc", run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_is_made_once_and_then_found(quick, tmp_path: Path, capsys):
     folder = tmp_path / "runs" / "first"
     made = find_or_make_run("quick", seed=0, run_dir=folder)

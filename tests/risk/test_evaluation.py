@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from medlib.annotation.case import LESION_COLUMNS, Case
+from medlib.baseline.config import train_config
 from medlib.baseline.prediction import CANDIDATE_COLUMNS, Prediction
 from medlib.errors import OverlapError
 from medlib.images.volume import SeriesIdentity, Volume
@@ -60,6 +61,7 @@ def world(tmp_path, monkeypatch):
     run = SimpleNamespace(
         folder=tmp_path / "run",
         weights="w0",
+        config=train_config("gpu"),  # its cohort has another name than the profile
         model_key=lambda: run.weights,
     )
     run.folder.mkdir()
@@ -75,7 +77,9 @@ def world(tmp_path, monkeypatch):
         (tmp_path / case.case_id / "receipt.json").write_text('{"voxels": {}}')
     cohort = SimpleNamespace(table=table, folder=tmp_path)
     monkeypatch.setattr(evaluation, "find_or_make_run", lambda *a: run)
-    monkeypatch.setattr(evaluation, "open_cohort", lambda *a: cohort)
+    monkeypatch.setattr(
+        evaluation, "open_cohort", lambda *given: {("phantom", "standard", 0): cohort}[given]
+    )
     monkeypatch.setattr(evaluation, "predictions", predictions)
     return SimpleNamespace(run=run, cohort=cohort, calls=calls)
 

@@ -7,7 +7,7 @@ import pytest
 
 from medlib.baseline.run import CONFIG, Run
 from medlib.paths import REFERENCE_RUNS
-from medlib.risk.model_card import MODEL_CARD, model_card
+from medlib.risk.model_card import MODEL_CARD, model_card, upper_bound_of_none
 
 SHIPPED = [path.parent for path in sorted(REFERENCE_RUNS.rglob(MODEL_CARD))]
 
@@ -28,3 +28,8 @@ def test_what_the_card_says_of_size_follows_the_configuration(tmp_path):
     for size_mm, words in ((0.0, "Size has no part in the score."), (5.0, "asks for size as well")):
         (folder / CONFIG).write_text(json.dumps({**config, "score_size_mm": size_mm}))
         assert words in model_card(Run(folder))
+
+
+def test_none_among_few_says_little():
+    assert upper_bound_of_none(1) == pytest.approx(0.95)
+    assert (1 - upper_bound_of_none(169)) ** 169 == pytest.approx(0.05)
