@@ -23,6 +23,7 @@ chapter 4 shows.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import resource
 import subprocess
@@ -87,7 +88,10 @@ def plain_crops(data, length: int) -> MixedCrops:
 
 
 def loop(network: nn.Module, data, seconds: float, rate: float, loss, change=None):
-    """Train until the time is over, the rate falling as a cosine; return the number of crops."""
+    """Train until the time is over, the rate falling as a cosine.
+
+    Returns the number of crops and the seconds that it took.
+    """
     crops = plain_crops(data, 10**6)
     optimiser = torch.optim.Adam(network.parameters(), lr=rate)
     network.train()
@@ -104,7 +108,7 @@ def loop(network: nn.Module, data, seconds: float, rate: float, loss, change=Non
         loss(network(image), target).backward()
         optimiser.step()
         seen += len(image)
-    return seen
+    return seen, time.monotonic() - start
 
 
 def train_medlib(data, seconds: float):
@@ -127,8 +131,9 @@ def train_medlib(data, seconds: float):
 def train_smp(data, seconds: float):
     """Train as smp's example does."""
     network = build_network(CONFIG)
-    seen = loop(network, data, seconds, 2e-4, DiceLoss("binary", from_logits=True))
-    return network, seen, seconds
+    nn.init.zeros_(network.segmentation_head[0].bias)  # medlib begins from a prior, smp does not
+    loss = DiceLoss("binary", from_logits=True)
+    return network, *loop(network, data, seconds, 2e-4, loss)
 
 
 def train_monai(data, seconds: float):
@@ -144,8 +149,7 @@ def train_monai(data, seconds: float):
         both = [torch.rot90(t, turns, (2, 3)) for t in (image, target)]
         return [t.flip(3) if flip else t for t in both]
 
-    seen = loop(network, data, seconds, 1e-3, MonaiDice(sigmoid=True), turned)
-    return network, seen, seconds
+    return network, *loop(network, data, seconds, 1e-3, MonaiDice(sigmoid=True), turned)
 
 
 def one(peer: str, seconds: float) -> dict:
@@ -188,13 +192,17 @@ def main() -> None:
     if given.one:
         print(json.dumps(one(given.one, given.seconds[0])))
         return
+    if importlib.util.find_spec("monai") is None:
+        sys.exit("monai is not installed: the peers need it beside medlib's own dependencies")
     given.out.parent.mkdir(parents=True, exist_ok=True)
     results = []
     todo = [(peer, seconds) for peer in PEERS[:-1] for seconds in sorted(given.seconds)]
     for peer, seconds in [*todo, (PEERS[-1], 0.0)]:
         command = [sys.executable, __file__, "--one", peer, "--seconds", str(seconds)]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        results.append(json.loads(output.splitlines()[-1]))
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            sys.exit(f"{peer} failed; nothing was written")
+        results.append(json.loads(done.stdout.splitlines()[-1]))
         found = results[-1]["metrics"]["dice"]
         print(f"{peer}, {seconds:g} s: Dice {found['value']:.3f} ({found['low']:.3f} to "
               f"{found['high']:.3f}), {results[-1]['crops_per_second']} crops a second",

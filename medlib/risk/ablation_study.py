@@ -2,8 +2,8 @@
 
 Every variant is trained for the same number of steps on the train part of the real volumes of
 interest, with several seeds, and judged on the tune part; test patients are not touched, because
-choices are made here. Encoders other than EfficientNet-Lite0 have no ImageNet weights without a
-network, so all of them start from random weights and are held against the Lite0 that does too.
+choices are made here. The ImageNet weights of encoders other than EfficientNet-Lite0 have to be
+downloaded, so all of them start from random weights and are held against the Lite0 that does too.
 
     python -m medlib.risk.ablation_study --steps 200 --seeds 0 1
 

@@ -30,7 +30,7 @@ from medlib.baseline.card import evidence_card
 from medlib.baseline.config import TrainConfig, train_config
 from medlib.baseline.device import best_device
 from medlib.baseline.inference import predict_volume
-from medlib.baseline.keys import digest, source_key
+from medlib.baseline.keys import TRAINING_MODULES, cohort_key, digest, source_key
 from medlib.baseline.network import save_weights
 from medlib.baseline.outline import Outliner, outline_window
 from medlib.baseline.prediction import Prediction, rescored
@@ -65,7 +65,13 @@ DATASET = "lidc-voi"
 SCORE_SIZES_MM = (0.0, 2.0, 5.0, 10.0)
 LEVELS = (0.4, 0.45, 0.5, 0.55)
 OUTLINE_PROFILE = "{profile}-outline"
-REFERENCE_MODULES = ("medlib.baseline.real_training", "medlib.baseline.slices")
+REFERENCE_MODULES = (
+    *TRAINING_MODULES,
+    "medlib.annotation.voi",
+    "medlib.annotation.real_scans",
+    "medlib.baseline.outline",
+    "medlib.baseline.real_training",
+)
 
 
 def make_reference_run(profile: str, seed: int, folder: Path, left_out: str | None = None) -> Run:
@@ -108,10 +114,12 @@ def make_reference_run(profile: str, seed: int, folder: Path, left_out: str | No
             )
     phantom = open_cohort("phantom", config.cohort, seed)
     outline_config = train_config(OUTLINE_PROFILE.format(profile=profile), seed)
-    search = _trained(config, real_crops(real, phantom, config), real, folder)
+    scans = real.scans[["case", "split"]].to_json()  # one may be left out
+    inputs = digest(real.checksum(), scans, cohort_key(phantom), source_key(REFERENCE_MODULES))
+    search = _trained(config, real_crops(real, phantom, config), inputs, folder)
     synthetic = phantom if phantom_share(outline_config) else None
     outline_parts = outline_crops(outline_data(real, synthetic, outline_config), outline_config)
-    outlines = _trained(outline_config, outline_parts, real, folder)
+    outlines = _trained(outline_config, outline_parts, inputs, folder)
     if processes.rank():
         raise SystemExit(0)  # the first process judges and writes
     run = finish(search, outlines, real, phantom, folder, left_out)
@@ -130,12 +138,11 @@ class Part(NamedTuple):
 def _trained(
     config: TrainConfig,
     crops: tuple[DrawnCrops, DrawnCrops, dict[str, list[str]]],
-    real: RealCT,
+    inputs: str,
     folder: Path,
 ) -> Part:
-    """Train one network, or go on with its training."""
-    scans = real.scans[["case", "split"]].to_json()  # one may be left out
-    key = digest(config.model_dump_json(), real.checksum(), scans, source_key(REFERENCE_MODULES))
+    """Train one network, or go on with its training if nothing that it rests on has changed."""
+    key = digest(config.model_dump_json(), inputs)
     checkpoints = BUILD / "checkpoints" / folder.name / f"{config.profile}-{key[:12]}"
     checkpoints.mkdir(parents=True, exist_ok=True)
     train, tune, patients = crops
