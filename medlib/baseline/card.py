@@ -6,6 +6,7 @@ failure check, expected output.
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from datetime import UTC, datetime
@@ -71,8 +72,8 @@ def evidence_card(
         "metric": {
             "chosen_on": "tune",
             "best_step": trained.best_step,
-            "tune_loss": round(float(best["tune_loss"]), 4),
-            "tune_crop_dice": round(float(best["tune_dice"]), 4),
+            "tune_loss": _rounded(best["tune_loss"]),
+            "tune_crop_dice": _rounded(best["tune_dice"]),
             "held_out": "lesion-wise sensitivity, false-negative rate and Dice in evaluation/",
         },
         "failure_check": [
@@ -100,9 +101,19 @@ def evidence_card(
             "cpu_cores": os.cpu_count(),
         },
         "time": {
-            "finished": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            "finished": now(),
             "seconds": round(trained.seconds, 1),
             "steps": int(trained.history["step"].max()),
         },
         "seed": config.seed,
     }
+
+
+def now() -> str:
+    """Return the time as cards state it."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _rounded(value: float) -> float | None:
+    """Round for a file, in which undefined is null."""
+    return None if math.isnan(value) else round(float(value), 4)

@@ -26,7 +26,7 @@ from medlib.annotation.cohort import Cohort, open_cohort
 from medlib.annotation.real_scans import RealScan
 from medlib.annotation.voi import majority
 from medlib.baseline import processes
-from medlib.baseline.card import evidence_card
+from medlib.baseline.card import evidence_card, now
 from medlib.baseline.config import TrainConfig, train_config
 from medlib.baseline.device import best_device
 from medlib.baseline.inference import predict_volume
@@ -205,7 +205,8 @@ def finish(
             f"--seed {config.seed} {f'--leave-out {left_out} ' if left_out else ''}--run-dir DIR "
             "makes it again"
         )
-        (beside / CARD).write_text(json.dumps(card, indent=2) + "\n")
+        del card["artifacts"]["predictions"]  # not kept
+        _write(beside / CARD, card)
         _write(beside / FOLDER / OPERATING_POINT, {"network": operating_point})
         _judge_on_phantom(run, network, phantom, operating_point)
         for name, part in ((REAL_VOIS, VOI_FOLDER), (REAL_SCANS, SCAN_FOLDER)):
@@ -214,6 +215,8 @@ def finish(
             )
             _write(beside / FOLDER / name, {**found, "run": folder.name})
         shutil.rmtree(beside / ".work")
+        card["time"]["judged"] = now()
+        _write(beside / CARD, card)
         (beside / MODEL_CARD).write_text(model_card(Run(beside), folder.name), encoding="utf-8")
         folder.parent.mkdir(parents=True, exist_ok=True)
         beside.rename(folder)

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+from toy import Ball, ToyCohort, toy_case, toy_volume
+
+from medlib.annotation import voi
+from medlib.annotation.case import LESION_COLUMNS
+from medlib.baseline import config
+from medlib.errors import DataError, RunError
+from medlib.images.volume import Volume
+from medlib.paths import MANIFESTS
+from medlib.risk import reference_run
+from medlib.risk.model_card import MODEL_CARD
+from medlib.risk.reference_run import make_reference_run
+
+SCANS = {
+    "Lung_Dx-A0001": "CC BY 4.0",
+    "pyradiomics-lung2": "BSD-3-Clause",
+    "Lung_Dx-A0002": "CC BY 4.0",
+    "LUNG1-001": "CC BY-NC 3.0",
+}
+
+
+def save(values: np.ndarray, like: Volume, path: Path) -> None:
+    # NIfTI: x, y, z, with x and y turned round
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ like.affine
+    nibabel.save(nibabel.Nifti1Image(values.T, affine), path)
+
+
+def patients(split: str) -> list[str]:
+    table = pd.read_csv(MANIFESTS / "lidc_idri_split.csv")
+    return sorted(table.loc[table["split"] == split, "patient_id"].unique())
+
+
+@pytest.fixture
+def real_ct(tmp_path, monkeypatch) -> Path:
+    """Two nodules of each part, one of them useless for training, and four scans."""
+    folder = tmp_path / "real"
+    (folder / "lidc_voi").mkdir(parents=True)
+    rows = []
+    for split in ("train", "tune", "test"):
+        for k, patient in enumerate(patients(split)[:2]):
+            name = f"{patient}_1"
+            volume, masks = toy_volume(
+                [Ball((20, 64, 92), 6)], spacing_mm=(2.5, 0.8, 0.8), patient_id=patient
+            )
+            window = np.s_[:, 50:110, 85:145]
+            save(volume.hu[window].astype(np.int16), volume, folder / "lidc_voi" / f"{name}_ct.nii")
+            bits = 0b111 * masks[0][window].astype(np.uint8)
+            save(bits, volume, folder / "lidc_voi" / f"{name}_readers.nii")
+            rows.append(
+                {
+                    "voi_id": name,
+                    "patient_id": patient,
+                    "ct_file": f"{name}_ct.nii",
+                    "readers_file": f"{name}_readers.nii",
+                    "n_readers": 3,
+                    "flag": voi.MERGED if k else "",
+                    "other_annotations_in_voi": 0,
+                }
+            )
+    pd.DataFrame(rows).to_csv(folder / "lidc_voi" / "lidc_voi.csv", index=False)
+    cases = []
+    for seed, (case, licence) in enumerate(SCANS.items()):
+        (folder / "full_ct" / case).mkdir(parents=True)
+        volume, masks = toy_volume([Ball((20, 64, 36), 9)], noise_hu=20, seed=seed)
+        save(volume.hu.astype(np.int16), volume, folder / "full_ct" / case / "ct.nii")
+        save(masks[0].astype(np.uint8), volume, folder / "full_ct" / case / "mask.nii")
+        row = {"case": case, "licence": licence, "image_file": "ct.nii", "mask_file": "mask.nii"}
+        cases.append(row)
+    pd.DataFrame(cases).to_csv(folder / "full_ct" / "cases.csv", index=False)
+    monkeypatch.setenv("MEDLIB_REAL_CT", str(folder))
+    return folder
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch) -> None:
+    """Profiles of two steps, and a phantom of a patient a part."""
+    tiny = {
+        "steps": 2, "tune_every": 1, "tune_crops": 4, "batch_size": 2, "pretrained": False,
+        "decoder_channels": (16, 8, 8, 4, 4),
+    }  # fmt: skip
+    for name in ("lidc", "lidc-outline"):
+        monkeypatch.setitem(config.PROFILES, name, config.PROFILES[name].model_copy(update=tiny))
+    cases = []
+    for seed, split in enumerate(("train", "tune", "test", "external")):
+        case = toy_case([Ball((20, 64, 36), 5)], f"toy-{seed}", split, noise_hu=20, seed=seed)
+        origin = f"{patients('train')[0]}/1"
+        rated = dict.fromkeys(set(LESION_COLUMNS) - set(case.lesions), 3)
+        cases.append(replace(case, lesions=case.lesions.assign(**rated | {"origin": origin})))
+        (tmp_path / "phantom" / case.case_id).mkdir(parents=True)
+        receipt = tmp_path / "phantom" / case.case_id / "receipt.json"
+        receipt.write_text('{"voxels": {}}')
+    cohort = ToyCohort(tuple(cases), tmp_path / "phantom")
+    monkeypatch.setattr(reference_run, "open_cohort", lambda *_: cohort)
+    monkeypatch.setattr(reference_run, "BUILD", tmp_path / "build")
+
+
+def test_who_had_a_say_is_in_the_card_and_not_among_the_held_out(real_ct, small, tmp_path):
+    run = make_reference_run("lidc", 0, tmp_path / "run", left_out="Lung_Dx-A0001")
+    known = {p for part in ("train", "tune") for p in run.card["data"]["patients"][part]}
+    assert known >= {"pyradiomics-lung2", "Lung_Dx-A0002", "toy-0", "toy-1"}
+    assert not known & {"Lung_Dx-A0001", "LUNG1-001", "toy-2", "toy-3", *patients("test")}
+    vois, scans = (
+        json.loads((run.folder / "evaluation" / f"real-{kind}.json").read_bytes())["cases"]
+        for kind in ("vois", "scans")
+    )
+    assert [row["patient_id"] for row in vois] == patients("test")[:2]
+    assert {row["case"]: row["seen_by_the_run"] for row in scans} == {
+        "Lung_Dx-A0001": False,
+        "pyradiomics-lung2": True,
+        "Lung_Dx-A0002": True,
+        "LUNG1-001": False,
+    }
+    assert "Whole scans: pyradiomics-lung2" in (run.folder / MODEL_CARD).read_text()
+    assert "--leave-out Lung_Dx-A0001" in run.card["expected_output"]
+    assert sorted(path.name for path in tmp_path.glob("*run*")) == ["run"]
+    with pytest.raises(RunError, match="run exists"):
+        make_reference_run("lidc", 0, run.folder)
+
+
+def test_without_a_scan_to_train_on_nothing_begins(real_ct, small, tmp_path):
+    table = pd.read_csv(real_ct / "full_ct" / "cases.csv")
+    table[table["case"] != "Lung_Dx-A0002"].to_csv(real_ct / "full_ct" / "cases.csv", index=False)
+    with pytest.raises(DataError, match="no scan of the tune part; it needs one of Lung_Dx-A0002"):
+        make_reference_run("lidc", 0, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
