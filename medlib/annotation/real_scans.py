@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from medlib.annotation.tables import read_table
 from medlib.errors import DataError
 from medlib.images.dicom import read_series
 from medlib.images.image_files import read_image
@@ -52,11 +53,7 @@ def read_scan_table(folder: Path) -> pd.DataFrame:
     DataError
         If it lacks a column or names a file that is not there.
     """
-    table = pd.read_csv(folder / TABLE, dtype={"case": str})
-    if missing := [column for column in COLUMNS if column not in table]:
-        raise DataError(f"{folder / TABLE} lacks the columns {', '.join(missing)}; add them")
-    if table.empty or table["case"].duplicated().any():
-        raise DataError(f"{folder / TABLE}: expected a row a scan, each case once; mend it")
+    table = read_table(folder / TABLE, COLUMNS, (*COLUMNS, "patient"))
     for row in table.itertuples():
         for name in (row.image_file, row.mask_file):
             if not (folder / row.case / name).is_file():

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from medlib.annotation.tables import read_table
 from medlib.errors import DataError
 from medlib.images.image_files import read_image
 from medlib.images.nifti import read_mask
@@ -17,7 +18,8 @@ from medlib.images.volume import Volume
 from medlib.paths import MANIFESTS
 
 TABLE = "lidc_voi.csv"
-COLUMNS = ("voi_id", "patient_id", "ct_file", "readers_file", "n_readers")
+FILES = ("ct_file", "readers_file")
+COLUMNS = ("voi_id", "patient_id", *FILES, "n_readers")
 MERGED = "merged_cluster_gt4_annotations"  # two nodules in one: no agreement to be had
 Masks = NDArray[np.bool_]
 
@@ -67,12 +69,10 @@ def read_voi_table(folder: Path) -> pd.DataFrame:
     DataError
         If it lacks a column or names a file that is not there.
     """
-    table = pd.read_csv(folder / TABLE, dtype={"voi_id": str, "patient_id": str, "flag": str})
-    if missing := [column for column in COLUMNS if column not in table]:
-        raise DataError(f"{folder / TABLE} lacks the columns {', '.join(missing)}; add them")
-    if table.empty or table["voi_id"].duplicated().any():
-        raise DataError(f"{folder / TABLE}: expected a row a volume, each voi_id once; mend it")
-    for column in ("ct_file", "readers_file"):
+    table = read_table(folder / TABLE, COLUMNS, ("voi_id", "patient_id", "flag", *FILES))
+    if not pd.api.types.is_integer_dtype(table["n_readers"]) or table["n_readers"].min() < 1:
+        raise DataError(f"{folder / TABLE}: n_readers has to be a whole number above 0; mend it")
+    for column in FILES:
         absent = [name for name in table[column] if not (folder / name).is_file()]
         if absent:
             raise DataError(

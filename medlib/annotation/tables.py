@@ -1,0 +1,42 @@
+"""Tables that people write: read, or refused in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from medlib.errors import DataError
+
+
+def read_table(path: Path, columns: Sequence[str], texts: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a CSV table with a row for each value of its first named column.
+
+    Parameters
+    ----------
+    path : Path
+    columns : sequence of str
+        Columns that it must have, without an empty cell.
+    texts : sequence of str
+        Columns that are read as text, even where they look like numbers.
+
+    Raises
+    ------
+    DataError
+        If it is no table, lacks a column or a cell, is empty, or names a row twice.
+    """
+    key = columns[0]
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
+    except ValueError as error:  # empty, ragged, or not text
+        raise DataError(
+            f"{path}: not a CSV table ({str(error).splitlines()[0]}); mend it"
+        ) from error
+    if missing := [column for column in columns if column not in table]:
+        raise DataError(f"{path} lacks the columns {', '.join(missing)}; add them")
+    if empty := [column for column in columns if table[column].isna().any()]:
+        raise DataError(f"{path}: the column {empty[0]} has empty cells; fill them")
+    if table.empty or table[key].duplicated().any():
+        raise DataError(f"{path}: expected a row for each {key}, each once; mend it")
+    return table
