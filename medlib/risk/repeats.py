@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -58,7 +59,7 @@ def outlines(runs: list[Path]) -> pd.DataFrame:
         If one has seen them.
     """
     first = None
-    rows = []
+    rows: list[dict[str, Any]] = []
     for folder in runs:
         cases = _cases(folder, REAL_VOIS).set_index("voi_id").sort_index()
         if cases["seen_by_the_run"].any():
