@@ -93,6 +93,8 @@ class Probability(nn.Module):
 
 def export(network: nn.Module, example: NDArray[np.float32], path: Path) -> Path:
     """Write the network as ONNX, for batches of one size."""
+    import onnx  # noqa: F401  # torch says that it is missing in a way of its own
+
     torch.onnx.export(
         Probability(network), (torch.from_numpy(example),), path, dynamo=False, opset_version=17
     )
