@@ -250,7 +250,12 @@ def _again(folder: Path) -> Iterator[str]:
             f"| {row.case} | {row.seed} | {'yes' if row.hit else 'no'} | {row.false_alarms} | "
             f"{number(row.tumour_share)} | {number(row.dice)} |"
         )
-    yield ""
+    yield from (
+        "",
+        "Where the runs differ in false alarms, the number of the shipped one is a matter of its "
+        "seed, its scans and the one scan that its operating point rests on.",
+        "",
+    )
 
 
 def estimate(stored: Mapping[str, Any]) -> str:
