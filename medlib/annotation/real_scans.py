@@ -46,7 +46,7 @@ class RealScan:
 
 
 def read_scan_table(folder: Path) -> pd.DataFrame:
-    """Read the table of a folder of whole scans.
+    """Read the table of a folder of whole scans; without `patient`, each is a patient's only one.
 
     Raises
     ------
@@ -54,6 +54,8 @@ def read_scan_table(folder: Path) -> pd.DataFrame:
         If it lacks a column or names a file that is not there.
     """
     table = read_table(folder / TABLE, COLUMNS, (*COLUMNS, "patient"))
+    stated = table["patient"] if "patient" in table else table["case"]
+    table["patient"] = stated.fillna(table["case"])
     for row in table.itertuples():
         for name in (row.image_file, row.mask_file):
             if not (folder / row.case / name).is_file():

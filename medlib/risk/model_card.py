@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from scipy.stats import binomtest
 
 from medlib.baseline.run import OUTLINER, Run
 from medlib.risk.bootstrap import Estimate
@@ -191,11 +192,8 @@ def _none_missed(held_out: Mapping[str, Any]) -> Iterator[str]:
 
 
 def upper_bound_of_none(n: int) -> float:
-    """Return the largest share that leaves a chance of 5 % to see none in `n`.
-
-    Clopper and Pearson, Biometrika 1934, one-sided.
-    """
-    return float(1 - 0.05 ** (1 / n))
+    """Return the largest share that leaves a chance of 5 % to see none in `n`, one-sided exact."""
+    return float(binomtest(0, n, alternative="less").proportion_ci(0.95, "exact").high)
 
 
 def _phantom_in_words(run: Run) -> str:

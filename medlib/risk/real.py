@@ -245,7 +245,7 @@ def _scan_tasks(data: Path, run: Run) -> tuple[list[Task], Any]:
     return [
         Task(
             row["case"],
-            str(row.get("patient", row["case"])),
+            row["patient"],
             "",
             row.to_json()
             + str(operating_point)
@@ -268,7 +268,8 @@ def _scored(task: Task, out: Path, key: str, save_masks: bool) -> dict[str, Any]
             return {name: math.nan if value is None else value for name, value in row.items()}
     row, volume, mask = task.score()
     with _writing(out):
-        mask_file.unlink(missing_ok=True)  # it may be of another run
+        for old in (stored, mask_file):  # of another run; cut off, neither may stay alone
+            old.unlink(missing_ok=True)
         if save_masks:
             mask_file.parent.mkdir(parents=True, exist_ok=True)
             write_mask(mask, volume, mask_file)

@@ -24,16 +24,18 @@ REAL_VOIS, REAL_SCANS = "real-vois.json", "real-scans.json"
 
 
 def repeats(reference: Path) -> list[Path]:
-    """Return the run and those that repeat it, in the order of their seeds.
+    """Return the run and those of its profile that repeat it, in the order of their seeds.
 
     Parameters
     ----------
     reference : Path
         A run folder; the repeats lie in ``left-out/`` beside it.
     """
-    again = (
+    profile = Run(reference).config.profile
+    found = (
         path.parent.parent for path in reference.parent.glob(f"{LEFT_OUT}/[!.]*/*/{REAL_VOIS}")
     )
+    again = [folder for folder in found if Run(folder).config.profile == profile]
     return [reference, *sorted(again, key=lambda folder: (_seed(folder), folder.name))]
 
 

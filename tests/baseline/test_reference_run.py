@@ -132,3 +132,29 @@ def test_without_a_scan_to_train_on_nothing_begins(real_ct, small, tmp_path):
     with pytest.raises(DataError, match="no scan of the tune part; it needs one of Lung_Dx-A0002"):
         make_reference_run("lidc", 0, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_training_goes_on_only_where_nothing_has_changed(real_ct, small, tmp_path, monkeypatch):
+    folders = []
+
+    def begin(train, tune, config, device, checkpoints):
+        folders.append(checkpoints.name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reference_run, "train_on", begin)
+
+    def started(**options: str) -> str:
+        with pytest.raises(KeyboardInterrupt):
+            make_reference_run("lidc", 0, tmp_path / "run", **options)
+        return folders[-1]
+
+    first = started()
+    assert started() == first
+    assert started(left_out="Lung_Dx-A0001") != first
+    receipt = next((tmp_path / "phantom").glob("*/receipt.json"))
+    receipt.write_text('{"voxels": {"ct": "other"}}')
+    assert started() != first
+    receipt.write_text('{"voxels": {}}')
+    assert started() == first
+    monkeypatch.setattr(reference_run, "source_key", lambda modules: "another code")
+    assert started() != first

@@ -84,6 +84,14 @@ def world(tmp_path, monkeypatch):
     return SimpleNamespace(run=run, cohort=cohort, calls=calls)
 
 
+def test_one_process_of_a_training_evaluates(world, monkeypatch):
+    monkeypatch.setattr(evaluation.processes, "rank", lambda: 1)
+    with pytest.raises(SystemExit) as caught:
+        evaluation.evaluated_run()
+    assert caught.value.code == 0
+    assert not world.calls
+
+
 def test_made_once_then_found(world, capsys):
     made = evaluation.evaluated_run()
     assert capsys.readouterr().out == "made the evaluation of run\n"

@@ -116,6 +116,23 @@ def test_who_trained_on_real_ct_has_seen_its_train_and_tune_part(
     assert [row["voi_id"] for row in found["cases"] if not row["seen_by_the_run"]] == held_out
 
 
+def test_cut_off_between_mask_and_score_neither_is_taken_for_the_run_before(
+    vois, run_folder, tmp_path, monkeypatch
+):
+    out, other = tmp_path / "out", tmp_path / "other"
+    shutil.copytree(run_folder, other)
+    config = json.loads((other / "config.json").read_bytes())
+    (other / "config.json").write_text(json.dumps({**config, "candidate_level": 0.9}))
+    evaluate(vois, out, run_folder, save_masks=True)
+    write = real._write
+    monkeypatch.setattr(real, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(vois, out, other, save_masks=True)
+    monkeypatch.setattr(real, "_write", write)
+    evaluate(vois, out, run_folder, save_masks=True)
+    assert nibabel.load(out / "masks" / "v1_pred.nii.gz").get_fdata().sum() > 0
+
+
 def test_an_interrupted_evaluation_goes_on(vois, run_folder, tmp_path, monkeypatch):
     out = tmp_path / "out"
     whole = evaluate(vois, tmp_path / "whole", run_folder)
@@ -151,6 +168,7 @@ def test_a_whole_scan(tmp_path, run_folder):
     pd.DataFrame([{**row, "mask_file": "mask.nii.gz"}]).to_csv(case.parent / "cases.csv")
     found = evaluate(case.parent, tmp_path / "out", run_folder, save_masks=True)
     [scan] = found["cases"]
+    assert scan["patient_id"] == "one"  # the table names no patient
     assert (scan["hit"], scan["false_alarms"], scan["n_reported"]) == (0, 0, 0)  # no lung, no mark
     assert scan["dice"] == 0
     assert (tmp_path / "out" / "masks" / "one_pred.nii.gz").is_file()

@@ -70,6 +70,11 @@ def test_the_model_card_tells_of_the_repeats(reference):
     assert "Made again" not in model_card(Run(reference))
 
 
+def test_a_run_of_another_profile_is_no_repeat(reference):
+    change(reference.parent / REPEAT / CONFIG, profile="other")
+    assert repeats(reference) == [reference]
+
+
 def test_runs_that_cannot_be_compared_are_refused(reference):
     runs = repeats(reference)
     path = runs[1] / "evaluation" / REAL_VOIS
