@@ -32,6 +32,7 @@ from medlib.annotation.manifest import Receipt
 from medlib.annotation.profiles import PARTS, PROFILES, CohortProfile
 from medlib.annotation.recipe import PatientPlan, generator_key, make_case, plan_cohort
 from medlib.annotation.reference import MIN_READERS
+from medlib.annotation.tables import read_table
 from medlib.errors import DataError
 from medlib.images.dicom import read_series, write_series
 from medlib.images.nifti import read_mask, write_mask
@@ -292,9 +293,7 @@ def _read_table(folder: Path) -> pd.DataFrame:
             f"{folder} holds no cohort.csv; expected 'phantom' or a folder with cohort.csv and, "
             "for each case, ct/, readers.nii.gz, labels.nii.gz and lesions.csv"
         )
-    table = pd.read_csv(path)
-    if missing := [column for column in COHORT_COLUMNS if column not in table]:
-        raise DataError(f"{path} lacks the columns {', '.join(missing)}; add them")
+    table = read_table(path, COHORT_COLUMNS, ("case_id", "patient_id"))
     if strange := sorted(set(table["split"]) - set(PARTS)):
         raise DataError(f"{path} names the split {strange[0]!r}; expected {', '.join(PARTS)}")
     return table
