@@ -133,6 +133,25 @@ def whole(cohort, tiny):
     return config, volumes, unkilled
 
 
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_gradients_are_clipped_at_every_step_in_either_precision(whole, monkeypatch, bfloat16):
+    config, volumes, unkilled = whole
+    clipped = []
+
+    def clip(parameters, max_norm):
+        clipped.append(max_norm)
+        return torch.nn.utils.clip_grad.clip_grad_norm_(parameters, max_norm)
+
+    monkeypatch.setattr(train_module.nn.utils, "clip_grad_norm_", clip)
+    monkeypatch.setattr(train_module, "has_fast_bfloat16", lambda device: bfloat16)
+    crops = Crops(volumes["train"], config, 24, 0, Augmentation())
+    trained = train_on(crops, Crops(volumes["tune"], config, 4, 0), config, CPU)
+    assert clipped == [config.gradient_clip] * config.steps
+    states = (t.network.state_dict().values() for t in (trained, unkilled))
+    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True)) == (not bfloat16)
+    assert trained.history["tune_loss"].notna().sum() == 3  # none of its looks went wrong
+
+
 def test_the_encoder_may_wait_and_then_learn_at_a_small_rate(cohort, tiny):
     config = tiny.model_copy(
         update={"steps": 2, "tune_every": 2, "batch_size": 2, "tune_crops": 2, "crop_px": 32}
