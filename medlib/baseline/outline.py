@@ -113,7 +113,7 @@ def outline(
     config, (near, far) = outliner.config, ZOOMS
     if own is None:
         center = corner + np.array([part.stop - part.start for part in box]) / 2 - 0.5
-        is_small = False
+        is_small = False  # until it has been seen
     else:
         is_small = width_mm(own, volume.spacing_mm) <= widest_mm(config, near) / 2
         window_mm = widest_mm(config, near) + 2 * ABOVE_BELOW_MM
@@ -125,6 +125,10 @@ def outline(
         middle = int(areas_px.argmax()) if is_long else None
         center = corner + _centroid(own, middle)
     close = _look(outliner, volume, center, box[0], near, device, glance=own is not None)
+    if own is None:
+        # A lesion too large for the narrow window does not look small in it.
+        marked = close.probability >= config.candidate_level
+        is_small = 0 < width_mm(marked, volume.spacing_mm) <= widest_mm(config, near) / 2
     if is_small:
         return close
     wide = _look(outliner, volume, center, box[0], far, device, glance=own is not None)

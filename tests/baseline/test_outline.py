@@ -6,6 +6,7 @@ import torch
 from scipy import ndimage
 from toy import Ball, DenserThan, dice, toy_volume
 
+from medlib.baseline import outline as outline_module
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.inference import predict_volume
 from medlib.baseline.network import build_network, save_weights
@@ -14,6 +15,7 @@ from medlib.baseline.outline import (
     OFF_CENTRE_MM,
     RIM_VOXELS,
     ZOOMS,
+    Outline,
     Outliner,
     central_region,
     is_tube,
@@ -74,6 +76,27 @@ def test_what_does_not_fit_is_seen_through_the_wider_window(config: TrainConfig,
         marked = np.zeros(volume.hu.shape, bool)
         marked[found.box] = found.probability >= config.candidate_level
         assert dice(marked, lesion) > 0.9
+
+
+@pytest.mark.parametrize(("radius_mm", "believed"), [(0.0, False), (3.0, True), (7.0, False)])
+def test_a_small_outline_is_believed_whatever_the_wide_window_shows(
+    config: TrainConfig, monkeypatch, radius_mm, believed
+):
+    """A vessel or a wall may be joined to a nodule where the window is half as fine."""
+    seen = {ZOOMS[0]: radius_mm, ZOOMS[1]: 14.0}
+    assert 2 * seen[ZOOMS[1]] > widest_mm(config, ZOOMS[0])
+
+    def look(outliner, volume, center, slices, zoom, device, *, glance):
+        y, x = (np.arange(n) - c for n, c in zip(volume.hu.shape[1:], center[1:], strict=True))
+        disc = np.hypot(y[:, None], x) * SPACING_MM[1] < seen[zoom]
+        probability = np.broadcast_to(disc, volume.hu.shape).astype(np.float32)
+        return Outline(tuple(slice(0, n) for n in probability.shape), probability)
+
+    monkeypatch.setattr(outline_module, "_look", look)
+    volume, _ = toy_volume([], spacing_mm=SPACING_MM)
+    marked = outline_window(Outliner(DenserThan(325), config), volume, CPU) > 0
+    found_mm = width_mm(marked, volume.spacing_mm)
+    assert found_mm == pytest.approx(2 * seen[ZOOMS[not believed]], abs=2 * SPACING_MM[1])
 
 
 @pytest.mark.parametrize(("radius_mm", "goes_on"), [(2.0, False), (4.5, True)])
