@@ -1,4 +1,4 @@
-"""On a CPU: torch as it is shipped, compiled torch, ONNX Runtime, OpenVINO, on the same slices.
+"""On a CPU: OpenVINO as it is shipped, torch, compiled torch, ONNX Runtime, on the same slices.
 
     python benchmarks/runtimes.py [--run RUN] [--slices 16] [--rounds 5]
 
@@ -43,8 +43,8 @@ def slices(n: int, config: TrainConfig) -> NDArray[np.float32]:
     return image
 
 
-def in_torch(network: nn.Module) -> Runtime:
-    """Run in torch, pixels' channels last."""
+def called(network: nn.Module) -> Runtime:
+    """Call as `medlib.baseline.views` does, pixels' channels last; in single precision."""
 
     @torch.inference_mode()
     def run(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -63,19 +63,6 @@ def in_onnx_runtime(path: Path) -> Runtime:
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda image: np.asarray(session.run(None, {name: image})[0])
-
-
-def in_openvino(path: Path) -> Runtime:
-    """Run in OpenVINO, in single precision."""
-    import openvino
-
-    hints = {
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "INFERENCE_PRECISION_HINT": "f32",
-        "PERFORMANCE_HINT": "LATENCY",
-    }
-    model = openvino.Core().compile_model(str(path), "CPU", hints)
-    return lambda image: np.asarray(model(image)[0])
 
 
 class Probability(nn.Module):
@@ -111,15 +98,16 @@ def main() -> None:
     run = Run(given.run or shipped_run())
     image = slices(given.slices, run.config)
     batches = [image[k : k + PER_BATCH] for k in range(0, len(image), PER_BATCH)]
-    folded = run.load_network()
+    shipped = run.load_network()
+    folded = shipped.network
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         makers: dict[str, Callable[[], Runtime]] = {
-            "torch, normalisation folded (shipped)": lambda: in_torch(folded),
-            "torch, as trained": lambda: in_torch(load_weights(run.config, run.folder / WEIGHTS)),
-            "torch.compile": lambda: in_torch(torch.compile(folded)),
+            "shipped": lambda: called(shipped),
+            "torch, normalisation folded": lambda: called(folded),
+            "torch, as trained": lambda: called(load_weights(run.config, run.folder / WEIGHTS)),
+            "torch.compile": lambda: called(torch.compile(folded)),
             "ONNX Runtime": lambda: in_onnx_runtime(export(folded, batches[0], path)),
-            "OpenVINO": lambda: in_openvino(export(folded, batches[0], path)),
         }
         ready: dict[str, tuple[Runtime, float]] = {}
         for name, make in makers.items():
@@ -139,14 +127,14 @@ def main() -> None:
                 found = [runtime(batch) for batch in batches]
                 seconds[name] = min(seconds[name], time.perf_counter() - start)
                 answers[name] = np.concatenate(found)
-    shipped = next(iter(ready))
     print(f"{len(image)} slices of {SIDE_PX} x {SIDE_PX}, {torch.get_num_threads()} threads")
+    print(f"shipped is {shipped.runtime_name}")
     print(f"{'':40}{'ms a slice':>12}{'ratio':>8}{'first (s)':>11}{'difference':>12}")
     for name, (_, first) in ready.items():
-        difference = float(np.abs(answers[name] - answers[shipped]).max())
+        difference = float(np.abs(answers[name] - answers["shipped"]).max())
         print(
             f"{name:40}{1000 * seconds[name] / len(image):12.1f}"
-            f"{seconds[name] / seconds[shipped]:8.2f}{first:11.1f}{difference:12.1e}"
+            f"{seconds[name] / seconds['shipped']:8.2f}{first:11.1f}{difference:12.1e}"
         )
 
 

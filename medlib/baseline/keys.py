@@ -33,6 +33,7 @@ PREDICTION_MODULES = (
     "medlib.baseline.network",
     "medlib.baseline.outline",
     "medlib.baseline.prediction",
+    "medlib.baseline.runtime",
     "medlib.baseline.views",
 )
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from torch import nn
 
 from medlib.annotation.cohort import Cohort, open_cohort
 from medlib.baseline import processes
@@ -23,6 +22,7 @@ from medlib.baseline.device import best_device
 from medlib.baseline.keys import digest, training_keys
 from medlib.baseline.network import load_weights, save_weights, without_normalisation
 from medlib.baseline.outline import Outliner
+from medlib.baseline.runtime import ForInference
 from medlib.errors import RunError
 from medlib.locks import exclusive
 from medlib.paths import RUNS
@@ -60,9 +60,10 @@ class Run:
         """The training curves; see `medlib.baseline.train.Trained`."""
         return pd.read_csv(self._file(HISTORY))
 
-    def load_network(self) -> nn.Module:
+    def load_network(self) -> ForInference:
         """Return the trained network, ready for inference and for nothing else."""
-        return without_normalisation(load_weights(self.config, self._file(WEIGHTS)))
+        network = load_weights(self.config, self._file(WEIGHTS))
+        return ForInference(without_normalisation(network))
 
     def load_outliner(self) -> Outliner | None:
         """Return the network of the close look, where the run has one: a run in its folder."""

@@ -1,0 +1,167 @@
+"""What a trained network computes with: OpenVINO on a CPU, torch elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Self
+
+import torch
+from torch import nn
+
+# OpenVINO reports that it is imported, and what it converts, unless this package is missing: so it
+# always is.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+
+# So many pixels torch answers for first: what OpenVINO saves on fewer is less than the second that it
+# takes to begin.
+PAYS_PX = 96 * 320 * 320
+SAME_LOGIT = 4e-4  # differs in the probability by less than 1e-4
+# Sides of the images that a network is traced and checked with, in pixels: small, and no two alike,
+# so that a size that was frozen into the graph shows.
+TRACED_PX, CHECKED_PX = (32, 64), (96, 128)
+
+Answer = Callable[[torch.Tensor], torch.Tensor]
+
+
+class ForInference(nn.Module):
+    """A trained network that answers in OpenVINO, in two thirds of torch's time on a CPU.
+
+    It is compiled once there is enough to do, for as many threads as torch then has. Torch computes
+    before, on a GPU, in training, where gradients are asked for, under autocast (OpenVINO keeps to
+    single precision here), and where OpenVINO is missing, fails or disagrees, of which there is a
+    warning.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Maps (batch, n_slices, y, x) in -1..1 to logits (batch, 1, y, x). From the first answer on
+        its weights stay, unless `train` is called.
+    pays_px : int
+        Pixels that torch answers for first.
+
+    Attributes
+    ----------
+    network : nn.Module
+        The same, which always computes in torch.
+    runtime_name : str
+        What computed the last answer: ``"OpenVINO"`` or ``"torch"``.
+    """
+
+    def __init__(self, network: nn.Module, pays_px: int = PAYS_PX) -> None:
+        super().__init__()
+        self.network = network
+        self.pays_px = pays_px
+        self.training = network.training
+        self.runtime_name = "torch"
+        self._compiled: Answer | None = None
+        self._lock = threading.Lock()
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the logits.
+
+        Parameters
+        ----------
+        image : Tensor of float32, shape (batch, n_slices, y, x)
+            In -1..1; y and x are multiples of 32 pixels.
+
+        Returns
+        -------
+        Tensor of float32, shape (batch, 1, y, x)
+        """
+        in_torch = (
+            self.training
+            or torch.is_grad_enabled()
+            or image.device.type != "cpu"
+            or torch.is_autocast_enabled("cpu")
+        )
+        if in_torch:
+            return self._in_torch(image)
+        with self._lock:  # two scans may be read at once
+            if self._compiled is None and self.pays_px <= 0:
+                self._compiled = self._compile(image.shape[1])
+            self.pays_px -= image.shape[0] * image.shape[2] * image.shape[3]
+            answer = self._compiled or self._in_torch
+        return answer(image)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training, which changes the weights: the compiled network is dropped."""
+        if mode:
+            self._compiled = None
+        return super().train(mode)
+
+    def _in_torch(self, image: torch.Tensor) -> torch.Tensor:
+        self.runtime_name = "torch"
+        logits: torch.Tensor = self.network(image)
+        return logits
+
+    def _compile(self, n_slices: int) -> Answer:
+        try:
+            in_openvino = compiled(self.network, n_slices)
+        except Exception as error:  # whatever it is, torch can do it
+            warnings.warn(f"the network runs in torch, not in OpenVINO: {error}", stacklevel=2)
+            return self._in_torch
+
+        def answer(image: torch.Tensor) -> torch.Tensor:
+            self.runtime_name = "OpenVINO"
+            return in_openvino(image)
+
+        return answer
+
+
+@torch.inference_mode()
+def compiled(network: nn.Module, n_slices: int) -> Answer:
+    """Compile a network for OpenVINO, in single precision and for images of any size and number.
+
+    Parameters
+    ----------
+    network : nn.Module
+        On the CPU, ready for inference.
+    n_slices : int
+        Channels of an image.
+
+    Returns
+    -------
+    callable
+        Maps images to logits as the network does; may be called from several threads.
+
+    Raises
+    ------
+    ImportError
+        If OpenVINO is not installed.
+    RuntimeError
+        If it cannot convert the network, or answers otherwise than torch does.
+    """
+    import openvino
+
+    with warnings.catch_warnings():  # tracing is deprecated, and traced conditions are frozen
+        warnings.simplefilter("ignore")
+        example = torch.zeros(1, n_slices, *TRACED_PX)
+        traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+            network, example, check_trace=False
+        )
+    model = openvino.convert_model(traced, input=[-1, n_slices, -1, -1], share_weights=False)
+    hints = {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        # Processes side by side would all be pinned to the same cores.
+        "ENABLE_CPU_PINNING": False,
+    }
+    # One request, fed with copies: with several, OpenVINO 2026.4 writes the input of one into the
+    # memory that another was given.
+    request = openvino.Core().compile_model(model, "CPU", hints).create_infer_request()
+    lock = threading.Lock()
+
+    def answer(image: torch.Tensor) -> torch.Tensor:
+        with lock:
+            return torch.from_numpy(request.infer([image.contiguous().numpy()])[0])
+
+    noise = torch.rand((2, n_slices, *CHECKED_PX), generator=torch.Generator().manual_seed(0))
+    image = 2 * noise - 1
+    difference = float((answer(image) - network(image)).abs().max())
+    if not difference < SAME_LOGIT:
+        raise RuntimeError(f"its logits differ by {difference:.1e}")
+    return answer
