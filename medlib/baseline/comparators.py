@@ -8,83 +8,21 @@ phantom only.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from medlib.baseline.config import TrainConfig
-from medlib.baseline.grid import Spacing, WorkingGrid
+from medlib.baseline.dots import HU_RANGE, dot_enhancement
+from medlib.baseline.grid import WorkingGrid
 from medlib.baseline.prediction import Prediction, find_candidates
 from medlib.images.lungs import lung_field
 from medlib.images.volume import Volume
 
 TISSUE_HU = -550  # a voxel of a candidate is denser than this
-HU_RANGE = (-1000, 100)  # so that bone and calcium do not outshine soft tissue
-SIGMAS_MM = (1.2, 1.8, 2.7, 4.0)  # a blob of radius r answers most at about r / sqrt(3)
-TRUNCATE = 4.0  # a filter reaches so many sigma
 SEED_HU = 100.0  # dot enhancement that starts a candidate
 HALF_SCORE_HU = 300.0  # dot enhancement whose score is 0.5
 LOWEST_SCORE = 0.9 * SEED_HU / (SEED_HU + HALF_SCORE_HU)  # just below that of the faintest seed
 GROWTH_MM = 2.0  # how far a candidate grows from its seed into tissue
-
-
-def dot_enhancement(
-    hu: NDArray[np.float32], spacing_mm: Spacing, where: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    """Return how much each voxel looks like the inside of a bright dot, at its best size.
-
-    With the eigenvalues of the Hessian sorted by size, ``|l1| >= |l2| >= |l3|``, a bright dot has
-    three large negative ones and a bright tube two. The answer is ``l3**2 / |l1|`` where all three
-    are negative, else 0, with derivatives multiplied by ``sigma**2`` so that sizes compare (Li,
-    Sone and Doi, Medical Physics 30:2040-2051, 2003).
-
-    Parameters
-    ----------
-    hu : ndarray, shape (z, y, x)
-    spacing_mm : tuple of float
-    where : ndarray of bool, shape (z, y, x)
-        The voxels to look at; the others are 0.
-
-    Returns
-    -------
-    ndarray of float32, shape (z, y, x)
-        In HU.
-    """
-    out = np.zeros(hu.shape, dtype=np.float32)
-    if not where.any():
-        return out
-    room = [int(np.ceil(TRUNCATE * SIGMAS_MM[-1] / step)) for step in spacing_mm]
-    box = tuple(
-        slice(max(side.start - n, 0), side.stop + n)
-        for side, n in zip(ndimage.find_objects(where.astype(np.uint8))[0], room, strict=True)
-    )
-    part, looked_at = hu[box], where[box]
-    with ThreadPoolExecutor(2) as pool:  # the filters let go of the interpreter
-        sizes = pool.map(lambda s: _dots_of_size(part, spacing_mm, looked_at, s), SIGMAS_MM)
-        out[where] = np.max(list(sizes), axis=0)
-    return out
-
-
-def _dots_of_size(
-    hu: NDArray[np.float32], spacing_mm: Spacing, where: NDArray[np.bool_], sigma_mm: float
-) -> NDArray[np.float32]:
-    """Return the dot enhancement at one size, of the voxels to look at."""
-    sigma_px = [sigma_mm / step for step in spacing_mm]
-    hessian = np.empty((int(where.sum()), 3, 3), dtype=np.float32)
-    for i in range(3):
-        for j in range(i, 3):
-            order = [int(axis == i) + int(axis == j) for axis in range(3)]
-            # In voxel units a derivative times sigma_px is the one in mm times sigma_mm.
-            derivative = ndimage.gaussian_filter(
-                hu, sigma_px, order=order, mode="nearest", truncate=TRUNCATE
-            )
-            hessian[:, i, j] = hessian[:, j, i] = derivative[where] * sigma_px[i] * sigma_px[j]
-    low_to_high = np.linalg.eigvalsh(hessian)
-    l1, l3 = low_to_high[:, 0], low_to_high[:, 2]
-    dots: NDArray[np.float32] = np.where(l3 < 0, l3**2 / np.maximum(-l1, 1e-6), 0)
-    return dots
 
 
 def predict_threshold(config: TrainConfig, volume: Volume) -> Prediction:

@@ -41,6 +41,7 @@ class TrainConfig(BaseModel):
     dense_share: float = Field(
         default=0.5, ge=0, le=1
     )  # of the others: centred on a vessel or a wall
+    hard_hu: float = Field(default=0.0, ge=0)  # those centres answer so much to the dot filter
     jitter_px: int = Field(default=32, ge=0)
     window_share: float = Field(
         default=0.0, ge=0, le=1
@@ -68,10 +69,6 @@ class TrainConfig(BaseModel):
     lung_margin_mm: float = Field(default=2.0, ge=0)  # a lesion may reach so far beyond the lung
     candidate_level: float = Field(default=0.4, gt=0, lt=1)  # probability of a candidate's voxels
     min_diameter_mm: float = Field(default=2.5, ge=0)  # of the sphere of equal volume
-    score_quantile: float = Field(
-        default=0.95, ge=0, le=1
-    )  # of the probabilities inside a candidate
-    score_size_mm: float = Field(default=0.0, ge=0)  # a candidate of this diameter has half of it
 
 
 PROFILES: dict[str, TrainConfig] = {
@@ -112,15 +109,18 @@ PROFILES: dict[str, TrainConfig] = {
         in_plane_spacing_mm=0.8,
         n_slices=5,
         crop_px=64,
+        dense_share=0.7,
+        hard_hu=10.0,
         jitter_px=20,
         window_share=0.5,
         voi_crops=0.4,
         scan_crops=0.3,
-        steps=3000,
+        steps=5000,
         learning_rate=2e-3,
-        tune_every=300,
+        tune_every=500,
         tune_crops=192,
         patience=100,  # the whole schedule: the last steps, at a small rate, gain most
+        candidate_level=0.3,
     ),
     # ... and draws the outline of each, in a window around it.
     "lidc-outline": TrainConfig(
@@ -128,16 +128,18 @@ PROFILES: dict[str, TrainConfig] = {
         cohort="quick",
         in_plane_spacing_mm=0.5,
         slice_spacing_mm=1.25,
-        n_slices=5,
+        n_slices=7,
         crop_px=64,
+        batch_size=32,
         jitter_px=6,
         lesion_share=0.75,
         dense_share=0.8,
+        hard_hu=10.0,
         graft_share=0.0,
-        voi_crops=0.85,
-        scan_crops=0.15,
+        voi_crops=0.77,
+        scan_crops=0.13,  # the phantom has the rest
         steps=4000,
-        learning_rate=2e-3,
+        learning_rate=3e-3,
         tune_every=400,
         tune_crops=320,
         patience=100,

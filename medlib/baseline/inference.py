@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,7 +14,13 @@ from medlib.baseline.config import TrainConfig
 from medlib.baseline.device import best_device
 from medlib.baseline.grid import Box, Spacing, WorkingGrid
 from medlib.baseline.outline import ZOOMS, Outliner, outline, widest_mm, width_mm, zoomed
-from medlib.baseline.prediction import Prediction, find_candidates
+from medlib.baseline.prediction import (
+    Prediction,
+    find_candidates,
+    mean_log_odds,
+    probability_of,
+    rescored,
+)
 from medlib.baseline.views import slice_probability
 from medlib.images.lungs import lung_field
 from medlib.images.volume import Volume
@@ -42,7 +50,8 @@ def predict_volume(
 
     The lung field is found first, and what lies outside it cannot be a candidate. With an outliner
     every candidate is then looked at closely. Masses too large for that, by the diameter of the
-    sphere of equal volume, are searched for on a coarser grid.
+    sphere of equal volume, are searched for on a coarser grid. The score then is the probability
+    half-way, in log-odds, between what the search says of a candidate and what the close look says.
 
     Parameters
     ----------
@@ -67,8 +76,10 @@ def predict_volume(
     if outliner is None:
         return find_candidates(grid.to_source(probability), volume.spacing_mm, config)
     drawn = np.zeros(volume.hu.shape, dtype=np.float32)
-    largest_mm = widest_mm(outliner.config)
-    for box, own in find_candidates(probability, grid.spacing_mm, config).regions():
+    largest_mm, level = widest_mm(outliner.config), outliner.config.candidate_level
+    searched: list[Searched] = []
+    found = find_candidates(probability, grid.spacing_mm, config)
+    for (box, own), score in zip(found.regions(), found.candidates["score"], strict=True):
         if width_mm(own, grid.spacing_mm) > largest_mm:
             part, seen = _as_searched(grid, probability, box, own)
         else:
@@ -76,17 +87,42 @@ def predict_volume(
             part, seen = outline(outliner, volume, around, own[index], device)
             seen = np.where(allowed[np.ix_(*grid.holders(part))], seen, 0)
         drawn[part] = np.maximum(drawn[part], seen)
+        searched.append(Searched(part, seen >= level, score))
     masses = config.model_copy(update={"min_diameter_mm": largest_mm})
     from_afar = _search_from_afar(network, masses, hu, allowed, grid.spacing_mm, device)
-    level = outliner.config.candidate_level
-    for box, own in find_candidates(from_afar, grid.spacing_mm, masses).regions():
+    found = find_candidates(from_afar, grid.spacing_mm, masses)
+    for (box, own), score in zip(found.regions(), found.candidates["score"], strict=True):
         part, seen = _as_searched(grid, from_afar, box, own)
         inside = seen >= level
         if inside.any() and np.mean(drawn[part][inside] >= level) < SEEN_ENOUGH:
             drawn[part] = np.maximum(drawn[part], seen)
-    return find_candidates(
+            searched.append(Searched(part, inside, score))
+    outlined = find_candidates(
         drawn, volume.spacing_mm, config.model_copy(update={"candidate_level": level})
     )
+    return _said_by_both(outlined, searched)
+
+
+class Searched(NamedTuple):
+    """A candidate of the search: where it was drawn, and how sure the search is."""
+
+    part: Box
+    inside: NDArray[np.bool_]
+    score: float
+
+
+def _said_by_both(outlined: Prediction, searched: list[Searched]) -> Prediction:
+    """Score each candidate half-way between both networks; of what was joined the surest counts.
+
+    The close look is made for outlines and is sure of most things that it draws; the search has
+    seen more of what is no lesion.
+    """
+    by_search = np.zeros(len(outlined.candidates) + 1)
+    for part, inside, score in searched:
+        ids = np.unique(outlined.labels[part][inside])
+        by_search[ids] = np.maximum(by_search[ids], score)
+    pairs = zip(by_search[1:], outlined.candidates["score"], strict=True)
+    return rescored(outlined, [probability_of(mean_log_odds(np.array(pair))) for pair in pairs])
 
 
 def _search(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ CANDIDATE_COLUMNS = (
     "center_y",
     "center_x",
 )
+SMALLEST_ODDS = 1e-6  # single precision knows no probability nearer to 1
 SMALLEST_PROBABILITY = 1e-3  # below it zero is stored, so that a volume packs well
 
 
@@ -56,22 +57,31 @@ def sphere_diameter_mm(volume_mm3: float) -> float:
     return float(2 * (3 * volume_mm3 / (4 * np.pi)) ** (1 / 3))
 
 
-def size_weight(diameter_mm: float, score_size_mm: float) -> float:
-    """Return what a score is multiplied by: ``d / (d + score_size_mm)``.
+def mean_log_odds(probability: NDArray[np.floating]) -> float:
+    """Return the mean of ``log(p / (1 - p))``: how sure a network is over a whole region.
 
-    A network that is sure of everything ranks a bend of a vessel as high as a mass; between two of
-    which it is equally sure, the larger one comes first.
+    The highest probabilities inside say little: a network is as sure of a bend of a vessel as of a
+    mass, at one voxel.
     """
-    return diameter_mm / (diameter_mm + score_size_mm)
+    p = np.clip(np.asarray(probability, dtype=np.float64), SMALLEST_ODDS, 1 - SMALLEST_ODDS)
+    return float(np.log(p / (1 - p)).mean())
 
 
-def rescored(prediction: Prediction, score_size_mm: float) -> Prediction:
-    """Return a prediction that was made without `size_weight`, with it."""
-    candidates = prediction.candidates
-    weights = [size_weight(d, score_size_mm) for d in candidates["diameter_mm"]]
-    changed = candidates.assign(score=candidates["score"] * weights)
+def probability_of(log_odds: float) -> float:
+    """Return the probability with these log-odds."""
+    return float(1 / (1 + np.exp(-log_odds)))
+
+
+def rescored(prediction: Prediction, scores: Sequence[float]) -> Prediction:
+    """Return a prediction with other scores, in the order of its candidates, numbered by rank."""
+    candidates = prediction.candidates.assign(score=scores)
+    candidates = candidates.sort_values("score", ascending=False, ignore_index=True, kind="stable")
+    number = np.zeros(len(candidates) + 1, dtype=np.uint16)
+    number[candidates["candidate_id"].to_numpy()] = candidates.index + 1
     return replace(
-        prediction, candidates=changed.sort_values("score", ascending=False, ignore_index=True)
+        prediction,
+        labels=number[prediction.labels],
+        candidates=candidates.assign(candidate_id=candidates.index + 1),
     )
 
 
@@ -81,8 +91,7 @@ def find_candidates(
     """Join voxels above the candidate level into candidates and score them.
 
     Voxels that touch by a face, an edge or a corner (26-connectivity) belong together. The score is
-    a high quantile of the probabilities inside: nearly the maximum, but not hanging on one voxel.
-    Where the configuration says so, it is lowered for small candidates, see `size_weight`.
+    the probability with the mean log-odds of the voxels inside, see `mean_log_odds`.
 
     Parameters
     ----------
@@ -90,7 +99,7 @@ def find_candidates(
     spacing_mm : tuple of float
         Along z, y and x.
     config : TrainConfig
-        `candidate_level`, `min_diameter_mm`, `score_quantile` and `score_size_mm` are used.
+        `candidate_level` and `min_diameter_mm` are used.
 
     Returns
     -------
@@ -110,8 +119,7 @@ def find_candidates(
             continue
         own = statistics["bounding_boxes"][component]
         inside = probability[own][components[own] == component]
-        score = float(np.quantile(inside, config.score_quantile))
-        score *= size_weight(diameter_mm, config.score_size_mm)
+        score = probability_of(mean_log_odds(inside))
         center = statistics["centroids"][component] + [part.start for part in box]
         rows.append((component, score, volume_mm3, diameter_mm, *center))
     candidates = pd.DataFrame(rows, columns=list(CANDIDATE_COLUMNS)).sort_values(

@@ -39,6 +39,7 @@ from medlib.baseline.slices import (
     Crops,
     DrawnCrops,
     TrainingVolume,
+    dense_voxels,
     prepare,
 )
 from medlib.baseline.transplant import Graft, take
@@ -53,6 +54,7 @@ NON_COMMERCIAL = "NC"  # ... and does not go on with this
 # One scan is kept for the choice of the operating point; LUNG1 may only test.
 SCANS = {"train": ("Lung_Dx-A0001", "pyradiomics-lung2"), "tune": ("Lung_Dx-A0002",)}
 SLICE_SPACINGS_MM = (2.5, 5.0)  # nodules are seen as in the phantom and as in the whole scans
+VOI_LESION_SHARE = 0.65  # of the crops that the search sees of them; the rest shows what is around
 BOX_MARGIN_PX = 8
 BOX_MARGIN_SLICES = 1
 
@@ -203,6 +205,7 @@ def prepare_voi(
     )
     hu = grid.from_source(found.volume.hu)
     lesion = grid.from_source(majority(found.readers)) >= 0.5
+    seen = grid.from_source(np.asarray(found.readers.any(axis=0))) > 0
     everywhere = np.arange(hu.size)
     return TrainingVolume(
         patient_id=found.patient_id,
@@ -214,7 +217,7 @@ def prepare_voi(
         ),
         lesions=(np.argwhere(lesion),) if lesion.any() else (),
         lung=everywhere,
-        dense=np.flatnonzero((hu > DENSE_HU) & ~lesion),
+        dense=dense_voxels(hu, grid.spacing_mm, np.ones(hu.shape, bool), seen, config),
         aerated=np.flatnonzero(hu <= DENSE_HU),
         is_window=True,
     )
@@ -246,7 +249,7 @@ def prepare_scan(scan: RealScan, config: TrainConfig) -> TrainingVolume:
         target=target,
         lesions=(np.argwhere(tumour),) if scan.outlined else (),
         lung=np.flatnonzero(looked_at),
-        dense=np.flatnonzero(looked_at & (hu > DENSE_HU)),
+        dense=dense_voxels(hu, grid.spacing_mm, looked_at, target != BACKGROUND, config),
         aerated=np.flatnonzero(looked_at & (hu <= DENSE_HU)),
     )
 
@@ -374,7 +377,7 @@ def real_crops(
             _grafts(vois, config, spacing) if split == "train" else []
             for spacing in SLICE_SPACINGS_MM
         )
-        nodules = config.model_copy(update={"graft_share": 0.0, "lesion_share": 0.85})
+        nodules = config.model_copy(update={"graft_share": 0.0, "lesion_share": VOI_LESION_SHARE})
         patients[split] = sorted({volume.patient_id for volume in (*windows, *scans, *synthetic)})
         rest = phantom_share(config)
         made[split] = [

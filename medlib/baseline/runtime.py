@@ -15,8 +15,8 @@ from torch import nn
 # always is.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
-# So many pixels torch answers for first: what OpenVINO saves on fewer is less than the second that it
-# takes to begin.
+# Torch answers for so many pixels first: what OpenVINO saves on fewer is less than the second that
+# it takes to begin.
 PAYS_PX = 96 * 320 * 320
 SAME_LOGIT = 4e-4  # differs in the probability by less than 1e-4
 # Sides of the images that a network is traced and checked with, in pixels: small, and no two alike,

@@ -20,13 +20,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch.utils.data import Dataset
 
 from medlib.annotation.case import Case
 from medlib.annotation.reference import lesion_status, reference_mask
 from medlib.baseline.augment import Augmentation
 from medlib.baseline.config import TrainConfig
-from medlib.baseline.grid import WorkingGrid, neighbour_slices, network_input
+from medlib.baseline.dots import HU_RANGE, dot_enhancement
+from medlib.baseline.grid import Spacing, WorkingGrid, neighbour_slices, network_input
 from medlib.baseline.transplant import Graft, insert, take, vary
 from medlib.errors import DataError, OverlapError
 from medlib.images.lungs import lung_field
@@ -36,6 +38,8 @@ BACKGROUND, LESION, IGNORED = 0, 1, 255
 LESION_SHARE = 0.5  # from this share of readers on, a voxel is lesion
 DENSE_HU = -500  # vessels, walls and lesions lie above it, aerated lung below
 AIR_HU = -1000
+CLEAR_VOXELS = 2  # between a lesion and what is drawn as a hard place without one
+ENOUGH_VOXELS = 30  # of hard places; a volume with fewer shows all that is dense
 WINDOW_MM = (30, 76)  # sides of the volumes of interest around LIDC nodules
 
 
@@ -52,7 +56,8 @@ class TrainingVolume:
     lesions : tuple of ndarray of int, shape (n, 3)
         The voxels (z, y, x) of each required lesion.
     lung, dense, aerated : ndarray of int
-        Flat indices of the lung field, of its part above `DENSE_HU` and of the rest.
+        Flat indices of the lung field, of its part above `DENSE_HU` (see `dense_voxels`) and of
+        the rest.
     is_window : bool
         Cut out around a nodule: what lies beyond is not air but unknown, and is mirrored in.
     """
@@ -109,9 +114,41 @@ def prepare(case: Case, config: TrainConfig) -> TrainingVolume:
         target=target,
         lesions=tuple(required),
         lung=np.flatnonzero(lung),
-        dense=np.flatnonzero(lung & (hu > DENSE_HU)),
+        dense=dense_voxels(hu, grid.spacing_mm, lung, target != BACKGROUND, config),
         aerated=np.flatnonzero(lung & (hu <= DENSE_HU)),
     )
+
+
+def dense_voxels(
+    hu: NDArray[np.float32],
+    spacing_mm: Spacing,
+    where: NDArray[np.bool_],
+    marked: NDArray[np.bool_],
+    config: TrainConfig,
+) -> NDArray[np.intp]:
+    """Return the flat indices of vessels and walls, on which crops without a lesion are centred.
+
+    A voxel of a wall teaches little, a bend of a vessel that looks like a nodule teaches much:
+    where the configuration says so, only what answers to the dot filter is taken, and of it
+    nothing that touches what is marked.
+
+    Parameters
+    ----------
+    hu : ndarray, shape (z, y, x)
+    spacing_mm : tuple of float
+        Along z, y and x.
+    where, marked : ndarray of bool, shape (z, y, x)
+        Where to look, and what is marked as lesion or left out of the loss.
+    config : TrainConfig
+        `hard_hu` is used.
+    """
+    dense = where & (hu > DENSE_HU)
+    if not config.hard_hu:
+        return np.flatnonzero(dense)
+    free = dense & ~ndimage.binary_dilation(marked, iterations=CLEAR_VOXELS)
+    dots = dot_enhancement(np.clip(hu, *HU_RANGE), spacing_mm, free)
+    hard = np.flatnonzero(dots > config.hard_hu)
+    return hard if len(hard) >= ENOUGH_VOXELS else np.flatnonzero(free)
 
 
 def training_volumes(

@@ -151,13 +151,7 @@ def model_card(run: Run, name: str | None = None) -> str:
         f"- Trained for {times[0] / 60:.0f} minutes (search) and {times[1] / 60:.0f} (outlines; "
         f"{card['environment']['device']}); few whole real scans were seen, so false alarms on "
         "other scanners, slice distances and diseases are not known.",
-        f"- The operating point rests on {len(data['scans'].get('tune', []))} real scan(s). "
-        + (
-            "It asks for size as well as for likeness, so small nodules that the network is not "
-            "sure of are candidates and not reported."
-            if run.config.score_size_mm
-            else "Size has no part in the score."
-        ),
+        f"- The operating point rests on {len(data['scans'].get('tune', []))} real scan(s).",
         *(
             ()
             if data_of_run["outlines_saw_the_phantom"]

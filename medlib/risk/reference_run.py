@@ -33,7 +33,7 @@ from medlib.baseline.inference import predict_volume
 from medlib.baseline.keys import TRAINING_MODULES, cohort_key, digest, source_key
 from medlib.baseline.network import save_weights
 from medlib.baseline.outline import Outliner, outline_window
-from medlib.baseline.prediction import Prediction, rescored
+from medlib.baseline.prediction import Prediction
 from medlib.baseline.real_training import (
     SCAN_FOLDER,
     SCANS,
@@ -58,12 +58,10 @@ from medlib.risk.model_card import MODEL_CARD, model_card
 from medlib.risk.operating_point import RULE, choose_operating_point
 from medlib.risk.real import evaluate
 from medlib.risk.repeats import REAL_SCANS, REAL_VOIS
-from medlib.risk.scan import score_scan
 from medlib.risk.voxel import dice
 
 DATASET = "lidc-voi"
-SCORE_SIZES_MM = (0.0, 2.0, 5.0, 10.0)
-LEVELS = (0.4, 0.45, 0.5, 0.55)
+LEVELS = (0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
 OUTLINE_PROFILE = "{profile}-outline"
 REFERENCE_MODULES = (
     *TRAINING_MODULES,
@@ -163,11 +161,9 @@ def finish(
         config=outlines.config.model_copy(update={"candidate_level": level})
     )
     outliner = Outliner(outlines.trained.network, outlines.config)
-    size_mm, operating_point, by_size = choose_operating_point_on_scans(
+    operating_point = choose_operating_point_on_scans(
         search.trained.network, search.config, outliner, real
     )
-    config = search.config.model_copy(update={"score_size_mm": size_mm})
-    search = search._replace(config=config)
     patients = {
         split: sorted({*search.patients[split], *outlines.patients[split]})
         for split in search.patients
@@ -193,17 +189,15 @@ def finish(
             "candidate_level_rule": "highest mean 3D Dice on the tune volumes of interest",
             "tune_dice_by_level": by_level,
             "operating_point_rule": RULE + ", whole real scans",
-            "score_size_rule": "the smallest with which most tumours of the tune scans are found",
-            "tune_share_found_by_score_size_mm": by_size,
         }
         card["artifacts"] |= {
             "evaluation": f"{REAL_VOIS}, {REAL_SCANS}: held-out real CT; the others: the phantom",
             MODEL_CARD: "intended use, training data, limits, failures",
         }
         card["expected_output"] = (
-            f"this folder; medlib train --profile {config.profile} --dataset {DATASET} "
-            f"--seed {config.seed} {f'--leave-out {left_out} ' if left_out else ''}--run-dir DIR "
-            "makes it again"
+            f"this folder; medlib train --profile {search.config.profile} --dataset {DATASET} "
+            f"--seed {search.config.seed} "
+            f"{f'--leave-out {left_out} ' if left_out else ''}--run-dir DIR makes it again"
         )
         del card["artifacts"]["predictions"]  # not kept
         _write(beside / CARD, card)
@@ -271,32 +265,16 @@ def choose_level(
 
 def choose_operating_point_on_scans(
     network: nn.Module, config: TrainConfig, outliner: Outliner, real: RealCT
-) -> tuple[float, float, dict[str, float]]:
-    """Choose how far size counts, and the lowest score that is reported, on the real tune scans.
+) -> float:
+    """Choose the lowest score that is reported, by `RULE`, on the real tune scans.
 
-    For each `SCORE_SIZES_MM` the operating point follows `RULE`. Taken is the smallest size with
-    which most tumours are found. The phantom has no say: what alarms there is not what alarms in
-    patients.
-
-    Returns
-    -------
-    score_size_mm, operating_point : float
-    by_size : dict
-        The share of tumours that is found with each size.
+    The phantom has no say: what alarms there is not what alarms in patients.
     """
-    scans = [
+    judged = [
         (scan, predict_volume(network, config, scan.volume, outliner=outliner))
         for scan in real.read_scans("tune")
     ]
-    found: dict[float, tuple[float, float]] = {}
-    for size_mm in SCORE_SIZES_MM:
-        judged = [(scan, rescored(seen, size_mm)) for scan, seen in scans]
-        threshold = choose_operating_point(*_false_alarms(judged))
-        hits = [score_scan(scan, seen, threshold)["hit"] for scan, seen in judged]
-        found[size_mm] = (float(np.mean(hits)), threshold)
-    best = max(found, key=lambda size_mm: (found[size_mm][0], -size_mm))
-    by_size = {f"{size_mm:g}": round(share, 4) for size_mm, (share, _) in found.items()}
-    return best, found[best][1], by_size
+    return choose_operating_point(*_false_alarms(judged))
 
 
 def _false_alarms(

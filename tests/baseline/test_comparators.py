@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from toy import Ball, toy_volume
 
-from medlib.baseline.comparators import dot_enhancement, predict_nothing, predict_threshold
+from medlib.baseline.comparators import predict_nothing, predict_threshold
 from medlib.baseline.config import TrainConfig
+from medlib.baseline.dots import dot_enhancement
 
 
 def shape_image(exponents: tuple[int, int, int], spacing_mm) -> np.ndarray:

@@ -87,7 +87,8 @@ def test_candidates_join_at_corners_and_drop_what_is_too_small(tiny: TrainConfig
     prediction = find_candidates(probability, (2.5, 1.0, 1.0), tiny)
     table = prediction.candidates
     assert table["candidate_id"].tolist() == [1, 2]
-    assert table["score"].tolist() == pytest.approx([0.9, 0.7])
+    odds = np.sqrt(0.6 / 0.4 * 0.9 / 0.1)  # half of the voxels have 0.6, half 0.9
+    assert table["score"].tolist() == pytest.approx([odds / (1 + odds), 0.7])
     assert table["volume_mm3"].tolist() == pytest.approx([32 * 2.5, 25 * 2.5])
     assert table["diameter_mm"][0] == pytest.approx(2 * (3 * 80 / 4 / np.pi) ** (1 / 3))
     assert table.loc[0, ["center_z", "center_y", "center_x"]].tolist() == [1.5, 5.5, 5.5]
@@ -115,19 +116,30 @@ def test_a_stored_prediction_comes_back_only_for_its_key(tiny: TrainConfig, tmp_
     assert [p.name for p in path.parent.iterdir()] == ["case.npz"]
 
 
-def test_size_ranks_what_the_network_is_equally_sure_of():
+def test_the_score_is_of_the_whole_region_and_not_of_its_best_voxels(tiny: TrainConfig):
     probability = np.zeros((4, 40, 40), dtype=np.float32)
-    probability[1:3, 4:7, 4:7] = 0.95
-    probability[:, 15:35, 15:35] = 0.9
-    config = TrainConfig(profile="tiny", cohort="quick", score_quantile=0.5)
-    plain = find_candidates(probability, (1.0, 1.0, 1.0), config)
-    assert plain.candidates["diameter_mm"].is_monotonic_increasing  # the small one first
-    sized = find_candidates(
-        probability, (1.0, 1.0, 1.0), config.model_copy(update={"score_size_mm": 5.0})
-    )
-    assert sized.candidates["diameter_mm"].is_monotonic_decreasing
-    small = sized.candidates["diameter_mm"].iloc[1]
-    assert sized.candidates["score"].iloc[1] == pytest.approx(0.95 * small / (small + 5), abs=1e-3)
-    again = rescored(plain, 5.0).candidates
-    columns = ["score", "diameter_mm"]
-    assert again[columns].to_numpy() == pytest.approx(sized.candidates[columns].to_numpy())
+    probability[1:3, 4:7, 4:7] = 0.9
+    probability[:, 15:35, 15:35] = 0.6
+    probability[:, 15:20, 15:35] = 0.99  # a quarter of it
+    found = find_candidates(probability, (1.0, 1.0, 1.0), tiny).candidates
+    assert found["diameter_mm"].is_monotonic_increasing  # the small one first
+    odds = (0.6 / 0.4) ** 0.75 * (0.99 / 0.01) ** 0.25
+    assert found["score"].to_list() == pytest.approx([0.9, odds / (1 + odds)], abs=1e-6)
+
+
+def test_what_is_certain_has_a_score_all_the_same(tiny: TrainConfig):
+    certain = find_candidates(np.ones((4, 8, 8), dtype=np.float32), (1.0, 1.0, 1.0), tiny)
+    assert certain.candidates["score"].to_list() == pytest.approx([1.0], abs=1e-5)
+
+
+def test_other_scores_number_the_candidates_anew(tiny: TrainConfig):
+    probability = np.zeros((4, 40, 40), dtype=np.float32)
+    probability[:, :10, :10], probability[:, 20:30, :10], probability[:, 20:, 20:] = 0.9, 0.8, 0.7
+    found = find_candidates(probability, (1.0, 1.0, 1.0), tiny)
+    again = rescored(found, [0.2, 0.6, 0.4])
+    assert again.candidates["candidate_id"].to_list() == [1, 2, 3]
+    assert again.candidates["score"].to_list() == [0.6, 0.4, 0.2]
+    for box, k in (((0, 25, 5), 1), ((0, 30, 30), 2), ((0, 5, 5), 3)):
+        assert again.labels[box] == k
+        row = again.candidates.iloc[k - 1]
+        assert row["volume_mm3"] == (again.labels == k).sum()
