@@ -11,13 +11,22 @@ network, loss, rates, augmentation.
                example's own come from a hub
     monai      BasicUNet in two dimensions in the form of its tutorials: Dice loss, Adam at 1e-3,
                random flips and quarter turns
+    nnunet     nnU-Net v2 in its configuration 2d, which plans its own windows, network and batch;
+               the target is the readers' majority in the same volumes. See peers_nnunet.py
     threshold  what is denser than half-way between lung and tissue, in the middle; no training
 
-    MEDLIB_REAL_CT=DIR python benchmarks/peers.py --seconds 50 200
+    MEDLIB_REAL_CT=DIR python benchmarks/peers.py --seconds 50 200 --nnunet-python ENV/bin/python
 
 trains each of them anew for each of these times, which shows how long the same quality takes. It
 needs `monai` beside medlib's own dependencies, and writes reference_runs/peers/peers.json, which
-chapter 4 shows.
+chapter 4 shows. With ``--peers`` only some are run, and the other results stay, provided that they
+are of the same machine, versions, data and profile.
+
+nnU-Net is not a dependency of medlib and has an environment of its own, with the same torch:
+
+    python -m venv ENV && ENV/bin/pip install nnunetv2 torch==VERSION
+
+Without ``--nnunet-python`` it is left out.
 """
 
 from __future__ import annotations
@@ -25,15 +34,19 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import SimpleITK
 import torch
 from segmentation_models_pytorch.losses import DiceLoss
 from torch import nn
@@ -43,10 +56,11 @@ from medlib.annotation import voi
 from medlib.baseline.config import train_config
 from medlib.baseline.device import best_device, describe
 from medlib.baseline.network import build_network
-from medlib.baseline.outline import Outliner, outline_window
+from medlib.baseline.outline import Outliner, central_region, outline_window
 from medlib.baseline.real_training import (
     VOI_FOLDER,
     MixedCrops,
+    RealCT,
     open_real_ct,
     outline_crops,
     outline_data,
@@ -56,8 +70,11 @@ from medlib.baseline.train import train_on
 from medlib.paths import REFERENCE_RUNS
 from medlib.risk.bootstrap import bootstrap_mean
 from medlib.risk.voi import METRICS, score_voi
+from medlib.risk.voxel import dice
 
-PEERS = ("medlib", "smp", "monai", "threshold")
+UNTRAINED, NNUNET = "threshold", "nnunet"
+PEERS = ("medlib", "smp", "monai", NNUNET, UNTRAINED)
+NNUNET_SCRIPT = Path(__file__).with_name("peers_nnunet.py")
 HELD_OUT = ("test", "external")
 HALF_WAY_HU = -400.0  # between lung and soft tissue
 LEVEL = 0.5
@@ -152,22 +169,98 @@ def train_monai(data, seconds: float):
     return network, *loop(network, data, seconds, 1e-3, MonaiDice(sigmoid=True), turned)
 
 
-def one(peer: str, seconds: float) -> dict:
-    """Train a peer and judge it on held-out volumes."""
-    torch.manual_seed(0)
-    real = open_real_ct()
-    if peer == "threshold":
-        network, seen, took = AboveHalfWay(), 0, 0.0
-    else:
-        train = {"medlib": train_medlib, "smp": train_smp, "monai": train_monai}[peer]
-        network, seen, took = train(outline_data(real, None, CONFIG), seconds)
-    parameters = sum(p.numel() for p in network.parameters())
-    outliner = Outliner(network.eval(), CONFIG)
-    start, rows = time.perf_counter(), []
+def judge(real: RealCT, mark: Callable[[voi.Voi], np.ndarray]) -> pd.DataFrame:
+    """Score what is marked in each held-out volume."""
+    rows = []
     for _, row in real.vois[real.vois["split"].isin(HELD_OUT)].iterrows():
         found = voi.read_voi(real.folder / VOI_FOLDER, row)
-        rows.append(score_voi(found, outline_window(outliner, found.volume) >= LEVEL))
-    cases = pd.DataFrame(rows)
+        rows.append(score_voi(found, mark(found)))
+    return pd.DataFrame(rows)
+
+
+def write_nifti(array: np.ndarray, like: voi.Voi, path: Path) -> None:
+    """Write whole numbers with the voxel size of a volume of interest, without its place."""
+    image = SimpleITK.GetImageFromArray(array.astype(np.int16))
+    image.SetSpacing(like.volume.spacing_mm[::-1])
+    SimpleITK.WriteImage(image, path)
+
+
+def run_nnunet(real: RealCT, seconds: float, python: str, folder: Path) -> dict:
+    """Hand the volumes over to nnU-Net in its own environment; its masks come to FOLDER/masks.
+
+    Returns what `peers_nnunet.py` reports.
+    """
+    own = {
+        part: str(folder / part) for part in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+    }
+    dataset = folder / "nnUNet_raw" / "Dataset001_nodules"
+    images, labels, held_out = dataset / "imagesTr", dataset / "labelsTr", folder / "held_out"
+    for part in (images, labels, held_out):
+        part.mkdir(parents=True)
+    train = real.training_vois("train")
+    for found in train:
+        write_nifti(found.volume.hu, found, images / f"{found.voi_id}_0000.nii.gz")
+        write_nifti(voi.majority(found.readers), found, labels / f"{found.voi_id}.nii.gz")
+    for found in (found for split in HELD_OUT for found in real.read_vois(split)):
+        write_nifti(found.volume.hu, found, held_out / f"{found.voi_id}_0000.nii.gz")
+    description = {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "nodule": 1},
+        "numTraining": len(train),
+        "file_ending": ".nii.gz",
+    }
+    (dataset / "dataset.json").write_text(json.dumps(description))
+    report, log = folder / "report.json", folder / "log.txt"
+    command = [python, NNUNET_SCRIPT, "--seconds", str(seconds), "--report", report]
+    command += ["--images", held_out, "--masks", folder / "masks"]
+    with log.open("w") as output:
+        done = subprocess.run(command, env={**os.environ, **own}, stdout=output, stderr=output)
+    if done.returncode:
+        sys.exit("\n".join(log.read_text().splitlines()[-20:]))
+    return json.loads(report.read_bytes())
+
+
+def judge_nnunet(real: RealCT, masks: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Score nnU-Net's masks: of each the region in the middle, as the others keep it, and all."""
+    all_marked = []
+
+    def mark(found: voi.Voi) -> np.ndarray:
+        image = SimpleITK.ReadImage(masks / f"{found.voi_id}.nii.gz")
+        marked = SimpleITK.GetArrayFromImage(image) > 0
+        whole = dice(voi.majority(found.readers), marked)
+        all_marked.append({"patient_id": found.patient_id, "dice": whole})
+        center = np.array(marked.shape) / 2 - 0.5
+        # `central_region` adds a rim of what is not marked, which the others' level takes away.
+        return marked & central_region(marked, center, found.volume.spacing_mm)
+
+    return judge(real, mark), pd.DataFrame(all_marked)
+
+
+def one(peer: str, seconds: float, nnunet_python: str | None = None) -> dict:
+    """Train a peer and judge it on held-out volumes."""
+    torch.manual_seed(0)
+    real, more = open_real_ct(), {}
+    if peer == NNUNET:
+        with tempfile.TemporaryDirectory() as folder:
+            report = run_nnunet(real, seconds, nnunet_python, Path(folder))
+            start = time.perf_counter()
+            cases, all_marked = judge_nnunet(real, Path(folder) / "masks")
+        parameters, took = report.pop("parameters"), report.pop("train_seconds")
+        seen = report["iterations"] * report["batch_size"]
+        start -= report.pop("predict_seconds")
+        peak_memory_gb = report.pop("peak_memory_gb")
+        more = {"nnunet": report, "dice_all_marked": asdict(bootstrap_mean(all_marked, "dice"))}
+    else:
+        if peer == UNTRAINED:
+            network, seen, took = AboveHalfWay(), 0, 0.0
+        else:
+            train = {"medlib": train_medlib, "smp": train_smp, "monai": train_monai}[peer]
+            network, seen, took = train(outline_data(real, None, CONFIG), seconds)
+        parameters = sum(p.numel() for p in network.parameters())
+        outliner = Outliner(network.eval(), CONFIG)
+        start = time.perf_counter()
+        cases = judge(real, lambda found: outline_window(outliner, found.volume) >= LEVEL)
+        peak_memory_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     return {
         "peer": peer,
         "budget_s": seconds if took else 0.0,
@@ -175,30 +268,77 @@ def one(peer: str, seconds: float) -> dict:
         "train_seconds": round(took, 1),
         "crops_per_second": round(seen / took, 1) if took else None,
         "seconds_per_volume": round((time.perf_counter() - start) / len(cases), 3),
-        "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
+        "peak_memory_gb": round(peak_memory_gb, 2),
         "n_volumes": len(cases),
         "metrics": {name: asdict(bootstrap_mean(cases, name)) for name in METRICS},
         "dice_by_volume": dict(zip(cases["voi_id"], cases["dice"].round(4), strict=True)),
+        **more,
     }
 
 
+def settings() -> dict:
+    """Return what results have to share to stand side by side."""
+    return {
+        "torch": torch.__version__,
+        "held_out": list(HELD_OUT),
+        "real_ct": open_real_ct().checksum(),
+        "profile": CONFIG.model_dump(mode="json"),
+    }
+
+
+def kept(path: Path, run: dict, todo: list[tuple[str, float]]) -> list[dict]:
+    """Return the stored results that are not run again; end if new ones can't stand beside them."""
+    if not path.is_file():
+        return []
+    stored = json.loads(path.read_bytes())
+    now, then = ({"device": of["device"], **of.get("settings", {})} for of in (run, stored))
+    differ = sorted(name for name in now if now[name] != then.get(name))
+    if differ:
+        sys.exit(
+            f"{path} is of another {', '.join(differ)}; run all peers anew, without --peers, or "
+            "name another file with --out"
+        )
+    return [old for old in stored["peers"] if (old["peer"], old["budget_s"]) not in todo]
+
+
+def chosen(given: argparse.Namespace) -> list[str]:
+    """Return the peers to run; end if what one of them needs is not there."""
+    peers = [peer for peer in PEERS if peer in (given.peers or PEERS)]
+    if NNUNET in peers and given.nnunet_python is None:
+        if given.peers:
+            sys.exit(f"{NNUNET} needs --nnunet-python; see the top of {Path(__file__).name}")
+        peers.remove(NNUNET)
+        print(f"{NNUNET} is left out: --nnunet-python was not given")
+    if "monai" in peers and importlib.util.find_spec("monai") is None:
+        sys.exit("monai is not installed: the peers need it beside medlib's own dependencies")
+    if NNUNET in peers:
+        look = "import importlib.util, sys; sys.exit(not importlib.util.find_spec('nnunetv2'))"
+        if subprocess.run([given.nnunet_python, "-c", look]).returncode:
+            sys.exit(f"{given.nnunet_python} has no nnunetv2")
+    return peers
+
+
 def main() -> None:
-    """Run every peer in a process of its own, or the one that is named."""
+    """Run the peers, each in a process of its own, or the one that is named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, nargs="+", default=[50.0, 200.0])
     parser.add_argument("--out", type=Path, default=REFERENCE_RUNS / "peers" / "peers.json")
+    parser.add_argument("--peers", choices=PEERS, nargs="+", help="only these; the others stay")
+    parser.add_argument("--nnunet-python", help="the interpreter of an environment with nnunetv2")
     parser.add_argument("--one", choices=PEERS)
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(one(given.one, given.seconds[0])))
+        print(json.dumps(one(given.one, given.seconds[0], given.nnunet_python)))
         return
-    if importlib.util.find_spec("monai") is None:
-        sys.exit("monai is not installed: the peers need it beside medlib's own dependencies")
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    results = []
-    todo = [(peer, seconds) for peer in PEERS[:-1] for seconds in sorted(given.seconds)]
-    for peer, seconds in [*todo, (PEERS[-1], 0.0)]:
+    peers = chosen(given)
+    budgets = sorted(set(given.seconds))
+    todo = [(p, s) for p in peers for s in ([0.0] if p == UNTRAINED else budgets)]
+    run = {"device": describe(best_device()), "settings": settings()}
+    results = kept(given.out, run, todo) if given.peers else []
+    for peer, seconds in todo:
         command = [sys.executable, __file__, "--one", peer, "--seconds", str(seconds)]
+        if peer == NNUNET:
+            command += ["--nnunet-python", given.nnunet_python]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if done.returncode:
             sys.exit(f"{peer} failed; nothing was written")
@@ -207,9 +347,10 @@ def main() -> None:
         print(f"{peer}, {seconds:g} s: Dice {found['value']:.3f} ({found['low']:.3f} to "
               f"{found['high']:.3f}), {results[-1]['crops_per_second']} crops a second",
               flush=True)  # fmt: skip
+    results.sort(key=lambda result: (PEERS.index(result["peer"]), result["budget_s"]))
+    given.out.parent.mkdir(parents=True, exist_ok=True)
     beside = given.out.with_suffix(".new")
-    stored = {"device": describe(best_device()), "peers": results}
-    beside.write_text(json.dumps(stored, indent=2) + "\n")
+    beside.write_text(json.dumps({**run, "peers": results}, indent=2) + "\n")
     beside.replace(given.out)
 
 
