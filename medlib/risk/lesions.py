@@ -42,7 +42,9 @@ class Matching:
         `medlib.annotation.case.LESION_COLUMNS`, `status` (``required`` or ``disputed``),
         `reader_dice` (mean over pairs of readers), `matched_candidate` and `best_score` (of the
         candidate that hit it; missing where none did), `dice` and `iou` of that pair, `best_iou`
-        with any candidate, `n_voxels` of the reference mask.
+        with any candidate, `n_voxels` of the reference mask, `center_z`, `center_y` and
+        `center_x` (voxel index) of its centroid, or of that of all outlines where readers share no
+        voxel.
     candidates : DataFrame
         A row a candidate: `case_id`, `patient_id`, `site`, `split`, the columns of the
         prediction, `outcome` (see `OUTCOMES`), `lesion_id` (empty for a false alarm), `iou` and
@@ -50,7 +52,7 @@ class Matching:
         count for nothing (`n_ignored_voxels`: inside a disputed lesion).
     cases : DataFrame
         A row a scan: the four ids, `n_voxels`, `n_reference_voxels`, `n_ignored_voxels`,
-        `n_required`, `n_disputed`.
+        `n_required`, `n_disputed`, `spacing_z_mm`, `spacing_y_mm` and `spacing_x_mm`.
     """
 
     lesions: pd.DataFrame
@@ -100,6 +102,9 @@ def match_case(case: Case, prediction: Prediction) -> Matching:
     lesions["iou"] = of_lesion(hits["iou"]).astype(float)
     lesions["n_voxels"] = overlap.lesion_voxels
     lesions["best_iou"] = overlap.iou.max(axis=0, initial=0.0)
+    lesions[[f"center_{axis}" for axis in "zyx"]] = np.reshape(
+        ndimage.center_of_mass(target > 0, target, lesions["label"].to_numpy(dtype=int)), (-1, 3)
+    )
 
     cases = pd.DataFrame(
         {
@@ -108,6 +113,10 @@ def match_case(case: Case, prediction: Prediction) -> Matching:
             "n_ignored_voxels": [np.count_nonzero(ignored)],
             "n_required": [np.count_nonzero(required)],
             "n_disputed": [np.count_nonzero(~required)],
+            **{
+                f"spacing_{axis}_mm": [step]
+                for axis, step in zip("zyx", case.volume.spacing_mm, strict=True)
+            },
         }
     )
     return Matching(*(_with_ids(case, table) for table in (lesions, candidates, cases)))

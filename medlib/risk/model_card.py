@@ -20,11 +20,13 @@ from scipy.stats import binomtest
 from medlib.baseline.run import OUTLINER, Run
 from medlib.risk.bootstrap import Estimate
 from medlib.risk.evaluation import FOLDER, HELD_OUT, METRICS_FILE
+from medlib.risk.operating_point import FROC_POINTS
 from medlib.risk.repeats import REAL_SCANS, REAL_VOIS, outlines, repeats, unseen_scans
 from medlib.scope import DISCLAIMER
 
 MODEL_CARD = "MODEL_CARD.md"
 N_WORST = 10
+LUNA16_POINTS = (*(f"{point:g}" for point in FROC_POINTS), "mean")
 
 
 def model_card(run: Run, name: str | None = None) -> str:
@@ -42,7 +44,8 @@ def model_card(run: Run, name: str | None = None) -> str:
         json.loads((run.folder / FOLDER / file).read_bytes())
         for file in (REAL_VOIS, REAL_SCANS, METRICS_FILE)
     )
-    card, phantom = run.card, phantom_metrics["network"]
+    card = run.card
+    phantom, by_distance = phantom_metrics["network"], phantom_metrics["luna16"]
     times = [card["time"]["seconds"], Run(run.folder / OUTLINER).card["time"]["seconds"]]
     data_of_run = card["data"]
     data, held_out = data_of_run["real_ct"], vois["summary"]["held_out"]
@@ -129,6 +132,16 @@ def model_card(run: Run, name: str | None = None) -> str:
         ),
         "",
         _phantom_in_words(run),
+        "",
+        "By the rule of LUNA16 (the centre within the radius), at so many false alarms a scan; "
+        "intervals over scans:",
+        "",
+        "| Part | " + " | ".join(LUNA16_POINTS) + " |",
+        "|---" * (len(LUNA16_POINTS) + 1) + "|",
+        *(
+            f"| {part} | " + " | ".join(estimate(found[point]) for point in LUNA16_POINTS) + " |"
+            for part, found in by_distance.items()
+        ),
         "",
         "## Failures",
         "",

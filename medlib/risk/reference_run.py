@@ -53,6 +53,7 @@ from medlib.errors import DataError, RunError
 from medlib.paths import BUILD
 from medlib.risk.evaluation import FOLDER, HELD_OUT, METRICS_FILE, OPERATING_POINT, for_json
 from medlib.risk.lesions import concatenate, match_case
+from medlib.risk.luna16 import luna16
 from medlib.risk.metrics import METRICS, at_operating_point, estimate, select
 from medlib.risk.model_card import MODEL_CARD, model_card
 from medlib.risk.operating_point import RULE, choose_operating_point
@@ -310,7 +311,13 @@ def _judge_on_phantom(run: Run, network: nn.Module, phantom: Cohort, threshold: 
         part: {name: for_json(estimate(name, select(judged, split=part))) for name in METRICS}
         for part in HELD_OUT
     }
-    _write(run.folder / FOLDER / METRICS_FILE, {"network": metrics})
+    by_distance = {
+        part: {
+            point: for_json(found) for point, found in luna16(select(matched, split=part)).items()
+        }
+        for part in HELD_OUT
+    }
+    _write(run.folder / FOLDER / METRICS_FILE, {"network": metrics, "luna16": by_distance})
 
 
 def _data(real: RealCT, phantom: Cohort) -> dict[str, Any]:

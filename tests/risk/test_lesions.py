@@ -75,6 +75,15 @@ def test_a_hit_with_its_overlap():
     assert found.candidates.loc[0, "lesion_id"] == "c0-1"
 
 
+def test_centres_and_spacing_are_those_of_the_case():
+    one_reader_more = [[box(4, 10), box(4, 10), box(4, 16)], [box(20, 24, 4, 8)]]
+    found = match_case(case(one_reader_more), prediction())
+    centers = found.lesions[["center_z", "center_y", "center_x"]].to_numpy()
+    assert centers.tolist() == [[1.5, 4.5, 6.5], [1.5, 5.5, 21.5]]  # of what two readers drew
+    steps = found.cases[["spacing_z_mm", "spacing_y_mm", "spacing_x_mm"]]
+    assert steps.to_numpy().tolist() == [[1.0, 1.0, 1.0]]
+
+
 def test_the_limit_of_a_hit():
     lesion = both(box(0, 10, 0, 10))
     at_limit = match_case(case(lesion), prediction((0.5, box(0, 10, 0, 1))))

@@ -1,0 +1,107 @@
+"""Detection by the rule of the LUNA16 challenge, beside this project's own.
+
+A candidate hits a lesion where its centre lies within the lesion's radius of the lesion's centre.
+Of several that hit one lesion the surest counts, the others count for nothing, and nothing counts
+that hits a lesion which one reader alone drew. All others are false alarms. The score is the mean
+of the sensitivities at seven rates of false alarms a scan, from 1/8 to 8, with an interval from
+1,000 resamples of scans (Setio et al., Medical Image Analysis 42:1-13, 2017).
+
+The rule is hard on large lesions that are marked in part, and on small ones marked beside their
+centre; overlap is not asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from medlib.risk.bootstrap import Estimate, bootstrap
+from medlib.risk.lesions import Matching
+from medlib.risk.operating_point import FROC_POINTS
+
+AXES = ("z", "y", "x")
+
+
+def rematched(found: Matching) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Judge the candidates of `match_case` anew, by distance.
+
+    Parameters
+    ----------
+    found : Matching
+        Of one scan or of many.
+
+    Returns
+    -------
+    lesions : DataFrame
+        `case_id`, `status` and `best_score`, the highest of the candidates that hit.
+    candidates : DataFrame
+        `case_id`, `score` and `outcome`: ``hit``, ``disputed`` or ``false alarm``.
+    """
+    lesions = found.lesions[["case_id", "status"]].assign(best_score=np.nan)
+    candidates = found.candidates[["case_id", "score"]].assign(outcome="false alarm")
+    spacing_mm = found.cases.set_index("case_id")[[f"spacing_{axis}_mm" for axis in AXES]]
+    centers = [f"center_{axis}" for axis in AXES]
+    for case_id, of_case in found.candidates.groupby("case_id"):
+        here = found.lesions[found.lesions["case_id"] == case_id]
+        steps = spacing_mm.loc[case_id].to_numpy(dtype=float)
+        offsets = (
+            of_case[centers].to_numpy(dtype=float)[:, None]
+            - here[centers].to_numpy(dtype=float)[None]
+        )
+        distance_mm = np.linalg.norm(offsets * steps, axis=2)
+        within = distance_mm <= here["diameter_mm"].to_numpy(dtype=float) / 2
+        required = (here["status"] == "required").to_numpy()
+        scores = np.where(within, of_case["score"].to_numpy(dtype=float)[:, None], -np.inf)
+        best = scores.max(axis=0, initial=-np.inf)
+        lesions.loc[here.index, "best_score"] = np.where(np.isfinite(best), best, np.nan)
+        candidates.loc[of_case.index[within.any(axis=1)], "outcome"] = "disputed"
+        candidates.loc[of_case.index[within[:, required].any(axis=1)], "outcome"] = "hit"
+    return lesions, candidates
+
+
+def luna16(found: Matching) -> dict[str, Estimate]:
+    """Read sensitivity off the curve at the rates of LUNA16, and their mean.
+
+    Parameters
+    ----------
+    found : Matching
+
+    Returns
+    -------
+    dict
+        An estimate for each of `FROC_POINTS` (``"0.125"`` ... ``"8"``) and ``"mean"``, resampled
+        by scan; undefined where no scan has a required lesion.
+    """
+    lesions, candidates = rematched(found)
+    required = lesions[lesions["status"] == "required"].fillna({"best_score": -np.inf})
+    alarms = candidates[candidates["outcome"] == "false alarm"]
+    scores = {
+        case_id: [
+            table.loc[table["case_id"] == case_id, column].to_numpy(dtype=float)
+            for table, column in ((required, "best_score"), (alarms, "score"))
+        ]
+        for case_id in found.cases["case_id"]
+    }
+
+    def mean_sensitivity(cases: pd.DataFrame, points: Sequence[float]) -> float:
+        hits, false = (
+            np.concatenate([scores[case_id][part] for case_id in cases["case_id"]])
+            for part in (0, 1)
+        )
+        if not len(hits):
+            return float("nan")
+        # At a rate of k false alarms in all, what is surer than the (k + 1)-th of them is found.
+        falling = np.append(-np.sort(-false), -np.inf)
+        last = [min(int(point * len(cases)), len(false)) for point in points]
+        return float((hits[:, None] > falling[last]).mean())
+
+    return {
+        name: bootstrap(found.cases, partial(mean_sensitivity, points=points), "case_id")
+        for name, points in (
+            *((f"{point:g}", (point,)) for point in FROC_POINTS),
+            ("mean", FROC_POINTS),
+        )
+    }
