@@ -334,6 +334,13 @@ def phantom_share(config: TrainConfig) -> float:
     return round(1 - config.voi_crops - config.scan_crops, 6)
 
 
+def without_phantom(config: TrainConfig) -> TrainConfig:
+    """Return the configuration with all crops from real CT, its two shares in proportion."""
+    real = config.voi_crops + config.scan_crops
+    voi_crops = round(config.voi_crops / real, 6)
+    return config.model_copy(update={"voi_crops": voi_crops, "scan_crops": round(1 - voi_crops, 6)})
+
+
 def real_crops(
     real: RealCT, phantom: Cohort, config: TrainConfig
 ) -> tuple[DrawnCrops, DrawnCrops, dict[str, list[str]]]:

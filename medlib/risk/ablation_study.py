@@ -29,7 +29,13 @@ from medlib.annotation.voi import Voi
 from medlib.baseline.config import TrainConfig, train_config
 from medlib.baseline.device import best_device, describe
 from medlib.baseline.outline import Outliner, outline_window
-from medlib.baseline.real_training import OutlineData, open_real_ct, outline_crops, outline_data
+from medlib.baseline.real_training import (
+    OutlineData,
+    open_real_ct,
+    outline_crops,
+    outline_data,
+    without_phantom,
+)
 from medlib.baseline.train import train_on
 from medlib.errors import MedlibError, RunError
 from medlib.paths import REFERENCE_RUNS
@@ -68,7 +74,7 @@ def variant_config(name: str, steps: int, seed: int) -> TrainConfig:
     changes: dict[str, Any] = dict(VARIANTS[name][2])
     if "encoder_rate" in changes:
         changes["head_first_steps"] = steps // 4
-    base = train_config("lidc-outline", seed)
+    base = without_phantom(train_config("lidc-outline", seed))
     budget = {"steps": steps, "tune_every": steps, "candidate_level": LEVEL}
     return base.model_copy(update=budget | changes)
 

@@ -23,12 +23,15 @@ from medlib.baseline.real_training import (
     open_real_ct,
     outline_crops,
     outline_data,
+    phantom_share,
     prepare_phantom,
     prepare_scan,
     prepare_voi,
+    without_phantom,
 )
 from medlib.baseline.slices import (
     BACKGROUND,
+    ENOUGH_VOXELS,
     IGNORED,
     LESION,
     LESION_SHARE,
@@ -36,6 +39,7 @@ from medlib.baseline.slices import (
     Crops,
     Place,
     TrainingVolume,
+    dense_voxels,
     mirrored,
 )
 from medlib.baseline.views import predict_window
@@ -334,3 +338,29 @@ def test_no_patient_of_the_real_ct_is_on_two_sides():
     trained = real.scans[real.scans["split"] != "test"]
     for row in trained.itertuples():
         check_licence(row.case, row.licence)
+
+
+@pytest.mark.parametrize("shares", [(0.77, 0.13), (0.5, 0.2), (0.9, 0.0), (0.85, 0.15)])
+def test_without_the_phantom_real_ct_has_all_crops_in_proportion(shares):
+    voi_crops, scan_crops = shares
+    config = CONFIG.model_copy(update={"voi_crops": voi_crops, "scan_crops": scan_crops})
+    alone = without_phantom(config)
+    assert phantom_share(alone) == 0
+    assert alone.scan_crops * voi_crops == pytest.approx(alone.voi_crops * scan_crops, abs=1e-5)
+
+
+def test_hard_places_answer_to_the_dot_filter_and_lie_away_from_what_is_marked():
+    balls = [Ball((20.0, 64.0, 36.0), 4.0), Ball((20.0, 64.0, 92.0), 4.0)]
+    volume, (lesion, other) = toy_volume(balls, spacing_mm=(2.0, 1.0, 1.0), noise_hu=5.0)
+    inside = np.zeros(lesion.shape, bool)
+    inside[:, 30:98, 12:116] = True  # lungs, vessels along z, a piece of the mediastinum
+    config = CONFIG.model_copy(update={"hard_hu": 10.0})
+    spacing_mm = volume.spacing_mm
+    dense = dense_voxels(volume.hu, spacing_mm, inside, lesion, CONFIG)
+    hard = dense_voxels(volume.hu, spacing_mm, inside, lesion, config)
+    assert lesion.ravel()[dense].any()
+    assert not lesion.ravel()[hard].any()
+    assert 0.5 < other.ravel()[hard].sum() / other.sum() <= 1
+    assert len(hard) < len(dense) / 5  # the second ball alone is dot-like
+    few = dense_voxels(volume.hu, spacing_mm, inside, lesion | other, config)
+    assert len(few) >= ENOUGH_VOXELS
