@@ -5,7 +5,8 @@ volumes of interest (0.5 mm, 64 x 64, seven slices), on the same machine, one af
 is judged with the same code on patients that none has seen. What differs is what each brings:
 network, loss, rates, augmentation.
 
-    medlib     the network for outlines of the profile lidc-outline, its schedule fitted to the time
+    medlib     the network for outlines of the profile lidc-outline, without the phantom, its
+               schedule fitted to the time
     smp        the loop of its "binary segmentation" example: Dice loss, Adam at 2e-4, cosine, no
                augmentation; with the encoder and the ImageNet weights that medlib uses, because the
                example's own come from a hub
@@ -53,7 +54,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from medlib.annotation import voi
-from medlib.baseline.config import train_config
+from medlib.baseline.config import train_config, without_phantom
 from medlib.baseline.device import best_device, describe
 from medlib.baseline.network import build_network
 from medlib.baseline.outline import Outliner, central_region, outline_window
@@ -64,7 +65,6 @@ from medlib.baseline.real_training import (
     open_real_ct,
     outline_crops,
     outline_data,
-    without_phantom,
 )
 from medlib.baseline.slices import Crops
 from medlib.baseline.train import train_on

@@ -99,6 +99,7 @@ def main() -> None:
     image = slices(given.slices, run.config)
     batches = [image[k : k + PER_BATCH] for k in range(0, len(image), PER_BATCH)]
     shipped = run.load_network()
+    shipped.pays_px = 0  # at once
     folded = shipped.network
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"

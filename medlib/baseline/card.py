@@ -29,6 +29,7 @@ PACKAGES = (
     "segmentation-models-pytorch",
     "timm",
     "albumentations",
+    "openvino",
     "numpy",
     "scipy",
 )

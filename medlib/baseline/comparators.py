@@ -31,8 +31,8 @@ def predict_threshold(config: TrainConfig, volume: Volume) -> Prediction:
     Returns
     -------
     Prediction
-        Its "probability" is no probability but the score of the candidate, 0..1, rising with its
-        best dot enhancement.
+        Its "probability" is no probability but the score of the candidate, 0..1, rising with the
+        dot enhancement of its seeds.
     """
     grid = WorkingGrid.of(volume.hu.shape, volume.spacing_mm, config)
     hu = grid.from_source(volume.hu)

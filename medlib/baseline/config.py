@@ -63,6 +63,7 @@ class TrainConfig(BaseModel):
     tune_every: int = Field(default=50, ge=1)  # steps between two looks at the tune part
     tune_crops: int = Field(default=96, ge=1)
     patience: int = Field(default=4, ge=1)  # looks without a better tune loss before stopping
+    keep: Literal["best", "last"] = "best"  # the weights of the best look, or those of the end
     n_workers: int = Field(default=0, ge=0)
 
     # Candidates
@@ -119,7 +120,8 @@ PROFILES: dict[str, TrainConfig] = {
         learning_rate=2e-3,
         tune_every=500,
         tune_crops=192,
-        patience=100,  # the whole schedule: the last steps, at a small rate, gain most
+        patience=100,  # the whole schedule: the last steps, at a small rate, gain most ...
+        keep="last",  # ... in false alarms, which so few tune crops do not show
         candidate_level=0.3,
     ),
     # ... and draws the outline of each, in a window around it.
@@ -158,3 +160,10 @@ def train_config(profile: str, seed: int = 0) -> TrainConfig:
     if profile not in PROFILES:
         raise RunError(f"profile '{profile}' is unknown: choose one of {', '.join(PROFILES)}")
     return PROFILES[profile].model_copy(update={"seed": seed})
+
+
+def without_phantom(config: TrainConfig) -> TrainConfig:
+    """Return the configuration with all crops from real CT, its two shares in proportion."""
+    real = config.voi_crops + config.scan_crops
+    voi_crops = round(config.voi_crops / real, 6)
+    return config.model_copy(update={"voi_crops": voi_crops, "scan_crops": round(1 - voi_crops, 6)})

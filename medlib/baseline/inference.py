@@ -51,7 +51,8 @@ def predict_volume(
     The lung field is found first, and what lies outside it cannot be a candidate. With an outliner
     every candidate is then looked at closely. Masses too large for that, by the diameter of the
     sphere of equal volume, are searched for on a coarser grid. The score then is the probability
-    half-way, in log-odds, between what the search says of a candidate and what the close look says.
+    half-way, in log-odds, between what the search says of a candidate and what the close look
+    says; of a mass that was not looked at closely the search alone speaks.
 
     Parameters
     ----------
@@ -82,6 +83,7 @@ def predict_volume(
     for (box, own), score in zip(found.regions(), found.candidates["score"], strict=True):
         if width_mm(own, grid.spacing_mm) > largest_mm:
             part, seen = _as_searched(grid, probability, box, own)
+            seen = _raised(seen, config.candidate_level, level)
         else:
             around, index = grid.box_to_source(box)
             part, seen = outline(outliner, volume, around, own[index], device)
@@ -93,6 +95,7 @@ def predict_volume(
     found = find_candidates(from_afar, grid.spacing_mm, masses)
     for (box, own), score in zip(found.regions(), found.candidates["score"], strict=True):
         part, seen = _as_searched(grid, from_afar, box, own)
+        seen = _raised(seen, config.candidate_level, level)
         inside = seen >= level
         if inside.any() and np.mean(drawn[part][inside] >= level) < SEEN_ENOUGH:
             drawn[part] = np.maximum(drawn[part], seen)
@@ -101,6 +104,14 @@ def predict_volume(
         drawn, volume.spacing_mm, config.model_copy(update={"candidate_level": level})
     )
     return _said_by_both(outlined, searched)
+
+
+def _raised(seen: NDArray[np.float32], searched_at: float, level: float) -> NDArray[np.float32]:
+    """Lift what the search marks to the level from which the close look marks.
+
+    Between the two levels the search marks, and nobody looks again: it must not get lost.
+    """
+    return np.where(seen >= searched_at, np.maximum(seen, level), seen)
 
 
 class Searched(NamedTuple):

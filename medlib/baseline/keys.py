@@ -16,6 +16,7 @@ TRAINING_MODULES = (
     "medlib.images.lungs",
     "medlib.annotation.reference",
     "medlib.baseline.augment",
+    "medlib.baseline.device",
     "medlib.baseline.dots",
     "medlib.baseline.grid",
     "medlib.baseline.losses",

@@ -105,9 +105,11 @@ def outline(
     Returns
     -------
     Outline
-        Through the wide window if what it shows there does not fit the narrow one, or if the narrow
-        one shows nothing: in the midst of a mass there is no edge to be seen. Nothing where a thin
-        candidate is longer than the window and swells nowhere: that is a vessel.
+        Through the narrow window where the candidate, or what is seen of it there, is at most half
+        as wide as that window is made for; else through the wide one if what it shows there does
+        not fit the narrow one, or if the narrow one shows nothing: in the midst of a mass there is
+        no edge to be seen. Nothing where a thin candidate is longer than the window and swells
+        nowhere: that is a vessel.
     """
     corner = np.array([part.start for part in box])
     config, (near, far) = outliner.config, ZOOMS

@@ -24,7 +24,7 @@ CANDIDATE_COLUMNS = (
     "center_y",
     "center_x",
 )
-SMALLEST_ODDS = 1e-6  # single precision knows no probability nearer to 1
+SURE = 1e-6  # a probability nearer to 0 or 1 counts as this far from it
 SMALLEST_PROBABILITY = 1e-3  # below it zero is stored, so that a volume packs well
 
 
@@ -63,7 +63,7 @@ def mean_log_odds(probability: NDArray[np.floating]) -> float:
     The highest probabilities inside say little: a network is as sure of a bend of a vessel as of a
     mass, at one voxel.
     """
-    p = np.clip(np.asarray(probability, dtype=np.float64), SMALLEST_ODDS, 1 - SMALLEST_ODDS)
+    p = np.clip(np.asarray(probability, dtype=np.float64), SURE, 1 - SURE)
     return float(np.log(p / (1 - p)).mean())
 
 

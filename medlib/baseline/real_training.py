@@ -217,7 +217,7 @@ def prepare_voi(
         ),
         lesions=(np.argwhere(lesion),) if lesion.any() else (),
         lung=everywhere,
-        dense=dense_voxels(hu, grid.spacing_mm, np.ones(hu.shape, bool), seen, config),
+        dense=dense_voxels(hu, grid.spacing_mm, ~lesion, seen, config),
         aerated=np.flatnonzero(hu <= DENSE_HU),
         is_window=True,
     )
@@ -334,13 +334,6 @@ def phantom_share(config: TrainConfig) -> float:
     return round(1 - config.voi_crops - config.scan_crops, 6)
 
 
-def without_phantom(config: TrainConfig) -> TrainConfig:
-    """Return the configuration with all crops from real CT, its two shares in proportion."""
-    real = config.voi_crops + config.scan_crops
-    voi_crops = round(config.voi_crops / real, 6)
-    return config.model_copy(update={"voi_crops": voi_crops, "scan_crops": round(1 - voi_crops, 6)})
-
-
 def real_crops(
     real: RealCT, phantom: Cohort, config: TrainConfig
 ) -> tuple[DrawnCrops, DrawnCrops, dict[str, list[str]]]:
@@ -437,7 +430,8 @@ def outline_data(
 ) -> dict[str, OutlineData]:
     """Prepare the ``train`` and the ``tune`` part for a network for outlines.
 
-    A nodule is seen through a window that it fits, see `medlib.baseline.outline.widest_mm`.
+    A nodule is seen through a window that it fits, see `medlib.baseline.outline.widest_mm`; the
+    phantom at each zoom, whatever the size of its lesions.
 
     Parameters
     ----------

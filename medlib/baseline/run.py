@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from medlib.annotation.cohort import Cohort, open_cohort
 from medlib.baseline import processes
@@ -47,7 +48,14 @@ class Run:
     @cached_property
     def config(self) -> TrainConfig:
         """What the run was made with."""
-        return TrainConfig.model_validate_json(self._file(CONFIG).read_bytes())
+        try:
+            return TrainConfig.model_validate_json(self._file(CONFIG).read_bytes())
+        except ValidationError as error:
+            raise RunError(
+                f"the run folder {self.folder.name} was made by another version of medlib "
+                f"({error.error_count()} of its choices are not known, or out of range): make the "
+                "run again"
+            ) from error
 
     @cached_property
     def card(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a trained network computes with: OpenVINO on a CPU, torch elsewhere."""
+"""What a trained network computes with: OpenVINO on a CPU without AMX, torch elsewhere."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class ForInference(nn.Module):
     """A trained network that answers in OpenVINO, in two thirds of torch's time on a CPU.
 
     It is compiled once there is enough to do, for as many threads as torch then has. Torch computes
-    before, on a GPU, in training, where gradients are asked for, under autocast (OpenVINO keeps to
-    single precision here), and where OpenVINO is missing, fails or disagrees, of which there is a
-    warning.
+    before (so answers repeat to rounding only), on a GPU, in training, where gradients are asked
+    for, under autocast (OpenVINO keeps to single precision here), and where OpenVINO is missing,
+    fails or disagrees, of which there is a warning.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Training data: crops of three neighbouring slices, drawn where there is something to learn.
+"""Training data: crops of a few neighbouring slices, drawn where there is something to learn.
 
 Half of the crops lie near a lesion that at least two readers marked: every lesion is drawn equally
 often, so a large one does not outweigh the small ones, and the slices just beyond its ends are

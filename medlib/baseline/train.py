@@ -44,7 +44,7 @@ class Trained:
     Attributes
     ----------
     network : nn.Module
-        With the weights of the best look at the tune part, on the CPU.
+        With the weights of the best look at the tune part, or of the last, on the CPU.
     history : DataFrame
         A row every `HISTORY_EVERY` steps: ``step``, ``seconds``, ``learning_rate``, ``train_loss``
         (mean since the last row), and ``tune_loss`` and ``tune_dice`` (of all voxels of the tune
@@ -249,7 +249,7 @@ def train_on(
     device: torch.device,
     checkpoints: Path | None = None,
 ) -> Trained:
-    """Train a network; keep the weights with the lowest loss on the tune crops.
+    """Train a network; keep the weights that the configuration says.
 
     The same configuration and crops give the same weights on the same CPU and library versions.
 
@@ -309,7 +309,8 @@ def train_on(
             datamodule=Batches(config, crops, tune_crops),
             ckpt_path=saved if saved.is_file() else None,
         )
-        checkpoint = torch.load(Path(best.best_model_path), map_location="cpu", weights_only=True)
+        kept = saved if config.keep == "last" else Path(best.best_model_path)
+        checkpoint = torch.load(kept, map_location="cpu", weights_only=True)
         module.load_state_dict(checkpoint["state_dict"])
         trainer.strategy.barrier()  # everyone has read it before anyone takes it away
     return Trained(

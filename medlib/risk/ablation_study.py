@@ -1,5 +1,7 @@
 """One choice changed at a time: what it does to the outlines of real nodules, at equal budget.
 
+The base is the profile of the shipped outlines, without the phantom and at this budget.
+
 Every variant is trained for the same number of steps on the train part of the real volumes of
 interest, with several seeds, and judged on the tune part; test patients are not touched, because
 choices are made here. The ImageNet weights of encoders other than EfficientNet-Lite0 have to be
@@ -26,7 +28,7 @@ import torch
 
 from medlib import progress
 from medlib.annotation.voi import Voi
-from medlib.baseline.config import TrainConfig, train_config
+from medlib.baseline.config import TrainConfig, train_config, without_phantom
 from medlib.baseline.device import best_device, describe
 from medlib.baseline.outline import Outliner, outline_window
 from medlib.baseline.real_training import (
@@ -34,7 +36,6 @@ from medlib.baseline.real_training import (
     open_real_ct,
     outline_crops,
     outline_data,
-    without_phantom,
 )
 from medlib.baseline.train import train_on
 from medlib.errors import MedlibError, RunError

@@ -1,10 +1,12 @@
-"""Detection by the rule of the LUNA16 challenge, beside this project's own.
+"""Detection by the hit rule of the LUNA16 challenge, beside this project's own.
 
 A candidate hits a lesion where its centre lies within the lesion's radius of the lesion's centre.
 Of several that hit one lesion the surest counts, the others count for nothing, and nothing counts
-that hits a lesion which one reader alone drew. All others are false alarms. The score is the mean
-of the sensitivities at seven rates of false alarms a scan, from 1/8 to 8, with an interval from
-1,000 resamples of scans (Setio et al., Medical Image Analysis 42:1-13, 2017).
+that hits a lesion which is not required. All others are false alarms. The score is the mean of the
+sensitivities at seven rates of false alarms a scan, from 1/8 to 8 (Setio et al., Medical Image
+Analysis 42:1-13, 2017). Required is here what two readers drew, where LUNA16 asks for three of
+four and 3 mm; the curve is read as steps; and patients are resampled, of whom a phantom has one
+scan each.
 
 The rule is hard on large lesions that are marked in part, and on small ones marked beside their
 centre; overlap is not asked for.
@@ -73,7 +75,7 @@ def luna16(found: Matching) -> dict[str, Estimate]:
     -------
     dict
         An estimate for each of `FROC_POINTS` (``"0.125"`` ... ``"8"``) and ``"mean"``, resampled
-        by scan; undefined where no scan has a required lesion.
+        by patient; undefined where there is no required lesion.
     """
     lesions, candidates = rematched(found)
     required = lesions[lesions["status"] == "required"].fillna({"best_score": -np.inf})
@@ -99,7 +101,7 @@ def luna16(found: Matching) -> dict[str, Estimate]:
         return float((hits[:, None] > falling[last]).mean())
 
     return {
-        name: bootstrap(found.cases, partial(mean_sensitivity, points=points), "case_id")
+        name: bootstrap(found.cases, partial(mean_sensitivity, points=points))
         for name, points in (
             *((f"{point:g}", (point,)) for point in FROC_POINTS),
             ("mean", FROC_POINTS),

@@ -133,8 +133,8 @@ def model_card(run: Run, name: str | None = None) -> str:
         "",
         _phantom_in_words(run),
         "",
-        "By the rule of LUNA16 (the centre within the radius), at so many false alarms a scan; "
-        "intervals over scans:",
+        "By the hit rule of LUNA16 (the centre within the radius), at so many false alarms a "
+        "scan; intervals over patients:",
         "",
         "| Part | " + " | ".join(LUNA16_POINTS) + " |",
         "|---" * (len(LUNA16_POINTS) + 1) + "|",

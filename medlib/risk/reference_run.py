@@ -157,14 +157,6 @@ def finish(
     left_out: str | None = None,
 ) -> Run:
     """Choose level and operating point on the tune part, judge, and write the run folder."""
-    level, by_level = choose_level(outlines.trained.network, outlines.config, real)
-    outlines = outlines._replace(
-        config=outlines.config.model_copy(update={"candidate_level": level})
-    )
-    outliner = Outliner(outlines.trained.network, outlines.config)
-    operating_point = choose_operating_point_on_scans(
-        search.trained.network, search.config, outliner, real
-    )
     patients = {
         split: sorted({*search.patients[split], *outlines.patients[split]})
         for split in search.patients
@@ -174,6 +166,14 @@ def finish(
     (beside / FOLDER).mkdir(parents=True)
     try:
         real_data = _data(real, phantom)
+        # Chosen with the networks as they are shipped, in half precision: an operating point lies
+        # right above the score of one false alarm.
+        _write_part(beside / OUTLINER, outlines, phantom)
+        shipped = Run(beside / OUTLINER).load_network()
+        level, by_level = choose_level(shipped, outlines.config, real)
+        outlines = outlines._replace(
+            config=outlines.config.model_copy(update={"candidate_level": level})
+        )
         inner = _write_part(beside / OUTLINER, outlines, phantom)
         if phantom_share(outlines.config):
             inner["data"] |= real_data
@@ -182,7 +182,10 @@ def finish(
         _write(beside / OUTLINER / CARD, inner)
         card = _write_part(beside, search._replace(patients=patients), phantom)
         run = Run(beside)
-        network = run.load_network()  # as it is shipped, in half precision
+        network = run.load_network()
+        operating_point = choose_operating_point_on_scans(
+            network, run.config, Outliner(shipped, outlines.config), real
+        )
         card["data"] |= real_data
         card["data"]["outlines_saw_the_phantom"] = phantom_share(outlines.config) > 0
         card["metric"] |= {

@@ -309,3 +309,40 @@ def test_a_run_may_have_an_outliner(tmp_path, tiny: TrainConfig):
     other = tiny.model_copy(update={"candidate_level": 0.9})
     (run.folder / OUTLINER / "config.json").write_text(other.model_dump_json())
     assert run.model_key() != key
+
+
+def told(outliner_level: float, search_says: float, config: TrainConfig):
+    """Let a search that is so sure of everything bright find two balls and a mass, then outline."""
+
+    class Unsure(DenserThan):
+        def forward(self, image):
+            odds = search_says / (1 - search_says)
+            return torch.where(super().forward(image) > 0, np.log(odds), -20.0)
+
+    balls = [Ball((20.0, 64.0, 36.0), 4.0, hu=BRIGHT), Ball((20.0, 64.0, 92.0), 22.0, hu=BRIGHT)]
+    volume, masks = toy_volume(balls, spacing_mm=SPACING_MM)
+    outliner = Outliner(
+        DenserThan(325), config.model_copy(update={"candidate_level": outliner_level})
+    )
+    assert 2 * balls[1].radius_mm > widest_mm(config)
+    search = config.model_copy(update={"candidate_level": 0.3, "in_plane_spacing_mm": 0.8})
+    return predict_volume(Unsure(325), search, volume, CPU, outliner), masks
+
+
+def test_the_score_is_half_way_between_both_networks(config: TrainConfig):
+    scores = {}
+    for says in (0.6, 0.9):
+        found, masks = told(0.5, says, config)
+        (small,) = found.candidates.nsmallest(1, "diameter_mm").itertuples()
+        assert dice(found.labels == small.candidate_id, masks[0]) > 0.8
+        scores[says] = np.log(small.score / (1 - small.score))
+    # The close look says the same both times.
+    moved = np.log(0.9 / 0.1) - np.log(0.6 / 0.4)
+    assert scores[0.9] - scores[0.6] == pytest.approx(moved / 2, abs=0.05)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.65])
+def test_a_mass_that_the_search_is_not_sure_of_is_not_lost(config: TrainConfig, level):
+    found, masks = told(level, 0.6, config)
+    (mass,) = found.candidates.nlargest(1, "diameter_mm").itertuples()
+    assert dice(found.labels == mass.candidate_id, masks[1]) > 0.8

@@ -13,7 +13,7 @@ from toy import Ball, toy_case, toy_volume
 from medlib.annotation.case import Case
 from medlib.annotation.real_scans import RealScan
 from medlib.annotation.voi import Voi
-from medlib.baseline.config import TrainConfig
+from medlib.baseline.config import TrainConfig, without_phantom
 from medlib.baseline.grid import WorkingGrid
 from medlib.baseline.real_training import (
     MixedCrops,
@@ -27,7 +27,6 @@ from medlib.baseline.real_training import (
     prepare_phantom,
     prepare_scan,
     prepare_voi,
-    without_phantom,
 )
 from medlib.baseline.slices import (
     BACKGROUND,

@@ -31,6 +31,11 @@ def shipped() -> dict[str, ForInference]:
     return networks
 
 
+def n_slices(which: str) -> int:
+    run = Run(shipped_run())
+    return (run.config if which == "search" else run.load_outliner().config).n_slices
+
+
 def images(n: int, rows: int, columns: int, n_slices: int) -> torch.Tensor:
     """Noise of lung with dense discs in it."""
     rng = np.random.default_rng(n)
@@ -54,7 +59,7 @@ def test_a_shipped_network_answers_as_in_torch_in_any_shape(shipped, which):
     network = shipped[which]
     highest = 0.0
     for shape in (*SHAPES, *SHAPES):  # again, when each was seen
-        image = images(*shape, 5)
+        image = images(*shape, n_slices(which))
         before = image.clone()
         found = network(image.to(memory_format=torch.channels_last)).sigmoid()
         expected = network.network(image).sigmoid()
@@ -69,7 +74,7 @@ def test_a_shipped_network_answers_as_in_torch_in_any_shape(shipped, which):
 @torch.inference_mode()
 def test_an_answer_outlives_the_next_and_threads_take_turns(shipped):
     network = shipped["search"]
-    batches = [images(*shape, 5) for shape in SHAPES]
+    batches = [images(*shape, n_slices("search")) for shape in SHAPES]
     expected = [network.network(batch) for batch in batches]
 
     @torch.inference_mode()
@@ -105,7 +110,7 @@ def test_a_little_is_done_in_torch_before_it_is_compiled(tiny: TrainConfig):
 
 def test_it_is_a_torch_module(tiny: TrainConfig):
     inner = untrained(tiny)
-    network = ForInference(inner)
+    network = ForInference(inner, pays_px=0)
     assert not network.training
     assert network.to(CPU).eval() is network
     assert all(a is b for a, b in zip(network.parameters(), inner.parameters(), strict=True))

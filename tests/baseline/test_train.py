@@ -136,6 +136,7 @@ def whole(cohort, tiny):
 @pytest.mark.parametrize("bfloat16", [False, True])
 def test_gradients_are_clipped_at_every_step_in_either_precision(whole, monkeypatch, bfloat16):
     config, volumes, unkilled = whole
+    here = train_module.has_fast_bfloat16(CPU)
     clipped = []
 
     def clip(parameters, max_norm):
@@ -148,8 +149,23 @@ def test_gradients_are_clipped_at_every_step_in_either_precision(whole, monkeypa
     trained = train_on(crops, Crops(volumes["tune"], config, 4, 0), config, CPU)
     assert clipped == [config.gradient_clip] * config.steps
     states = (t.network.state_dict().values() for t in (trained, unkilled))
-    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True)) == (not bfloat16)
+    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True)) == (bfloat16 == here)
     assert trained.history["tune_loss"].notna().sum() == 3  # none of its looks went wrong
+
+
+def test_the_weights_of_the_end_are_kept_where_the_configuration_says_so(cohort, tiny, tmp_path):
+    config = tiny.model_copy(
+        update={"steps": 12, "tune_every": 4, "batch_size": 2, "tune_crops": 4, "keep": "last"}
+    )
+    train_crops, tune_crops = (
+        Crops(training_volumes(cohort.cases(split), config, split, set()), config, 24, 0)
+        for split in ("train", "tune")
+    )
+    trained = train_on(train_crops, tune_crops, config, CPU, tmp_path)
+    assert trained.best_step == 12
+    last = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    for name, tensor in trained.network.state_dict().items():
+        assert torch.equal(tensor, last[f"network.{name}"])
 
 
 def test_the_encoder_may_wait_and_then_learn_at_a_small_rate(cohort, tiny):

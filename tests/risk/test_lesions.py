@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -77,11 +79,14 @@ def test_a_hit_with_its_overlap():
 
 def test_centres_and_spacing_are_those_of_the_case():
     one_reader_more = [[box(4, 10), box(4, 10), box(4, 16)], [box(20, 24, 4, 8)]]
-    found = match_case(case(one_reader_more), prediction())
+    made = case(one_reader_more)
+    affine = np.diag([0.7, 0.8, 2.5, 1.0])
+    made = replace(made, volume=replace(made.volume, affine=affine))
+    found = match_case(made, prediction())
     centers = found.lesions[["center_z", "center_y", "center_x"]].to_numpy()
     assert centers.tolist() == [[1.5, 4.5, 6.5], [1.5, 5.5, 21.5]]  # of what two readers drew
     steps = found.cases[["spacing_z_mm", "spacing_y_mm", "spacing_x_mm"]]
-    assert steps.to_numpy().tolist() == [[1.0, 1.0, 1.0]]
+    assert steps.to_numpy().tolist() == [pytest.approx([2.5, 0.8, 0.7])]
 
 
 def test_the_limit_of_a_hit():

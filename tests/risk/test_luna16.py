@@ -19,8 +19,8 @@ def matching(lesions, candidates, n_cases=1) -> Matching:
         pd.DataFrame(lesions, columns=["case_id", "status", "diameter_mm", *places]),
         pd.DataFrame(candidates, columns=["case_id", "score", *places]),
         pd.DataFrame(
-            [(case, *SPACING_MM) for case in cases],
-            columns=["case_id", "spacing_z_mm", "spacing_y_mm", "spacing_x_mm"],
+            [(case, case, *SPACING_MM) for case in cases],
+            columns=["case_id", "patient_id", "spacing_z_mm", "spacing_y_mm", "spacing_x_mm"],
         ),
     )
 
