@@ -22,6 +22,7 @@ from torch import nn
 
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.grid import Box, Spacing
+from medlib.baseline.prediction import mean_log_odds
 from medlib.baseline.views import predict_window
 from medlib.images.volume import Volume
 
@@ -97,26 +98,29 @@ def outline(
     box : tuple of slice
         Around the candidate, in voxels of the volume [z, y, x].
     own : ndarray of bool, optional
-        The candidate's voxels in its box. Without them the lesion is looked for in the middle of
-        the box, and its size is not known beforehand.
+        The candidate's voxels in its box; where none is left on the volume's grid, the box stands
+        for them. Without them the lesion is looked for in the middle of the box, and its size is
+        not known beforehand.
     device : torch.device, optional
         By default the best there is.
 
     Returns
     -------
     Outline
-        Through the narrow window where the candidate, or what is seen of it there, is at most half
-        as wide as that window is made for; else through the wide one if what it shows there does
-        not fit the narrow one, or if the narrow one shows nothing: in the midst of a mass there is
-        no edge to be seen. Nothing where a thin candidate is longer than the window and swells
-        nowhere: that is a vessel.
+        Through the narrow window where the candidate is at most half as wide as that window is
+        made for; else through the wide one if the narrow one shows nothing (in the midst of a mass
+        there is no edge to be seen), or if what the wide one shows does not fit the narrow one and
+        is surer. Nothing where a thin candidate is longer than the window and swells nowhere: that
+        is a vessel.
     """
     corner = np.array([part.start for part in box])
     config, (near, far) = outliner.config, ZOOMS
     if own is None:
         center = corner + np.array([part.stop - part.start for part in box]) / 2 - 0.5
-        is_small = False  # until it has been seen
+        is_small = False
     else:
+        if not own.any():  # thinner than the volume's voxels
+            own = np.ones_like(own)
         is_small = width_mm(own, volume.spacing_mm) <= widest_mm(config, near) / 2
         window_mm = widest_mm(config, near) + 2 * ABOVE_BELOW_MM
         is_long = len(own) * volume.spacing_mm[0] > window_mm
@@ -127,16 +131,20 @@ def outline(
         middle = int(areas_px.argmax()) if is_long else None
         center = corner + _centroid(own, middle)
     close = _look(outliner, volume, center, box[0], near, device, glance=own is not None)
-    if own is None:
-        # A lesion too large for the narrow window does not look small in it.
-        marked = close.probability >= config.candidate_level
-        is_small = 0 < width_mm(marked, volume.spacing_mm) <= widest_mm(config, near) / 2
     if is_small:
         return close
     wide = _look(outliner, volume, center, box[0], far, device, glance=own is not None)
-    marked = wide.probability >= config.candidate_level
-    too_wide = width_mm(marked, volume.spacing_mm) > widest_mm(config, near)
-    return wide if too_wide or not close.probability.any() else close
+    if not close.probability.any():
+        return wide
+    marked = [seen.probability >= config.candidate_level for seen in (close, wide)]
+    if width_mm(marked[1], volume.spacing_mm) <= widest_mm(config, near):
+        return close
+    # A nodule may be joined with what is beside it in the one, a mass be cut up in the other.
+    close_is, wide_is = (
+        mean_log_odds(seen.probability[inside])
+        for seen, inside in zip((close, wide), marked, strict=True)
+    )
+    return wide if wide_is > close_is else close
 
 
 def outline_window(

@@ -309,7 +309,8 @@ def train_on(
             datamodule=Batches(config, crops, tune_crops),
             ckpt_path=saved if saved.is_file() else None,
         )
-        kept = saved if config.keep == "last" else Path(best.best_model_path)
+        # By its name: the folder may have been moved since the best look.
+        kept = saved if config.keep == "last" else folder / Path(best.best_model_path).name
         checkpoint = torch.load(kept, map_location="cpu", weights_only=True)
         module.load_state_dict(checkpoint["state_dict"])
         trainer.strategy.barrier()  # everyone has read it before anyone takes it away

@@ -86,7 +86,9 @@ def model_card(run: Run, name: str | None = None) -> str:
         f"{held_out['n_cases']} volumes of interest of {held_out['n_patients']} patients that the "
         f"run has never seen. Reference: {vois['reference']}. The windows are centred on a nodule, "
         "which gives the place away: this measures outlines, not search. Nodules that fewer than "
-        "three readers drew are not among them.",
+        "three readers drew are not among them. They have been looked at before: runs made earlier "
+        "and other rules of the close look were judged on them, though each choice was made on "
+        "train and tune nodules.",
         "",
         "| Measure | Value and 95 % interval | Over |",
         "|---|---|---|",

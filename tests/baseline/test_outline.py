@@ -78,25 +78,29 @@ def test_what_does_not_fit_is_seen_through_the_wider_window(config: TrainConfig,
         assert dice(marked, lesion) > 0.9
 
 
-@pytest.mark.parametrize(("radius_mm", "believed"), [(0.0, False), (3.0, True), (7.0, False)])
-def test_a_small_outline_is_believed_whatever_the_wide_window_shows(
-    config: TrainConfig, monkeypatch, radius_mm, believed
+@pytest.mark.parametrize(
+    ("radius_mm", "sure", "believed"),
+    [(0.0, 0.9, False), (3.0, 0.9, True), (3.0, 0.6, False), (7.0, 0.9, True), (7.0, 0.6, False)],
+)
+def test_the_surer_window_is_believed_where_the_wide_one_shows_more(
+    config: TrainConfig, monkeypatch, radius_mm, sure, believed
 ):
-    """A vessel or a wall may be joined to a nodule where the window is half as fine."""
-    seen = {ZOOMS[0]: radius_mm, ZOOMS[1]: 14.0}
-    assert 2 * seen[ZOOMS[1]] > widest_mm(config, ZOOMS[0])
+    """A nodule may be joined with a wall in the wide one, a mass be cut up in the narrow one."""
+    seen = {ZOOMS[0]: (radius_mm, sure), ZOOMS[1]: (14.0, 0.8)}
+    assert widest_mm(config, ZOOMS[0]) < 2 * 14.0
 
     def look(outliner, volume, center, slices, zoom, device, *, glance):
         y, x = (np.arange(n) - c for n, c in zip(volume.hu.shape[1:], center[1:], strict=True))
-        disc = np.hypot(y[:, None], x) * SPACING_MM[1] < seen[zoom]
-        probability = np.broadcast_to(disc, volume.hu.shape).astype(np.float32)
+        disc = np.hypot(y[:, None], x) * SPACING_MM[1] < seen[zoom][0]
+        probability = seen[zoom][1] * np.broadcast_to(disc, volume.hu.shape).astype(np.float32)
         return Outline(tuple(slice(0, n) for n in probability.shape), probability)
 
     monkeypatch.setattr(outline_module, "_look", look)
     volume, _ = toy_volume([], spacing_mm=SPACING_MM)
     marked = outline_window(Outliner(DenserThan(325), config), volume, CPU) > 0
     found_mm = width_mm(marked, volume.spacing_mm)
-    assert found_mm == pytest.approx(2 * seen[ZOOMS[not believed]], abs=2 * SPACING_MM[1])
+    expected_mm = 2 * seen[ZOOMS[not believed]][0]
+    assert found_mm == pytest.approx(expected_mm, abs=2 * SPACING_MM[1])
 
 
 @pytest.mark.parametrize(("radius_mm", "goes_on"), [(2.0, False), (4.5, True)])
@@ -346,3 +350,13 @@ def test_a_mass_that_the_search_is_not_sure_of_is_not_lost(config: TrainConfig, 
     found, masks = told(level, 0.6, config)
     (mass,) = found.candidates.nlargest(1, "diameter_mm").itertuples()
     assert dice(found.labels == mass.candidate_id, masks[1]) > 0.8
+
+
+def test_a_candidate_thinner_than_the_voxels_is_looked_at_all_the_same(config: TrainConfig):
+    volume, (lesion,) = toy_volume([Ball((20.0, 64.0, 36.0), 4.0, hu=BRIGHT)], SPACING_MM)
+    box = middle_of(lesion)
+    nothing_left = np.zeros(lesion[box].shape, bool)
+    found = outline(Outliner(DenserThan(325), config), volume, box, nothing_left)
+    marked = np.zeros(volume.hu.shape, bool)
+    marked[found.box] = found.probability >= config.candidate_level
+    assert dice(marked, lesion) > 0.9

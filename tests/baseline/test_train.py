@@ -102,6 +102,19 @@ def test_a_training_that_had_ended_ends_alike_when_it_is_asked_again(tmp_path, w
         pd.testing.assert_frame_equal(again.history[curves], unkilled.history[curves])
 
 
+def test_a_training_may_be_moved_before_it_is_asked_again(tmp_path, whole):
+    config, volumes, unkilled = whole
+
+    def ask(folder):
+        crops = Crops(volumes["train"], config, 24, 0, Augmentation())
+        return train_on(crops, Crops(volumes["tune"], config, 4, 0), config, CPU, folder)
+
+    ask(tmp_path / "here")
+    (tmp_path / "here").rename(tmp_path / "there")
+    states = (t.network.state_dict().values() for t in (ask(tmp_path / "there"), unkilled))
+    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+
+
 def test_a_training_that_had_stopped_early_does_not_go_on(tmp_path, whole, monkeypatch):
     config, volumes, _ = whole
     hasty = config.model_copy(update={"patience": 1, "tune_every": 2})
