@@ -109,8 +109,9 @@ def outline(
     Outline
         Through the narrow window where the candidate is at most half as wide as that window is
         made for; else through the wide one if the narrow one shows nothing (in the midst of a mass
-        there is no edge to be seen), or if what the wide one shows does not fit the narrow one and
-        is surer. Nothing where a thin candidate is longer than the window and swells nowhere: that
+        there is no edge to be seen), or if what the wide one shows does not fit the narrow one;
+        where the narrow one shows something that fits it all the same, through the surer of the
+        two. Nothing where a thin candidate is longer than the window and swells nowhere: that
         is a vessel.
     """
     corner = np.array([part.start for part in box])
@@ -137,8 +138,13 @@ def outline(
     if not close.probability.any():
         return wide
     marked = [seen.probability >= config.candidate_level for seen in (close, wide)]
-    if width_mm(marked[1], volume.spacing_mm) <= widest_mm(config, near):
+    close_fits, wide_fits = (
+        width_mm(inside, volume.spacing_mm) <= widest_mm(config, near) for inside in marked
+    )
+    if wide_fits:
         return close
+    if not close_fits:
+        return wide
     # A nodule may be joined with what is beside it in the one, a mass be cut up in the other.
     close_is, wide_is = (
         mean_log_odds(seen.probability[inside])

@@ -97,7 +97,8 @@ def model_card(run: Run, name: str | None = None) -> str:
             for metric, words in vois["metrics"].items()
         ),
         "",
-        *_none_missed(held_out),
+        _missed_in_words(vois),
+        "",
         "| Diameter, mm | Nodules | Dice | Model, left out | Reader, left out | Missed |",
         "|---|---|---|---|---|---|",
         *(
@@ -189,20 +190,30 @@ def _outlined(scans: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
     return [case for case in data["scans"].get("train", []) if case in outlined]
 
 
-def _none_missed(held_out: Mapping[str, Any]) -> Iterator[str]:
-    """Say how much a share of zero leaves open: resampled, it stays zero."""
-    if held_out["missed"]["value"] == 0:
-        n = held_out["missed"]["n"]
-        yield (
-            f"None was missed in {n} patients; the share of patients with a missed nodule may "
-            f"still be up to {upper_bound_of_none(n):.1%} (exact, one-sided 95 %)."
-        )
-        yield ""
+def patients_with_a_miss(vois: Mapping[str, Any]) -> int:
+    """Count the held-out patients of whom at least one nodule was missed.
+
+    Parameters
+    ----------
+    vois : mapping
+        What `medlib.risk.real.evaluate` found on volumes of interest.
+    """
+    cases = (case for case in vois["cases"] if not case["seen_by_the_run"])
+    return len({case["patient_id"] for case in cases if case["missed"]})
 
 
-def upper_bound_of_none(n: int) -> float:
-    """Return the largest share that leaves a chance of 5 % to see none in `n`, one-sided exact."""
-    return float(binomtest(0, n, alternative="less").proportion_ci(0.95, "exact").high)
+def _missed_in_words(vois: Mapping[str, Any]) -> str:
+    """Say what so few misses leave open: resampled, a share of zero stays zero."""
+    n, n_missed = vois["summary"]["held_out"]["n_patients"], patients_with_a_miss(vois)
+    return (
+        f"A nodule was missed in {n_missed} of {n} patients; the share of such patients may be up "
+        f"to {upper_bound(n_missed, n):.1%} (exact, one-sided 95 %)."
+    )
+
+
+def upper_bound(k: int, n: int) -> float:
+    """Return the largest share that leaves a chance of 5 % to see `k` or fewer in `n`."""
+    return float(binomtest(k, n, alternative="less").proportion_ci(0.95, "exact").high)
 
 
 def _phantom_in_words(run: Run) -> str:

@@ -4,7 +4,7 @@ import pytest
 
 from medlib.baseline.run import Run
 from medlib.paths import REFERENCE_RUNS
-from medlib.risk.model_card import MODEL_CARD, model_card, upper_bound_of_none
+from medlib.risk.model_card import MODEL_CARD, model_card, patients_with_a_miss, upper_bound
 
 SHIPPED = [path.parent for path in sorted(REFERENCE_RUNS.rglob(MODEL_CARD))]
 
@@ -19,5 +19,14 @@ def test_there_is_a_shipped_model_card():
 
 
 def test_none_among_few_says_little():
-    assert upper_bound_of_none(1) == pytest.approx(0.95)
-    assert (1 - upper_bound_of_none(169)) ** 169 == pytest.approx(0.05)
+    assert upper_bound(0, 1) == pytest.approx(0.95)
+    assert (1 - upper_bound(0, 169)) ** 169 == pytest.approx(0.05)
+    one = upper_bound(1, 169)
+    assert (1 - one) ** 169 + 169 * one * (1 - one) ** 168 == pytest.approx(0.05)
+
+
+def test_patients_are_counted_once_and_only_those_never_seen():
+    rows = [("a", 1, False), ("a", 1, False), ("b", 0, False), ("c", 1, True), ("d", None, False)]
+    names = ("patient_id", "missed", "seen_by_the_run")
+    cases = [dict(zip(names, row, strict=True)) for row in rows]
+    assert patients_with_a_miss({"cases": cases}) == 1
