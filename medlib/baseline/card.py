@@ -71,7 +71,7 @@ def evidence_card(
             "evaluation": "metrics with intervals, chosen operating point",
         },
         "metric": {
-            "chosen_on": "tune",
+            "chosen_on": "tune" if config.keep == "best" else "nothing: the weights of the end",
             "best_step": trained.best_step,
             "tune_loss": _rounded(best["tune_loss"]),
             "tune_crop_dice": _rounded(best["tune_dice"]),

@@ -158,3 +158,20 @@ def test_an_unknown_method_is_refused(quick, cohort: ToyCohort, tmp_path: Path):
     made = find_or_make_run("quick", seed=0, run_dir=tmp_path / "run")
     with pytest.raises(ValueError, match="expected one of network, threshold, empty"):
         next(predictions.predictions(made, cohort, "oracle"))
+
+
+@pytest.mark.parametrize("changed", [{"score_quantile": 0.95}, {"steps": 0}])
+def test_a_run_of_another_version_is_refused_in_one_line(quick, tmp_path: Path, changed):
+    folder = find_or_make_run("quick", seed=0, run_dir=tmp_path / "run").folder
+    path = folder / run.CONFIG
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), **changed}))
+    with pytest.raises(RunError, match="made by another version of medlib") as refused:
+        _ = run.Run(folder).config
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_card_says_what_chose_the_weights(quick, tmp_path: Path, keep):
+    quick["config"] = quick["config"].model_copy(update={"keep": keep})
+    card = find_or_make_run("quick", seed=0, run_dir=tmp_path / "run").card
+    assert (card["metric"]["chosen_on"] == "tune") == (keep == "best")
