@@ -109,6 +109,15 @@ def split_of_patients(patient_ids: pd.Series) -> pd.Series:
     Series of str
         ``train``, ``tune``, ``calibrate``, ``test`` or ``external``; empty for other patients.
     """
-    split = pd.read_csv(MANIFESTS / "lidc_idri_split.csv").drop_duplicates("patient_id")
-    known = split.set_index("patient_id")["split"]
-    return patient_ids.map(known).fillna("")
+    return patient_ids.map(_split()).fillna("")
+
+
+def patients_of(split: str) -> set[str]:
+    """Return the patients of LIDC-IDRI in one part of the project's split."""
+    known = _split()
+    return set(known.index[known == split])
+
+
+def _split() -> pd.Series:
+    table = pd.read_csv(MANIFESTS / "lidc_idri_split.csv").drop_duplicates("patient_id")
+    return table.set_index("patient_id")["split"]

@@ -49,6 +49,8 @@ class TrainConfig(BaseModel):
     voi_crops: float = Field(default=0.0, ge=0, le=1)  # share drawn from real volumes of interest
     scan_crops: float = Field(default=0.0, ge=0, le=1)  # share drawn from whole real scans
 
+    phantom_patients: int | None = Field(default=None, ge=1)  # beside real CT: at most so many
+
     augmentation: Literal["all", "shape", "intensity", "none"] = "all"
 
     # Optimisation
@@ -106,7 +108,7 @@ PROFILES: dict[str, TrainConfig] = {
     # Finds lesions in whole scans ...
     "lidc": TrainConfig(
         profile="lidc",
-        cohort="quick",
+        cohort="many",
         in_plane_spacing_mm=0.8,
         n_slices=5,
         crop_px=64,
@@ -116,7 +118,7 @@ PROFILES: dict[str, TrainConfig] = {
         window_share=0.5,
         voi_crops=0.4,
         scan_crops=0.3,
-        steps=5000,
+        steps=6000,
         learning_rate=2e-3,
         tune_every=500,
         tune_crops=192,
@@ -127,7 +129,8 @@ PROFILES: dict[str, TrainConfig] = {
     # ... and draws the outline of each, in a window around it.
     "lidc-outline": TrainConfig(
         profile="lidc-outline",
-        cohort="quick",
+        cohort="many",
+        phantom_patients=18,  # they have a small share of the crops, and their grid is fine
         in_plane_spacing_mm=0.5,
         slice_spacing_mm=1.25,
         n_slices=7,

@@ -14,6 +14,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +41,7 @@ from medlib.baseline.slices import (
     DrawnCrops,
     TrainingVolume,
     dense_voxels,
+    flat_indices,
     prepare,
 )
 from medlib.baseline.transplant import Graft, take
@@ -206,7 +208,7 @@ def prepare_voi(
     hu = grid.from_source(found.volume.hu)
     lesion = grid.from_source(majority(found.readers)) >= 0.5
     seen = grid.from_source(np.asarray(found.readers.any(axis=0))) > 0
-    everywhere = np.arange(hu.size)
+    everywhere = np.arange(hu.size, dtype=np.int32)
     return TrainingVolume(
         patient_id=found.patient_id,
         hu=np.rint(hu).astype(np.int16),
@@ -218,7 +220,7 @@ def prepare_voi(
         lesions=(np.argwhere(lesion),) if lesion.any() else (),
         lung=everywhere,
         dense=dense_voxels(hu, grid.spacing_mm, ~lesion, seen, config),
-        aerated=np.flatnonzero(hu <= DENSE_HU),
+        aerated=flat_indices(hu <= DENSE_HU),
         is_window=True,
     )
 
@@ -248,9 +250,9 @@ def prepare_scan(scan: RealScan, config: TrainConfig) -> TrainingVolume:
         hu=np.rint(hu).astype(np.int16),
         target=target,
         lesions=(np.argwhere(tumour),) if scan.outlined else (),
-        lung=np.flatnonzero(looked_at),
+        lung=flat_indices(looked_at),
         dense=dense_voxels(hu, grid.spacing_mm, looked_at, target != BACKGROUND, config),
-        aerated=np.flatnonzero(looked_at & (hu <= DENSE_HU)),
+        aerated=flat_indices(looked_at & (hu <= DENSE_HU)),
     )
 
 
@@ -283,6 +285,15 @@ def prepare_phantom(case: Case, config: TrainConfig, known: set[str]) -> Trainin
         target=np.where(hidden, IGNORED, volume.target).astype(np.uint8),
         lesions=tuple(voxels for voxels in volume.lesions if not hidden[tuple(voxels.T)].any()),
     )
+
+
+def phantom_volumes(
+    phantom: Cohort, split: str, config: TrainConfig, grids: Sequence[TrainConfig]
+) -> list[TrainingVolume]:
+    """Prepare phantom patients of one part, as many as `phantom_patients` allows, on each grid."""
+    known = voi.patients_of(split)
+    cases = islice(phantom.cases(split), config.phantom_patients)
+    return [prepare_phantom(case, grid, known) for case in cases for grid in grids]
 
 
 class MixedCrops(DrawnCrops):
@@ -363,15 +374,13 @@ def real_crops(
     check_licence(VOI_FOLDER, VOI_LICENCE)
     patients: dict[str, list[str]] = {}
     made: dict[str, list[tuple[float, DrawnCrops]]] = {}
-    voi_patients = real.vois.groupby("split")["patient_id"].unique()
     for split in ("train", "tune"):
         vois = real.training_vois(split)
         windows = [
             prepare_voi(found, config, spacing) for found in vois for spacing in SLICE_SPACINGS_MM
         ]
         scans = [prepare_scan(scan, config) for scan in real.read_scans(split)]
-        known = set(voi_patients[split])
-        synthetic = [prepare_phantom(case, config, known) for case in phantom.cases(split)]
+        synthetic = phantom_volumes(phantom, split, config, [config])
         as_drawn = config if split == "train" else config.model_copy(update={"graft_share": 0.0})
         thin, thick = (
             _grafts(vois, config, spacing) if split == "train" else []
@@ -468,9 +477,7 @@ def outline_data(
         scans = [prepare_scan(scan, config) for scan in real.read_scans(split)]
         synthetic: list[TrainingVolume] = []
         if phantom is not None:
-            known = set(real.vois.loc[real.vois["split"] == split, "patient_id"])
-            cases = phantom.cases(split)
-            synthetic = [prepare_phantom(case, grid, known) for case in cases for grid in grids]
+            synthetic = phantom_volumes(phantom, split, config, grids)
         patients = {found.patient_id for found in vois}
         patients |= {volume.patient_id for volume in [*scans, *synthetic]}
         data[split] = OutlineData(nodules, scans, synthetic, sorted(patients))

@@ -199,7 +199,7 @@ def test_a_patient_on_two_sides_is_refused(copy):
 def test_errors_say_what_is_expected(made, tmp_path):
     with pytest.raises(DataError, match=r"cohort\.csv"):
         open_cohort(str(tmp_path))
-    with pytest.raises(DataError, match="quick, standard"):
+    with pytest.raises(DataError, match="quick, many, standard"):
         open_cohort(profile="slow", data_dir=tmp_path)
     with pytest.raises(DataError, match="train, tune, test, external"):
         next(made.cases("validation"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from medlib.baseline.real_training import (
     outline_crops,
     outline_data,
     phantom_share,
+    phantom_volumes,
     prepare_phantom,
     prepare_scan,
     prepare_voi,
@@ -304,11 +306,11 @@ def test_outlines_are_learned_on_windows_centred_on_a_nodule_that_fits():
 
 
 class FewPatients:
-    """Stands in for the phantom: a patient in each part."""
+    """Stands in for the phantom: a patient in each part, outlines of a train and a test patient."""
 
     def cases(self, split: str) -> list[Case]:
         case = toy_case([Ball((20, 64, 36), 5), Ball((20, 64, 92), 7)])
-        origins = ["LIDC-IDRI-0001/1", "LIDC-IDRI-0999/2"]
+        origins = ["LIDC-IDRI-0999/1", f"{min(patients_of('test'))}/2"]
         return [replace(case, patient_id=split, lesions=case.lesions.assign(origin=origins))]
 
 
@@ -319,12 +321,24 @@ def test_outlines_may_be_learned_on_the_phantom_too():
         {"split": ["train", "tune"], "patient_id": ["LIDC-IDRI-0001", "LIDC-IDRI-0002"]}
     )
     data = outline_data(real, FewPatients(), config)
-    assert [len(volume.lesions) for volume in data["train"].phantom] == [1, 1]  # at both zooms
+    # At both zooms; of a train patient, though none of its own volumes is here.
+    assert [len(volume.lesions) for volume in data["train"].phantom] == [1, 1]
     assert [len(volume.lesions) for volume in data["tune"].phantom] == [0, 0]
     train, _, patients = outline_crops(data, config)
     assert patients["train"] == ["LIDC-IDRI-0001", "scan-train", "train"]
     assert train.sources[-1].volumes == data["train"].phantom
     assert train.shares[-1] == pytest.approx(0.3)
+
+
+def test_only_so_many_phantom_patients_are_prepared():
+    class Endless:
+        def cases(self, split: str) -> Iterator[Case]:
+            yield from FewPatients().cases(split)
+            yield from FewPatients().cases(split)
+            pytest.fail("a third patient was read")
+
+    config = CONFIG.model_copy(update={"phantom_patients": 2})
+    assert len(phantom_volumes(Endless(), "train", config, [config])) == 2
 
 
 @pytest.mark.real_ct
