@@ -13,7 +13,7 @@ from toy import Ball, toy_case, toy_volume
 
 from medlib.annotation.case import Case
 from medlib.annotation.real_scans import RealScan
-from medlib.annotation.voi import Voi
+from medlib.annotation.voi import Voi, patients_of
 from medlib.baseline.config import TrainConfig, without_phantom
 from medlib.baseline.grid import WorkingGrid
 from medlib.baseline.real_training import (
