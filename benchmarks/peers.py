@@ -70,7 +70,7 @@ from medlib.baseline.slices import Crops
 from medlib.baseline.train import train_on
 from medlib.paths import REFERENCE_RUNS
 from medlib.risk.bootstrap import bootstrap_mean
-from medlib.risk.voi import METRICS, score_voi
+from medlib.risk.voi import OUTLINE_METRICS, score_voi
 from medlib.risk.voxel import dice
 
 UNTRAINED, NNUNET = "threshold", "nnunet"
@@ -274,7 +274,7 @@ def one(peer: str, seconds: float, nnunet_python: str | None = None) -> dict:
         "seconds_per_volume": round((time.perf_counter() - start) / len(cases), 3),
         "peak_memory_gb": round(peak_memory_gb, 2),
         "n_volumes": len(cases),
-        "metrics": {name: asdict(bootstrap_mean(cases, name)) for name in METRICS},
+        "metrics": {name: asdict(bootstrap_mean(cases, name)) for name in OUTLINE_METRICS},
         "dice_by_volume": dict(zip(cases["voi_id"], cases["dice"].round(4), strict=True)),
         **more,
     }

@@ -21,7 +21,7 @@ from medlib.baseline.prediction import (
     probability_of,
     rescored,
 )
-from medlib.baseline.views import slice_probability
+from medlib.baseline.views import mean_view, slice_probability
 from medlib.images.lungs import lung_field
 from medlib.images.volume import Volume
 
@@ -39,12 +39,22 @@ def near_lung(lung: NDArray[np.bool_], spacing_mm: Spacing, margin_mm: float) ->
     return np.asarray(ndimage.binary_dilation(lung, ball <= margin_mm))
 
 
+class Searched(NamedTuple):
+    """A candidate of the search: where it was drawn, and how sure the search is."""
+
+    part: Box
+    inside: NDArray[np.bool_]
+    score: float
+
+
 def predict_volume(
     network: nn.Module,
     config: TrainConfig,
     volume: Volume,
     device: torch.device | None = None,
     outliner: Outliner | None = None,
+    *,
+    is_window: bool = False,
 ) -> Prediction:
     """Find candidate lesions in a CT volume of any pixel size and slice spacing.
 
@@ -63,6 +73,9 @@ def predict_volume(
     device : torch.device, optional
         By default the best there is.
     outliner : Outliner, optional
+    is_window : bool
+        The volume was cut out of a scan: a lesion may be anywhere in it, no lung field is looked
+        for, and no mass.
 
     Returns
     -------
@@ -72,8 +85,13 @@ def predict_volume(
     device = device or best_device()
     grid = WorkingGrid.of(volume.hu.shape, volume.spacing_mm, config)
     hu = grid.from_source(volume.hu)
-    allowed = near_lung(lung_field(hu, grid.spacing_mm), grid.spacing_mm, config.lung_margin_mm)
-    probability = _search(network, config, hu, allowed, device)
+    if is_window:
+        allowed = np.ones(grid.shape, dtype=bool)
+        probability = mean_view(network, config, hu, np.ones(len(hu), bool), device, views=1)
+    else:
+        lung = lung_field(hu, grid.spacing_mm)
+        allowed = near_lung(lung, grid.spacing_mm, config.lung_margin_mm)
+        probability = _search(network, config, hu, allowed, device)
     if outliner is None:
         return find_candidates(grid.to_source(probability), volume.spacing_mm, config)
     drawn = np.zeros(volume.hu.shape, dtype=np.float32)
@@ -90,9 +108,29 @@ def predict_volume(
             seen = np.where(allowed[np.ix_(*grid.holders(part))], seen, 0)
         drawn[part] = np.maximum(drawn[part], seen)
         searched.append(Searched(part, seen >= level, score))
-    masses = config.model_copy(update={"min_diameter_mm": largest_mm})
-    from_afar = _search_from_afar(network, masses, hu, allowed, grid.spacing_mm, device)
-    found = find_candidates(from_afar, grid.spacing_mm, masses)
+    if not is_window:
+        masses = config.model_copy(update={"min_diameter_mm": largest_mm})
+        searched += _draw_masses(network, masses, hu, allowed, grid, level, drawn, device)
+    outlined = find_candidates(
+        drawn, volume.spacing_mm, config.model_copy(update={"candidate_level": level})
+    )
+    return _said_by_both(outlined, searched)
+
+
+def _draw_masses(
+    network: nn.Module,
+    config: TrainConfig,
+    hu: NDArray[np.float32],
+    allowed: NDArray[np.bool_],
+    grid: WorkingGrid,
+    level: float,
+    drawn: NDArray[np.float32],
+    device: torch.device,
+) -> list[Searched]:
+    """Draw what is found from afar and is not drawn yet, and say how sure the search is of it."""
+    from_afar = _search_from_afar(network, config, hu, allowed, grid.spacing_mm, device)
+    found = find_candidates(from_afar, grid.spacing_mm, config)
+    searched = []
     for (box, own), score in zip(found.regions(), found.candidates["score"], strict=True):
         part, seen = _as_searched(grid, from_afar, box, own)
         seen = _raised(seen, config.candidate_level, level)
@@ -100,10 +138,7 @@ def predict_volume(
         if inside.any() and np.mean(drawn[part][inside] >= level) < SEEN_ENOUGH:
             drawn[part] = np.maximum(drawn[part], seen)
             searched.append(Searched(part, inside, score))
-    outlined = find_candidates(
-        drawn, volume.spacing_mm, config.model_copy(update={"candidate_level": level})
-    )
-    return _said_by_both(outlined, searched)
+    return searched
 
 
 def _raised(seen: NDArray[np.float32], searched_at: float, level: float) -> NDArray[np.float32]:
@@ -112,14 +147,6 @@ def _raised(seen: NDArray[np.float32], searched_at: float, level: float) -> NDAr
     Between the two levels the search marks, and nobody looks again: it must not get lost.
     """
     return np.where(seen >= searched_at, np.maximum(seen, level), seen)
-
-
-class Searched(NamedTuple):
-    """A candidate of the search: where it was drawn, and how sure the search is."""
-
-    part: Box
-    inside: NDArray[np.bool_]
-    score: float
 
 
 def _said_by_both(outlined: Prediction, searched: list[Searched]) -> Prediction:

@@ -25,6 +25,7 @@ CANDIDATE_COLUMNS = (
     "center_x",
 )
 SURE = 1e-6  # a probability nearer to 0 or 1 counts as this far from it
+CORE_MM = 10.0  # of a larger region the surest voxels speak, as many as a nodule of this size has
 SMALLEST_PROBABILITY = 1e-3  # below it zero is stored, so that a volume packs well
 
 
@@ -67,6 +68,24 @@ def mean_log_odds(probability: NDArray[np.floating]) -> float:
     return float(np.log(p / (1 - p)).mean())
 
 
+def core_log_odds(probability: NDArray[np.floating], voxel_mm3: float) -> float:
+    """Return `mean_log_odds` of the surest voxels, as many as fill a sphere of `CORE_MM`.
+
+    Of a mass all voxels would tell of its long edge, at which a network is not sure; of a nodule
+    they are nearly all.
+
+    Parameters
+    ----------
+    probability : ndarray
+        Of the voxels of one region.
+    voxel_mm3 : float
+    """
+    n = max(1, round(np.pi / 6 * CORE_MM**3 / voxel_mm3))
+    return mean_log_odds(
+        np.partition(probability, -n)[-n:] if n < probability.size else probability
+    )
+
+
 def probability_of(log_odds: float) -> float:
     """Return the probability with these log-odds."""
     return float(1 / (1 + np.exp(-log_odds)))
@@ -91,7 +110,8 @@ def find_candidates(
     """Join voxels above the candidate level into candidates and score them.
 
     Voxels that touch by a face, an edge or a corner (26-connectivity) belong together. The score is
-    the probability with the mean log-odds of the voxels inside, see `mean_log_odds`.
+    the probability with the mean log-odds of the voxels inside, of a large one of its surest part,
+    see `core_log_odds`.
 
     Parameters
     ----------
@@ -119,7 +139,7 @@ def find_candidates(
             continue
         own = statistics["bounding_boxes"][component]
         inside = probability[own][components[own] == component]
-        score = probability_of(mean_log_odds(inside))
+        score = probability_of(core_log_odds(inside, voxel_mm3))
         center = statistics["centroids"][component] + [part.start for part in box]
         rows.append((component, score, volume_mm3, diameter_mm, *center))
     candidates = pd.DataFrame(rows, columns=list(CANDIDATE_COLUMNS)).sort_values(

@@ -65,14 +65,14 @@ def predict_window(
             first = (slices.start + begin) // per_block - 1
             last = -(-(slices.stop + begin) // per_block) + 1
             wanted[: max(first, 0)] = wanted[last:] = False
-        seen = _mean_view(network, config, grid.from_source(shifted), wanted, device, views)
+        seen = mean_view(network, config, grid.from_source(shifted), wanted, device, views)
         total += grid.to_source(seen)[begin:]
     if slices is not None:
         total[: slices.start] = total[slices.stop :] = 0
     return np.asarray(total / n_begins, dtype=np.float32)
 
 
-def _mean_view(
+def mean_view(
     network: nn.Module,
     config: TrainConfig,
     hu: NDArray[np.float32],
@@ -80,7 +80,7 @@ def _mean_view(
     device: torch.device,
     views: int,
 ) -> NDArray[np.float32]:
-    """Return the mean probability of a mirrored-out window and its mirror images."""
+    """Return the mean probability of a mirrored-out window and its mirror images, on its grid."""
     sides = [max(-(-n // STRIDE_PX) * STRIDE_PX, config.crop_px) for n in hu.shape[1:]]
     before = [(side - n) // 2 for side, n in zip(sides, hu.shape[1:], strict=True)]
     room = [(b, side - n - b) for b, side, n in zip(before, sides, hu.shape[1:], strict=True)]

@@ -4,9 +4,9 @@ A candidate hits a lesion where its centre lies within the lesion's radius of th
 Of several that hit one lesion the surest counts, the others count for nothing, and nothing counts
 that hits a lesion which is not required. All others are false alarms. The score is the mean of the
 sensitivities at seven rates of false alarms a scan, from 1/8 to 8 (Setio et al., Medical Image
-Analysis 42:1-13, 2017). Required is here what two readers drew, where LUNA16 asks for three of
-four and 3 mm; the curve is read as steps; and patients are resampled, of whom a phantom has one
-scan each.
+Analysis 42:1-13, 2017). Required by LUNA16 is what at least three of four readers drew, from 3 mm;
+`LUNA16` has that, `OWN` what this project requires, which is more. The curve is read as steps; and
+patients are resampled, of whom a phantom has one scan each.
 
 The rule is hard on large lesions that are marked in part, and on small ones marked beside their
 centre; overlap is not asked for.
@@ -16,10 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from medlib.annotation.reference import MIN_READERS
 from medlib.risk.bootstrap import Estimate, bootstrap
 from medlib.risk.lesions import Matching
 from medlib.risk.operating_point import FROC_POINTS
@@ -27,13 +29,26 @@ from medlib.risk.operating_point import FROC_POINTS
 AXES = ("z", "y", "x")
 
 
-def rematched(found: Matching) -> tuple[pd.DataFrame, pd.DataFrame]:
+class Required(NamedTuple):
+    """Which of this project's required lesions count."""
+
+    min_readers: int
+    min_diameter_mm: float
+
+
+LUNA16 = Required(min_readers=3, min_diameter_mm=3.0)
+OWN = Required(min_readers=MIN_READERS, min_diameter_mm=0.0)
+
+
+def rematched(found: Matching, required: Required = LUNA16) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Judge the candidates of `match_case` anew, by distance.
 
     Parameters
     ----------
     found : Matching
         Of one scan or of many.
+    required : Required
+        What has to be found. All other lesions count as ``disputed``: no miss and no false alarm.
 
     Returns
     -------
@@ -42,7 +57,14 @@ def rematched(found: Matching) -> tuple[pd.DataFrame, pd.DataFrame]:
     candidates : DataFrame
         `case_id`, `score` and `outcome`: ``hit``, ``disputed`` or ``false alarm``.
     """
-    lesions = found.lesions[["case_id", "status"]].assign(best_score=np.nan)
+    counts = (
+        (found.lesions["status"] == "required")
+        & (found.lesions["n_readers"] >= required.min_readers)
+        & (found.lesions["diameter_mm"] >= required.min_diameter_mm)
+    )
+    lesions = found.lesions[["case_id"]].assign(
+        status=np.where(counts, "required", "disputed"), best_score=np.nan
+    )
     candidates = found.candidates[["case_id", "score"]].assign(outcome="false alarm")
     spacing_mm = found.cases.set_index("case_id")[[f"spacing_{axis}_mm" for axis in AXES]]
     centers = [f"center_{axis}" for axis in AXES]
@@ -55,21 +77,21 @@ def rematched(found: Matching) -> tuple[pd.DataFrame, pd.DataFrame]:
         )
         distance_mm = np.linalg.norm(offsets * steps, axis=2)
         within = distance_mm <= here["diameter_mm"].to_numpy(dtype=float) / 2
-        required = (here["status"] == "required").to_numpy()
         scores = np.where(within, of_case["score"].to_numpy(dtype=float)[:, None], -np.inf)
         best = scores.max(axis=0, initial=-np.inf)
         lesions.loc[here.index, "best_score"] = np.where(np.isfinite(best), best, np.nan)
         candidates.loc[of_case.index[within.any(axis=1)], "outcome"] = "disputed"
-        candidates.loc[of_case.index[within[:, required].any(axis=1)], "outcome"] = "hit"
+        candidates.loc[of_case.index[within[:, counts[here.index]].any(axis=1)], "outcome"] = "hit"
     return lesions, candidates
 
 
-def luna16(found: Matching) -> dict[str, Estimate]:
+def luna16(found: Matching, required: Required = LUNA16) -> dict[str, Estimate]:
     """Read sensitivity off the curve at the rates of LUNA16, and their mean.
 
     Parameters
     ----------
     found : Matching
+    required : Required
 
     Returns
     -------
@@ -77,13 +99,13 @@ def luna16(found: Matching) -> dict[str, Estimate]:
         An estimate for each of `FROC_POINTS` (``"0.125"`` ... ``"8"``) and ``"mean"``, resampled
         by patient; undefined where there is no required lesion.
     """
-    lesions, candidates = rematched(found)
-    required = lesions[lesions["status"] == "required"].fillna({"best_score": -np.inf})
+    lesions, candidates = rematched(found, required)
+    to_find = lesions[lesions["status"] == "required"].fillna({"best_score": -np.inf})
     alarms = candidates[candidates["outcome"] == "false alarm"]
     scores = {
         case_id: [
             table.loc[table["case_id"] == case_id, column].to_numpy(dtype=float)
-            for table, column in ((required, "best_score"), (alarms, "score"))
+            for table, column in ((to_find, "best_score"), (alarms, "score"))
         ]
         for case_id in found.cases["case_id"]
     }

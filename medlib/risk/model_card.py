@@ -20,6 +20,7 @@ from scipy.stats import binomtest
 from medlib.baseline.run import OUTLINER, Run
 from medlib.risk.bootstrap import Estimate
 from medlib.risk.evaluation import FOLDER, HELD_OUT, METRICS_FILE
+from medlib.risk.luna16 import LUNA16, OWN
 from medlib.risk.operating_point import FROC_POINTS
 from medlib.risk.repeats import REAL_SCANS, REAL_VOIS, outlines, repeats, unseen_scans
 from medlib.scope import DISCLAIMER
@@ -27,6 +28,10 @@ from medlib.scope import DISCLAIMER
 MODEL_CARD = "MODEL_CARD.md"
 N_WORST = 10
 LUNA16_POINTS = (*(f"{point:g}" for point in FROC_POINTS), "mean")
+LESIONS_OF = {  # in metrics.json: which lesions have to be found
+    "luna16": f"drawn by {LUNA16.min_readers}",
+    "luna16_own": f"drawn by {OWN.min_readers}",
+}
 
 
 def model_card(run: Run, name: str | None = None) -> str:
@@ -45,7 +50,7 @@ def model_card(run: Run, name: str | None = None) -> str:
         for file in (REAL_VOIS, REAL_SCANS, METRICS_FILE)
     )
     card = run.card
-    phantom, by_distance = phantom_metrics["network"], phantom_metrics["luna16"]
+    phantom = phantom_metrics["network"]
     times = [card["time"]["seconds"], Run(run.folder / OUTLINER).card["time"]["seconds"]]
     data_of_run = card["data"]
     data, held_out = data_of_run["real_ct"], vois["summary"]["held_out"]
@@ -99,12 +104,13 @@ def model_card(run: Run, name: str | None = None) -> str:
         "",
         _missed_in_words(vois),
         "",
-        "| Diameter, mm | Nodules | Dice | Model, left out | Reader, left out | Missed |",
-        "|---|---|---|---|---|---|",
+        "| Diameter, mm | Nodules | Dice | Model, left out | Reader, left out | Missed | "
+        "Not reported |",
+        "|---|---|---|---|---|---|---|",
         *(
             f"| {row['diameter_mm']} | {row['n']} | {number(row['dice'])} | "
             f"{number(row['model_dice_left_out'])} | {number(row['reader_dice_left_out'])} | "
-            f"{row['missed']} |"
+            f"{row['missed']} | {row['not_reported']} |"
             for row in held_out["by_size"]
         ),
         "",
@@ -137,13 +143,17 @@ def model_card(run: Run, name: str | None = None) -> str:
         _phantom_in_words(run),
         "",
         "By the hit rule of LUNA16 (the centre within the radius), at so many false alarms a "
-        "scan; intervals over patients:",
+        "scan; intervals over patients. LUNA16 asks for what three readers drew, from 3 mm; this "
+        "project for what two drew.",
         "",
-        "| Part | " + " | ".join(LUNA16_POINTS) + " |",
+        "| Part, lesions | " + " | ".join(LUNA16_POINTS) + " |",
         "|---" * (len(LUNA16_POINTS) + 1) + "|",
         *(
-            f"| {part} | " + " | ".join(estimate(found[point]) for point in LUNA16_POINTS) + " |"
-            for part, found in by_distance.items()
+            f"| {part}, {drawn_by} | "
+            + " | ".join(estimate(found[point]) for point in LUNA16_POINTS)
+            + " |"
+            for rule, drawn_by in LESIONS_OF.items()
+            for part, found in phantom_metrics[rule].items()
         ),
         "",
         "## Failures",

@@ -191,12 +191,14 @@ def in_words(content: dict[str, Any]) -> Iterator[str]:
 
 def _voi_tasks(data: Path, run: Run) -> tuple[list[Task], Any]:
     # Torch takes seconds to import.
+    from medlib.baseline.inference import predict_volume
     from medlib.baseline.outline import outline_window
     from medlib.baseline.views import predict_window
 
     table = voi.read_voi_table(data)
     table["split"] = voi.split_of_patients(table["patient_id"])
     network, config, outliner = run.load_network(), run.config, run.load_outliner()
+    operating_point = _operating_point(run)
 
     def score(row: pd.Series) -> tuple[dict[str, Any], Volume, NDArray[Any]]:
         found = voi.read_voi(data, row)
@@ -208,6 +210,10 @@ def _voi_tasks(data: Path, run: Run) -> tuple[list[Task], Any]:
             marked = outline_window(outliner, found.volume) >= outliner.config.candidate_level
         seconds = time.perf_counter() - start
         scores = voi_metrics.score_voi(found, marked)
+        searched = predict_volume(network, config, found.volume, outliner=outliner, is_window=True)
+        best = voi_metrics.search_score(found, searched)
+        scores["search_score"] = best
+        scores["not_reported"] = math.nan if math.isnan(best) else float(best < operating_point)
         return {**scores, "split": row["split"], "seconds": seconds}, found.volume, marked
 
     return [
@@ -215,7 +221,9 @@ def _voi_tasks(data: Path, run: Run) -> tuple[list[Task], Any]:
             row["voi_id"],
             row["patient_id"],
             row["split"],
-            row.to_json() + _checksum(data / row["ct_file"], data / row["readers_file"]),
+            row.to_json()
+            + str(operating_point)
+            + _checksum(data / row["ct_file"], data / row["readers_file"]),
             partial(score, row),
         )
         for _, row in table.iterrows()
@@ -227,10 +235,7 @@ def _scan_tasks(data: Path, run: Run) -> tuple[list[Task], Any]:
 
     table = real_scans.read_scan_table(data)
     network, config, outliner = run.load_network(), run.config, run.load_outliner()
-    path = run.folder / FOLDER / OPERATING_POINT
-    if not path.is_file():
-        raise RunError(f"{run.folder}: the run was never evaluated; make one with: medlib train")
-    operating_point = float(json.loads(path.read_bytes())["network"])
+    operating_point = _operating_point(run)
 
     def score(row: pd.Series) -> tuple[dict[str, Any], Volume, NDArray[Any]]:
         scan = real_scans.read_scan(data, row)
@@ -256,6 +261,13 @@ def _scan_tasks(data: Path, run: Run) -> tuple[list[Task], Any]:
         )
         for _, row in table.iterrows()
     ], scan_metrics
+
+
+def _operating_point(run: Run) -> float:
+    path = run.folder / FOLDER / OPERATING_POINT
+    if not path.is_file():
+        raise RunError(f"{run.folder}: the run was never evaluated; make one with: medlib train")
+    return float(json.loads(path.read_bytes())["network"])
 
 
 def _scored(task: Task, out: Path, key: str, save_masks: bool) -> dict[str, Any]:

@@ -53,7 +53,7 @@ from medlib.errors import DataError, RunError
 from medlib.paths import BUILD
 from medlib.risk.evaluation import FOLDER, HELD_OUT, METRICS_FILE, OPERATING_POINT, for_json
 from medlib.risk.lesions import concatenate, match_case
-from medlib.risk.luna16 import luna16
+from medlib.risk.luna16 import LUNA16, OWN, luna16
 from medlib.risk.metrics import METRICS, at_operating_point, estimate, select
 from medlib.risk.model_card import MODEL_CARD, model_card
 from medlib.risk.operating_point import RULE, choose_operating_point
@@ -62,6 +62,7 @@ from medlib.risk.repeats import REAL_SCANS, REAL_VOIS
 from medlib.risk.voxel import dice
 
 DATASET = "lidc-voi"
+CASE_COLUMNS = ["case_id", "patient_id", "split"]
 LEVELS = (0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
 OUTLINE_PROFILE = "{profile}-outline"
 REFERENCE_MODULES = (
@@ -183,8 +184,8 @@ def finish(
         card = _write_part(beside, search._replace(patients=patients), phantom)
         run = Run(beside)
         network = run.load_network()
-        operating_point = choose_operating_point_on_scans(
-            network, run.config, Outliner(shipped, outlines.config), real
+        operating_point = choose_operating_point_on_tune(
+            network, run.config, Outliner(shipped, outlines.config), real, phantom
         )
         card["data"] |= real_data
         card["data"]["outlines_saw_the_phantom"] = phantom_share(outlines.config) > 0
@@ -192,7 +193,7 @@ def finish(
             "candidate_level": level,
             "candidate_level_rule": "highest mean 3D Dice on the tune volumes of interest",
             "tune_dice_by_level": by_level,
-            "operating_point_rule": RULE + ", whole real scans",
+            "operating_point_rule": RULE + ", whole real scans and phantom patients",
         }
         card["artifacts"] |= {
             "evaluation": f"{REAL_VOIS}, {REAL_SCANS}: held-out real CT; the others: the phantom",
@@ -267,18 +268,21 @@ def choose_level(
     return float(LEVELS[int(mean.argmax())]), by_level
 
 
-def choose_operating_point_on_scans(
-    network: nn.Module, config: TrainConfig, outliner: Outliner, real: RealCT
+def choose_operating_point_on_tune(
+    network: nn.Module, config: TrainConfig, outliner: Outliner, real: RealCT, phantom: Cohort
 ) -> float:
-    """Choose the lowest score that is reported, by `RULE`, on the real tune scans.
+    """Choose the lowest score that is reported, by `RULE`, on tune scans, real ones and phantom.
 
-    The phantom has no say: what alarms there is not what alarms in patients.
+    One real scan alone would leave it to one of its vessels.
     """
-    judged = [
-        (scan, predict_volume(network, config, scan.volume, outliner=outliner))
-        for scan in real.read_scans("tune")
-    ]
-    return choose_operating_point(*_false_alarms(judged))
+    predict = partial(predict_volume, network, config, outliner=outliner)
+    judged = [(scan, predict(scan.volume)) for scan in real.read_scans("tune")]
+    of_phantom = concatenate([match_case(c, predict(c.volume)) for c in phantom.cases("tune")])
+    cases, candidates = _false_alarms(judged)
+    return choose_operating_point(
+        pd.concat([cases, of_phantom.cases[CASE_COLUMNS]]),
+        pd.concat([candidates, of_phantom.candidates[[*CASE_COLUMNS, "score", "outcome"]]]),
+    )
 
 
 def _false_alarms(
@@ -292,8 +296,8 @@ def _false_alarms(
         for candidate in found.candidates.itertuples():
             if not scan.tumour[found.labels == candidate.candidate_id].any():
                 alarms.append({**ids, "score": candidate.score, "outcome": "false alarm"})
-    columns = ["case_id", "patient_id", "split", "score", "outcome"]
-    return pd.DataFrame(cases), pd.DataFrame(alarms, columns=columns)
+    columns = [*CASE_COLUMNS, "score", "outcome"]
+    return pd.DataFrame(cases, columns=CASE_COLUMNS), pd.DataFrame(alarms, columns=columns)
 
 
 def _judge_on_phantom(run: Run, network: nn.Module, phantom: Cohort, threshold: float) -> None:
@@ -315,12 +319,16 @@ def _judge_on_phantom(run: Run, network: nn.Module, phantom: Cohort, threshold: 
         for part in HELD_OUT
     }
     by_distance = {
-        part: {
-            point: for_json(found) for point, found in luna16(select(matched, split=part)).items()
+        name: {
+            part: {
+                point: for_json(found)
+                for point, found in luna16(select(matched, split=part), required).items()
+            }
+            for part in HELD_OUT
         }
-        for part in HELD_OUT
+        for name, required in (("luna16", LUNA16), ("luna16_own", OWN))
     }
-    _write(run.folder / FOLDER / METRICS_FILE, {"network": metrics, "luna16": by_distance})
+    _write(run.folder / FOLDER / METRICS_FILE, {"network": metrics, **by_distance})
 
 
 def _data(real: RealCT, phantom: Cohort) -> dict[str, Any]:

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medlib.annotation.voi import Voi, left_out, majority
-from medlib.baseline.prediction import sphere_diameter_mm
+from medlib.baseline.prediction import Prediction, sphere_diameter_mm
 from medlib.risk.bootstrap import Estimate, bootstrap_mean
 from medlib.risk.lesions import MIN_IOU
 from medlib.risk.voxel import dice, iou
 
 REFERENCE = "majority of readers: voxels that more than half of them marked"
 SIZES_MM = (0, 5, 7, 10, 15, 20, np.inf)  # bins of the diameter, for the table by size
-METRICS = {
+OUTLINE_METRICS = {
     "dice": ("", "3D Dice of all that is marked against the majority of readers"),
     "model_dice_left_out": (
         "",
@@ -41,6 +41,14 @@ METRICS = {
         "mean distance of the two surfaces, both ways; undefined where nothing is marked",
     ),
 }
+METRICS = {
+    **OUTLINE_METRICS,
+    "not_reported": (
+        "",
+        "share of nodules that the whole method does not report: it searches the volume, is not "
+        "told where to look, and reports from the operating point on",
+    ),
+}
 
 
 def score_voi(voi: Voi, marked: NDArray[np.bool_]) -> dict[str, Any]:
@@ -56,7 +64,7 @@ def score_voi(voi: Voi, marked: NDArray[np.bool_]) -> dict[str, Any]:
     -------
     dict
         ``voi_id``, ``patient_id``, ``n_readers``, ``diameter_mm`` (of the majority),
-        ``marked_mm3`` and the names of `METRICS`; NaN where undefined.
+        ``marked_mm3`` and the names of `OUTLINE_METRICS`; NaN where undefined.
     """
     reference = majority(voi.readers)
     spacing_mm = voi.volume.spacing_mm
@@ -83,6 +91,20 @@ def score_voi(voi: Voi, marked: NDArray[np.bool_]) -> dict[str, Any]:
     }
 
 
+def search_score(voi: Voi, found: Prediction) -> float:
+    """Return the highest score of the candidates that overlap the nodule; 0 where none does.
+
+    Overlap is an IoU with the readers' majority of at least `MIN_IOU`; NaN where that is empty.
+    """
+    reference = majority(voi.readers)
+    if not reference.any():
+        return float("nan")
+    scores = found.candidates.set_index("candidate_id")["score"]
+    touching = [k for k in np.unique(found.labels[reference]) if k]
+    hits = [k for k in touching if iou(reference, found.labels == k) >= MIN_IOU]
+    return max((float(scores[k]) for k in hits), default=0.0)
+
+
 def surface_distance_mm(
     a: NDArray[np.bool_], b: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
 ) -> float:
@@ -102,7 +124,7 @@ def surface_distance_mm(
 
 
 def summarise(cases: pd.DataFrame) -> dict[str, Estimate]:
-    """Estimate the mean of each metric over volumes, resampled by patient."""
+    """Estimate the mean of each of `METRICS` over volumes, resampled by patient."""
     return {name: bootstrap_mean(cases, name, unit=unit) for name, (unit, _) in METRICS.items()}
 
 
@@ -117,6 +139,7 @@ def by_size(cases: pd.DataFrame) -> list[dict[str, Any]]:
             "model_dice_left_out": float(group["model_dice_left_out"].mean()),
             "reader_dice_left_out": float(group["reader_dice_left_out"].mean()),
             "missed": int(group["missed"].sum()),
+            "not_reported": int(group["not_reported"].sum()),
         }
         for size, group in cases.groupby(bins, observed=True)
     ]

@@ -10,6 +10,7 @@ from medlib.baseline.config import TrainConfig
 from medlib.baseline.inference import predict_volume
 from medlib.baseline.prediction import (
     CANDIDATE_COLUMNS,
+    CORE_MM,
     find_candidates,
     load_prediction,
     rescored,
@@ -116,15 +117,37 @@ def test_a_stored_prediction_comes_back_only_for_its_key(tiny: TrainConfig, tmp_
     assert [p.name for p in path.parent.iterdir()] == ["case.npz"]
 
 
-def test_the_score_is_of_the_whole_region_and_not_of_its_best_voxels(tiny: TrainConfig):
+def test_the_score_is_of_a_nodules_whole_region_and_not_of_its_best_voxels(tiny: TrainConfig):
     probability = np.zeros((4, 40, 40), dtype=np.float32)
     probability[1:3, 4:7, 4:7] = 0.9
-    probability[:, 15:35, 15:35] = 0.6
-    probability[:, 15:20, 15:35] = 0.99  # a quarter of it
+    probability[:, 15:25, 15:25] = 0.6
+    probability[:, 15:20, 15:20] = 0.99  # a quarter of it
     found = find_candidates(probability, (1.0, 1.0, 1.0), tiny).candidates
     assert found["diameter_mm"].is_monotonic_increasing  # the small one first
     odds = (0.6 / 0.4) ** 0.75 * (0.99 / 0.01) ** 0.25
     assert found["score"].to_list() == pytest.approx([0.9, odds / (1 + odds)], abs=1e-6)
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (2.5, 0.8, 0.8)])
+def test_a_mass_is_judged_by_as_much_of_it_as_a_nodule_has(tiny: TrainConfig, spacing_mm):
+    in_core = round(np.pi / 6 * CORE_MM**3 / np.prod(spacing_mm))
+    probability = np.full((10, 60, 60), 0.6, dtype=np.float32)
+    flat = probability.reshape(-1)
+    flat[: in_core // 2], flat[in_core // 2 : in_core] = 0.99, 0.9
+    found = find_candidates(probability, spacing_mm, tiny).candidates
+    half = (in_core // 2) / in_core
+    odds = 99**half * 9 ** (1 - half)
+    assert found["score"].to_list() == pytest.approx([odds / (1 + odds)], abs=1e-6)
+
+
+def test_in_a_window_no_lung_is_looked_for(tiny: TrainConfig):
+    ball = Ball((20.0, 24.0, 24.0), 6.0, hu=BRIGHT)
+    volume, masks = toy_volume([ball], size_mm=(40.0, 48.0, 48.0))
+    volume.hu[:] = np.where(masks[0], BRIGHT, 40)  # no air at all
+    assert predict_volume(DenserThan(HALF_WAY), tiny, volume, CPU).candidates.empty
+    found = predict_volume(DenserThan(HALF_WAY), tiny, volume, CPU, is_window=True)
+    assert len(found.candidates) == 1
+    assert dice(found.labels > 0, masks[0]) > 0.9
 
 
 def test_what_is_certain_has_a_score_all_the_same(tiny: TrainConfig):

@@ -5,18 +5,23 @@ import pandas as pd
 import pytest
 
 from medlib.risk.lesions import Matching
-from medlib.risk.luna16 import luna16, rematched
+from medlib.risk.luna16 import OWN, luna16, rematched
 from medlib.risk.operating_point import FROC_POINTS, froc, sensitivity_at
 
 SPACING_MM = (2.5, 0.5, 0.5)
 
 
 def matching(lesions, candidates, n_cases=1) -> Matching:
-    """Build tables; a lesion is (case, status, diameter_mm, z, y, x), a candidate has a score."""
+    """Build tables; a lesion is (case, status, diameter_mm, z, y, x), a candidate has a score.
+
+    Four readers drew what is required.
+    """
     places = ["center_z", "center_y", "center_x"]
     cases = [f"c{k}" for k in range(n_cases)]
     return Matching(
-        pd.DataFrame(lesions, columns=["case_id", "status", "diameter_mm", *places]),
+        pd.DataFrame(lesions, columns=["case_id", "status", "diameter_mm", *places]).assign(
+            n_readers=4
+        ),
         pd.DataFrame(candidates, columns=["case_id", "score", *places]),
         pd.DataFrame(
             [(case, case, *SPACING_MM) for case in cases],
@@ -77,6 +82,19 @@ def test_the_points_are_those_of_the_curve(seed):
     assert read["mean"].value == pytest.approx(curve.mean())
     assert 0 < read["mean"].value < 1
     assert read["mean"].low <= read["mean"].value <= read["mean"].high
+
+
+def test_the_challenge_asks_for_three_readers_and_3_mm():
+    found = matching(
+        [("c0", "required", 8.0, 5, 10, 10), ("c0", "required", 8.0, 5, 60, 60),
+         ("c0", "required", 2.9, 5, 90, 90), ("c0", "required", 3.0, 9, 30, 30)],
+        [("c0", 0.9, 5, 10, 10), ("c0", 0.8, 5, 60, 60), ("c0", 0.7, 5, 90, 90)],
+    )  # fmt: skip
+    found.lesions["n_readers"] = [3, 2, 4, 3]
+    _, candidates = rematched(found)
+    assert candidates["outcome"].to_list() == ["hit", "disputed", "disputed"]
+    assert luna16(found)["1"].value == 1 / 2
+    assert luna16(found, OWN)["1"].value == 3 / 4
 
 
 def test_without_a_required_lesion_it_is_undefined_and_without_candidates_zero():

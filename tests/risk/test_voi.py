@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from medlib.annotation.voi import Voi
+from medlib.baseline.prediction import Prediction
 from medlib.images.volume import SeriesIdentity, Volume
-from medlib.risk.voi import by_size, score_voi, summarise, surface_distance_mm
+from medlib.risk.voi import by_size, score_voi, search_score, summarise, surface_distance_mm
 
 
 def voi(readers: np.ndarray, spacing=(2.0, 1.0, 1.0)) -> Voi:
@@ -62,8 +63,25 @@ def test_surface_distance_is_in_mm():
 
 def test_summary_counts_patients_and_sizes(readers):
     rows = [score_voi(voi(readers), readers[k]) | {"patient_id": f"p{k}"} for k in (0, 2)]
-    cases = pd.DataFrame(rows)
+    cases = pd.DataFrame(rows).assign(not_reported=[0.0, 1.0])
     found = summarise(cases)
+    assert found["not_reported"].value == 0.5
     assert found["dice"].value == pytest.approx((1 + 0.8) / 2)
     assert found["dice"].n == 2
-    assert [row["n"] for row in by_size(cases)] == [2]
+    assert [(row["n"], row["not_reported"]) for row in by_size(cases)] == [(2, 1)]
+
+
+def test_the_surest_of_the_candidates_that_overlap_the_nodule_counts(readers):
+    labels = np.zeros(readers.shape[1:], np.uint16)
+    labels[2, 4:8, 4:8], labels[3, 4:8, 4:8] = 2, 3  # half of it each
+    labels[0, :2, :2] = 1  # surer, elsewhere
+    candidates = pd.DataFrame({"candidate_id": [1, 2, 3], "score": [0.9, 0.8, 0.7]})
+    found = Prediction(labels.astype(np.float16), labels, candidates)
+    assert search_score(voi(readers), found) == 0.8
+    touched = np.where(labels == 1, 1, 0).astype(np.uint16)
+    touched[2, 4, 4] = 1  # a voxel of it is not enough
+    alone = Prediction(touched.astype(np.float16), touched, candidates[:1])
+    assert search_score(voi(readers), alone) == 0
+    apart = np.zeros_like(readers)
+    apart[0, 0], apart[1, 2], apart[2, 4] = True, True, True  # no majority anywhere
+    assert np.isnan(search_score(voi(apart), found))
