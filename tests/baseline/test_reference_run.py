@@ -11,14 +11,16 @@ import pytest
 from toy import Ball, ToyCohort, toy_case, toy_volume
 
 from medlib.annotation import voi
-from medlib.annotation.case import LESION_COLUMNS
+from medlib.annotation.case import LESION_COLUMNS, Case
+from medlib.annotation.real_scans import RealScan
 from medlib.baseline import config
+from medlib.baseline.prediction import CANDIDATE_COLUMNS, Prediction
 from medlib.errors import DataError, RunError
 from medlib.images.volume import Volume
 from medlib.paths import MANIFESTS
 from medlib.risk import reference_run
 from medlib.risk.model_card import MODEL_CARD
-from medlib.risk.reference_run import make_reference_run
+from medlib.risk.reference_run import choose_operating_point_on_tune, make_reference_run
 
 SCANS = {
     "Lung_Dx-A0001": "CC BY 4.0",
@@ -80,6 +82,13 @@ def real_ct(tmp_path, monkeypatch) -> Path:
     return folder
 
 
+def rated(case: Case) -> Case:
+    """Add what a real reader says of a lesion; its outline is that of a train patient."""
+    origin = f"{patients('train')[0]}/1"
+    said = dict.fromkeys(set(LESION_COLUMNS) - set(case.lesions), 3)
+    return replace(case, lesions=case.lesions.assign(**said | {"origin": origin}))
+
+
 @pytest.fixture
 def small(tmp_path, monkeypatch) -> None:
     """Profiles of two steps, and a phantom of a patient a part."""
@@ -92,9 +101,7 @@ def small(tmp_path, monkeypatch) -> None:
     cases = []
     for seed, split in enumerate(("train", "tune", "test", "external")):
         case = toy_case([Ball((20, 64, 36), 5)], f"toy-{seed}", split, noise_hu=20, seed=seed)
-        origin = f"{patients('train')[0]}/1"
-        rated = dict.fromkeys(set(LESION_COLUMNS) - set(case.lesions), 3)
-        cases.append(replace(case, lesions=case.lesions.assign(**rated | {"origin": origin})))
+        cases.append(rated(case))
         (tmp_path / "phantom" / case.case_id).mkdir(parents=True)
         receipt = tmp_path / "phantom" / case.case_id / "receipt.json"
         receipt.write_text('{"voxels": {}}')
@@ -124,6 +131,36 @@ def test_who_had_a_say_is_in_the_card_and_not_among_the_held_out(real_ct, small,
     assert sorted(path.name for path in tmp_path.glob("*run*")) == ["run"]
     with pytest.raises(RunError, match="run exists"):
         make_reference_run("lidc", 0, run.folder)
+
+
+def test_real_scan_and_phantom_choose_the_operating_point_together(tmp_path, monkeypatch):
+    balls = [Ball((20, 64, 36), 9), Ball((12, 40, 92), 6), Ball((28, 90, 92), 6)]
+    real_volume, masks = toy_volume(balls, patient_id="real")
+    scan = RealScan("Lung_Dx-A0002", "CC BY 4.0", real_volume, masks[0], outlined=True)
+    phantoms = tuple(rated(toy_case(balls[:1], f"toy-{k}", "tune")) for k in range(2))
+    scores = {  # of the tumour or the lesion, and of the two other places
+        "real": (0.9, 0.8, 0.7),
+        "toy-0": (0.95, 0.85, 0.6),
+        "toy-1": (0.2, 0.3, 0.1),
+    }
+
+    def predict(network, config, volume, outliner):
+        labels = sum((k + 1) * mask.astype(np.uint16) for k, mask in enumerate(masks))
+        found = pd.DataFrame(0.0, index=range(3), columns=list(CANDIDATE_COLUMNS)).assign(
+            candidate_id=[1, 2, 3], score=scores[volume.identity.patient_id]
+        )
+        return Prediction(labels.astype(np.float16), labels, found)
+
+    class OneScan:
+        def read_scans(self, split: str) -> list[RealScan]:
+            return [scan] if split == "tune" else []
+
+    monkeypatch.setattr(reference_run, "predict_volume", predict)
+    chosen = choose_operating_point_on_tune(
+        None, None, None, OneScan(), ToyCohort(phantoms, tmp_path)
+    )
+    # False alarms of three scans: .85 .8 .7 .6 .3 .1; one a scan is three, so .6 is one too many.
+    assert chosen == np.nextafter(0.6, 1)
 
 
 def test_without_a_scan_to_train_on_nothing_begins(real_ct, small, tmp_path):
