@@ -77,7 +77,8 @@ def model_card(run: Run, name: str | None = None) -> str:
         f"- Whole scans: {', '.join(data['scans'].get('train', []))}, their background and, where "
         f"it is outlined ({', '.join(_outlined(scans, data)) or 'none'}), the tumour; for the "
         f"choice of the operating point: {', '.join(data['scans'].get('tune', []))}.",
-        f"- The phantom {card['data']['phantom']} (synthetic anatomy), background and lesions; "
+        f"- The phantom {card['data']['phantom']} (synthetic anatomy), {_n_phantoms(run, 'train')} "
+        "patients, background and lesions; "
         "lesions whose outlines come from LIDC patients outside the train part are left out.",
         "- LUNG1 cases (CC BY-NC 3.0) are for testing alone; the code refuses to train on them.",
         f"- Split by patient: `{data['split']}`. Files: SHA-256 `{data['sha256']}`.",
@@ -177,7 +178,9 @@ def model_card(run: Run, name: str | None = None) -> str:
         f"- Trained for {times[0] / 60:.0f} minutes (search) and {times[1] / 60:.0f} (outlines; "
         f"{card['environment']['device']}); few whole real scans were seen, so false alarms on "
         "other scanners, slice distances and diseases are not known.",
-        f"- The operating point rests on {len(data['scans'].get('tune', []))} real scan(s).",
+        f"- The operating point rests on {len(data['scans'].get('tune', []))} real scan(s) and "
+        f"{_n_phantoms(run, 'tune')} phantom patients, which may alarm more often than people do: "
+        "then lesions are held back that could be shown.",
         *(
             ()
             if data_of_run["outlines_saw_the_phantom"]
@@ -246,6 +249,10 @@ def _phantom_in_words(run: Run) -> str:
     )
 
 
+def _n_phantoms(run: Run, split: str) -> int:
+    return sum(name.startswith("PHANTOM") for name in run.card["data"]["patients"][split])
+
+
 def _again(folder: Path) -> Iterator[str]:
     """Yield what other seeds gave, on nodules and on scans that this run has seen."""
     runs = repeats(folder)
@@ -281,7 +288,7 @@ def _again(folder: Path) -> Iterator[str]:
     yield from (
         "",
         "Where the runs differ in false alarms, the number of the shipped one is a matter of its "
-        "seed, its scans and the one scan that its operating point rests on.",
+        "seed, of the scans it saw and of its operating point.",
         "",
     )
 
