@@ -21,6 +21,7 @@ from medlib.baseline.prediction import (
     probability_of,
     rescored,
 )
+from medlib.baseline.roundness import LARGEST_MM, roundness
 from medlib.baseline.views import mean_view, slice_probability
 from medlib.images.lungs import lung_field
 from medlib.images.volume import Volume
@@ -28,6 +29,7 @@ from medlib.images.volume import Volume
 __all__ = ["Prediction", "predict_volume"]
 
 CONTEXT_PX = 16  # seen around the lung field
+LEAST_ROUND = 0.05  # what is flatter counts as this round: it may be a nodule on a wall
 SEEN_ENOUGH = 0.75  # of a mass: where more of it is drawn already, that sharper outline is kept
 
 
@@ -62,7 +64,8 @@ def predict_volume(
     every candidate is then looked at closely. Masses too large for that, by the diameter of the
     sphere of equal volume, are searched for on a coarser grid. The score then is the probability
     half-way, in log-odds, between what the search says of a candidate and what the close look
-    says; of a mass that was not looked at closely the search alone speaks.
+    says (of a mass that was not looked at closely the search alone speaks), and falls with its
+    roundness up to a diameter of about 20 mm.
 
     Parameters
     ----------
@@ -114,7 +117,7 @@ def predict_volume(
     outlined = find_candidates(
         drawn, volume.spacing_mm, config.model_copy(update={"candidate_level": level})
     )
-    return _said_by_both(outlined, searched)
+    return _said_by_both(outlined, searched, volume)
 
 
 def _draw_masses(
@@ -149,18 +152,25 @@ def _raised(seen: NDArray[np.float32], searched_at: float, level: float) -> NDAr
     return np.where(seen >= searched_at, np.maximum(seen, level), seen)
 
 
-def _said_by_both(outlined: Prediction, searched: list[Searched]) -> Prediction:
-    """Score each candidate half-way between both networks; of what was joined the surest counts.
+def _said_by_both(outlined: Prediction, searched: list[Searched], volume: Volume) -> Prediction:
+    """Score each candidate half-way between both networks, and by how round it is.
 
-    The close look is made for outlines and is sure of most things that it draws; the search has
-    seen more of what is no lesion.
+    Of what was joined the surest counts. The close look is made for outlines and is sure of most
+    things that it draws; the search has seen more of what is no lesion. Both see a few slices, in
+    which a vessel that crosses them is as round as a nodule: so the odds fall with the roundness.
     """
     by_search = np.zeros(len(outlined.candidates) + 1)
     for part, inside, score in searched:
         ids = np.unique(outlined.labels[part][inside])
         by_search[ids] = np.maximum(by_search[ids], score)
-    pairs = zip(by_search[1:], outlined.candidates["score"], strict=True)
-    return rescored(outlined, [probability_of(mean_log_odds(np.array(pair))) for pair in pairs])
+    scores = []
+    for search, found in zip(by_search[1:], outlined.candidates.itertuples(), strict=True):
+        log_odds = mean_log_odds(np.array([search, found.score]))
+        if found.diameter_mm <= LARGEST_MM:
+            center_zyx = (found.center_z, found.center_y, found.center_x)
+            log_odds += np.log(max(roundness(volume, center_zyx), LEAST_ROUND))
+        scores.append(probability_of(log_odds))
+    return rescored(outlined, scores)
 
 
 def _search(

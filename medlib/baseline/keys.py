@@ -36,6 +36,7 @@ PREDICTION_MODULES = (
     "medlib.baseline.network",
     "medlib.baseline.outline",
     "medlib.baseline.prediction",
+    "medlib.baseline.roundness",
     "medlib.baseline.runtime",
     "medlib.baseline.views",
 )

@@ -53,7 +53,7 @@ VOI_FOLDER, SCAN_FOLDER = "lidc_voi", "full_ct"
 VOI_LICENCE = "CC BY 3.0"
 MAY_TRAIN = ("CC BY 3.0", "CC BY 4.0", "BSD-3-Clause")  # a licence begins with one of these ...
 NON_COMMERCIAL = "NC"  # ... and does not go on with this
-# One scan is kept for the choice of the operating point; LUNG1 may only test.
+# One scan is kept to watch the training by; LUNG1 may only test.
 SCANS = {"train": ("Lung_Dx-A0001", "pyradiomics-lung2"), "tune": ("Lung_Dx-A0002",)}
 SLICE_SPACINGS_MM = (2.5, 5.0)  # nodules are seen as in the phantom and as in the whole scans
 VOI_LESION_SHARE = 0.65  # of the crops that the search sees of them; the rest shows what is around
@@ -102,8 +102,8 @@ class RealCT:
     def leaving_out(self, case: str) -> RealCT:
         """Keep one more whole scan away from training, as a test.
 
-        If it is the one that the operating point is chosen on, the first of the train part takes
-        that place.
+        If it is the one that the training is watched by, the first of the train part takes that
+        place.
 
         Parameters
         ----------

@@ -75,8 +75,8 @@ def model_card(run: Run, name: str | None = None) -> str:
         "train part, less those that hold other annotated nodules. The search was asked for "
         "what more than half of the readers marked, the outlines for the share that marked it.",
         f"- Whole scans: {', '.join(data['scans'].get('train', []))}, their background and, where "
-        f"it is outlined ({', '.join(_outlined(scans, data)) or 'none'}), the tumour; for the "
-        f"choice of the operating point: {', '.join(data['scans'].get('tune', []))}.",
+        f"it is outlined ({', '.join(_outlined(scans, data)) or 'none'}), the tumour; to "
+        f"watch the training: {', '.join(data['scans'].get('tune', []))}.",
         f"- The phantom {card['data']['phantom']} (synthetic anatomy), {_n_phantoms(run, 'train')} "
         "patients, background and lesions; "
         "lesions whose outlines come from LIDC patients outside the train part are left out.",
@@ -178,9 +178,9 @@ def model_card(run: Run, name: str | None = None) -> str:
         f"- Trained for {times[0] / 60:.0f} minutes (search) and {times[1] / 60:.0f} (outlines; "
         f"{card['environment']['device']}); few whole real scans were seen, so false alarms on "
         "other scanners, slice distances and diseases are not known.",
-        f"- The operating point rests on {len(data['scans'].get('tune', []))} real scan(s) and "
-        f"{_n_phantoms(run, 'tune')} phantom patients, which may alarm more often than people do: "
-        "then lesions are held back that could be shown.",
+        f"- The operating point is {card['metric']['operating_point_rule']}: "
+        f"{data['n_vois'].get('tune', 0)} nodules. A volume cut around a nodule is easier than a "
+        "scan, and no rule bounds the false alarms.",
         *(
             ()
             if data_of_run["outlines_saw_the_phantom"]

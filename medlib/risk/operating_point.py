@@ -13,6 +13,12 @@ RULE = (
     f"{MAX_FALSE_ALARMS_PER_SCAN:g} false alarm a scan"
 )
 
+MIN_SENSITIVITY = 0.9
+SENSITIVITY_RULE = (
+    f"the highest lesion score at which {MIN_SENSITIVITY:.0%} of the real nodules of the tune part "
+    "are reported, in volumes searched without being told where to look"
+)
+
 # False alarms a scan at which LUNA16 reads sensitivity off the curve.
 FROC_POINTS = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
 
@@ -46,12 +52,7 @@ def choose_operating_point(
         Where there is no tune scan.
     """
     for table in (cases, candidates):
-        others = table.loc[table["split"] != "tune"]
-        if len(others):
-            raise OverlapError(
-                f"patient {others['patient_id'].iloc[0]} of part '{others['split'].iloc[0]}' was "
-                "given to choose the operating point; give tune patients only"
-            )
+        _check_tune(table)
     if cases.empty:
         raise ValueError("no tune scan to choose the operating point on; give at least one")
     false_alarms = candidates.loc[candidates["outcome"] == "false alarm", "score"]
@@ -60,6 +61,48 @@ def choose_operating_point(
         return 0.0
     first_too_many = false_alarms.sort_values(ascending=False).iloc[allowed]
     return float(np.nextafter(float(first_too_many), np.inf))
+
+
+def choose_for_sensitivity(
+    lesions: pd.DataFrame, min_sensitivity: float = MIN_SENSITIVITY
+) -> float:
+    """Choose the highest score threshold at which enough lesions of the tune part are reported.
+
+    Parameters
+    ----------
+    lesions : DataFrame
+        A row a lesion of the tune part: `patient_id`, `split`, and `best_score`, the highest of the
+        candidates that hit it; 0 where none does.
+    min_sensitivity : float
+
+    Returns
+    -------
+    float
+        A candidate counts where its score is at least this. 0 where even all candidates hit too
+        few.
+
+    Raises
+    ------
+    OverlapError
+        Where a row is of another part: a threshold chosen on test patients flatters the test.
+    ValueError
+        Where there is no lesion.
+    """
+    _check_tune(lesions)
+    if lesions.empty:
+        raise ValueError("no tune lesion to choose the operating point on; give at least one")
+    falling = np.sort(lesions["best_score"].to_numpy(dtype=float))[::-1]
+    enough = int(np.ceil(round(min_sensitivity * len(falling), 9)))
+    return float(falling[enough - 1])
+
+
+def _check_tune(table: pd.DataFrame) -> None:
+    others = table.loc[table["split"] != "tune"]
+    if len(others):
+        raise OverlapError(
+            f"patient {others['patient_id'].iloc[0]} of part '{others['split'].iloc[0]}' was "
+            "given to choose the operating point; give tune patients only"
+        )
 
 
 def froc(cases: pd.DataFrame, lesions: pd.DataFrame, candidates: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from toy import Ball, ToyCohort, toy_case, toy_volume
 
 from medlib.annotation import voi
 from medlib.annotation.case import LESION_COLUMNS, Case
-from medlib.annotation.real_scans import RealScan
+from medlib.annotation.voi import Voi
 from medlib.baseline import config
 from medlib.baseline.prediction import CANDIDATE_COLUMNS, Prediction
 from medlib.errors import DataError, RunError
@@ -20,7 +20,7 @@ from medlib.images.volume import Volume
 from medlib.paths import MANIFESTS
 from medlib.risk import reference_run
 from medlib.risk.model_card import MODEL_CARD
-from medlib.risk.reference_run import choose_operating_point_on_tune, make_reference_run
+from medlib.risk.reference_run import choose_operating_point_on_nodules, make_reference_run
 
 SCANS = {
     "Lung_Dx-A0001": "CC BY 4.0",
@@ -133,34 +133,35 @@ def test_who_had_a_say_is_in_the_card_and_not_among_the_held_out(real_ct, small,
         make_reference_run("lidc", 0, run.folder)
 
 
-def test_real_scan_and_phantom_choose_the_operating_point_together(tmp_path, monkeypatch):
-    balls = [Ball((20, 64, 36), 9), Ball((12, 40, 92), 6), Ball((28, 90, 92), 6)]
-    real_volume, masks = toy_volume(balls, patient_id="real")
-    scan = RealScan("Lung_Dx-A0002", "CC BY 4.0", real_volume, masks[0], outlined=True)
-    phantoms = tuple(rated(toy_case(balls[:1], f"toy-{k}", "tune")) for k in range(2))
-    scores = {  # of the tumour or the lesion, and of the two other places
-        "real": (0.9, 0.8, 0.7),
-        "toy-0": (0.95, 0.85, 0.6),
-        "toy-1": (0.2, 0.3, 0.1),
-    }
+def test_the_operating_point_reports_nine_in_ten_real_tune_nodules(monkeypatch):
+    ball = Ball((20, 24, 24), 6)
+    volume, masks = toy_volume([ball], size_mm=(40.0, 48.0, 48.0))
+    scores = np.linspace(0.99, 0.6, 40)
+    asked = []
 
-    def predict(network, config, volume, outliner):
-        labels = sum((k + 1) * mask.astype(np.uint16) for k, mask in enumerate(masks))
-        found = pd.DataFrame(0.0, index=range(3), columns=list(CANDIDATE_COLUMNS)).assign(
-            candidate_id=[1, 2, 3], score=scores[volume.identity.patient_id]
+    class Nodules:
+        def read_vois(self, split: str) -> list[Voi]:
+            asked.append(split)
+            readers = np.stack([masks[0]] * 3)
+            return [
+                Voi(f"v{k}", f"p{k}", replace(volume, hu=np.full_like(volume.hu, k)), readers)
+                for k in range(len(scores))
+            ]
+
+    def predict(network, config, volume, outliner, is_window):
+        assert is_window
+        found = pd.DataFrame(0.0, index=range(2), columns=list(CANDIDATE_COLUMNS)).assign(
+            candidate_id=[1, 2], score=[0.999, scores[int(volume.hu[0, 0, 0])]]
         )
+        labels = 2 * masks[0].astype(np.uint16)
+        labels[0, 0, 0] = 1  # surer, and elsewhere
         return Prediction(labels.astype(np.float16), labels, found)
 
-    class OneScan:
-        def read_scans(self, split: str) -> list[RealScan]:
-            return [scan] if split == "tune" else []
-
     monkeypatch.setattr(reference_run, "predict_volume", predict)
-    chosen = choose_operating_point_on_tune(
-        None, None, None, OneScan(), ToyCohort(phantoms, tmp_path)
-    )
-    # False alarms of three scans: .85 .8 .7 .6 .3 .1; one a scan is three, so .6 is one too many.
-    assert chosen == np.nextafter(0.6, 1)
+    chosen = choose_operating_point_on_nodules(None, None, None, Nodules())
+    assert (scores >= chosen).mean() == 0.9
+    assert chosen in scores
+    assert asked == ["tune"]
 
 
 def test_without_a_scan_to_train_on_nothing_begins(real_ct, small, tmp_path):

@@ -5,7 +5,12 @@ import pandas as pd
 import pytest
 
 from medlib.errors import OverlapError
-from medlib.risk.operating_point import choose_operating_point, froc, sensitivity_at
+from medlib.risk.operating_point import (
+    choose_for_sensitivity,
+    choose_operating_point,
+    froc,
+    sensitivity_at,
+)
 
 
 def cases(n, split="tune"):
@@ -63,6 +68,28 @@ def test_only_tune_patients_may_choose(part):
 def test_without_a_tune_scan_there_is_no_choice():
     with pytest.raises(ValueError, match="no tune scan"):
         choose_operating_point(cases(0), candidates([]))
+
+
+def nodules(scores, part="tune"):
+    return pd.DataFrame({"patient_id": "p", "split": part, "best_score": scores})
+
+
+def test_enough_lesions_are_reported_and_no_lower_score():
+    scores = np.arange(1, 31) / 31
+    chosen = choose_for_sensitivity(nodules(scores))
+    assert (scores >= chosen).sum() == 27
+    assert chosen == scores[3]
+    assert choose_for_sensitivity(nodules(scores), 1.0) == scores[0]
+    assert choose_for_sensitivity(nodules([0.8, 0.8, 0.3]), 0.6) == 0.8
+    assert choose_for_sensitivity(nodules([0.8, 0.0])) == 0  # one has no candidate at all
+
+
+@pytest.mark.parametrize("part", ["test", "external", "calibrate", "train"])
+def test_only_tune_lesions_may_choose(part):
+    with pytest.raises(OverlapError, match=part):
+        choose_for_sensitivity(pd.concat([nodules([0.5]), nodules([0.6], part)]))
+    with pytest.raises(ValueError, match="no tune lesion"):
+        choose_for_sensitivity(nodules([]))
 
 
 def lesions(scores, status="required"):

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from toy import Ball, toy_volume
+
+from medlib.baseline.inference import Searched, _said_by_both
+from medlib.baseline.prediction import Prediction
+from medlib.baseline.roundness import LARGEST_MM, roundness
+from medlib.images.volume import SeriesIdentity, Volume
+
+SPACINGS_MM = [(1.0, 1.0, 1.0), (2.5, 0.7, 0.7), (1.25, 1.1, 1.1)]
+AIR_HU, TISSUE_HU = -850.0, 40.0
+
+
+def drawn(inside, spacing_mm, size_mm=60.0, contrast=1.0) -> tuple[Volume, list[float]]:
+    """Draw what `inside` says of (z, y, x) in mm around the middle, with soft edges."""
+    shape = [int(size_mm / step) for step in spacing_mm]
+    fine = 4  # so that a voxel on the edge is partly inside
+    axes = [
+        ((np.arange(n * fine) + 0.5) / fine - n / 2) * step
+        for n, step in zip(shape, spacing_mm, strict=True)
+    ]
+    z, y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
+    share = np.broadcast_to(inside(z, y, x), [n * fine for n in shape]).astype(np.float32)
+    share = share.reshape(shape[0], fine, shape[1], fine, shape[2], fine).mean(axis=(1, 3, 5))
+    hu = AIR_HU + contrast * (TISSUE_HU - AIR_HU) * share
+    affine = np.diag([*spacing_mm[::-1], 1.0])
+    return Volume(hu, affine, SeriesIdentity("p", "", "")), [n / 2 - 0.5 for n in shape]
+
+
+@pytest.mark.parametrize("spacing_mm", SPACINGS_MM)
+@pytest.mark.parametrize("diameter_mm", [5, 8, 14])
+def test_a_ball_is_round_and_what_goes_on_is_not(spacing_mm, diameter_mm):
+    r = diameter_mm / 2
+    ball = roundness(*drawn(lambda z, y, x: z**2 + y**2 + x**2 < r**2, spacing_mm))
+    across = roundness(*drawn(lambda z, y, x: y**2 + x**2 + 0 * z < r**2, spacing_mm))
+    along = roundness(*drawn(lambda z, y, x: z**2 + y**2 + 0 * x < r**2, spacing_mm))
+    oblique = roundness(*drawn(lambda z, y, x: ((z - x) ** 2 / 2 + y**2) < r**2, spacing_mm))
+    wall = roundness(*drawn(lambda z, y, x: (x > -r) & (x < r) & (z == z) & (y == y), spacing_mm))
+    assert ball > 0.7
+    assert max(across, along, oblique, wall) < 0.15
+
+
+def test_a_faint_ball_is_as_round_as_a_dense_one():
+    def ball(contrast):
+        return drawn(lambda z, y, x: z**2 + y**2 + x**2 < 16, SPACINGS_MM[1], contrast=contrast)
+
+    assert roundness(*ball(0.2)) == pytest.approx(roundness(*ball(1.0)), rel=1e-3)
+
+
+def test_at_the_edge_of_the_image_there_is_an_answer():
+    volume, _ = drawn(lambda z, y, x: z**2 + y**2 + x**2 < 16, (2.5, 1.0, 1.0))
+    assert 0 <= roundness(volume, (0.0, 0.0, 59.0)) <= 1
+    one_slice = replace(volume, hu=volume.hu[12:13])
+    assert roundness(one_slice, (0.0, 29.5, 29.5)) < 0.05  # nothing says that it ends
+
+
+def test_of_two_that_the_networks_like_equally_the_round_one_is_surer_and_a_mass_is_not_judged():
+    balls = [Ball((30.0, 40.0, 40.0), 4.0)]
+    volume, masks = toy_volume(balls, size_mm=(60.0, 128.0, 128.0))
+    hu = volume.hu.copy()
+    hu[:, 88:94, 36:42] = 40  # a vessel through all slices
+    labels = np.zeros(hu.shape, dtype=np.uint16)
+    labels[masks[0]] = 1
+    labels[10:13, 88:94, 36:42] = 2
+    found = pd.DataFrame(
+        {
+            "candidate_id": [1, 2, 3],
+            "score": 0.9,
+            "diameter_mm": [8.0, 7.0, LARGEST_MM + 1],
+            "center_z": [11.5, 11.0, 11.0],
+            "center_y": [39.5, 90.5, 90.5],
+            "center_x": [39.5, 38.5, 38.5],
+        }
+    )
+    labels[20:, :8, :8] = 3
+    whole = tuple(slice(0, n) for n in hu.shape)
+    searched = [Searched(whole, labels > 0, 0.9)]
+    outlined = Prediction(labels.astype(np.float16), labels, found)
+    scores = _said_by_both(outlined, searched, replace(volume, hu=hu)).candidates
+    by_diameter = scores.set_index("diameter_mm")["score"]
+    assert by_diameter[LARGEST_MM + 1] == pytest.approx(0.9)
+    assert 0.8 < by_diameter[8.0] < 0.9
+    assert by_diameter[7.0] < 0.6
