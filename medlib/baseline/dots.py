@@ -43,7 +43,7 @@ def dot_enhancement(
     out = np.zeros(hu.shape, dtype=np.float32)
     if not where.any():
         return out
-    blocks = [max(int(SIGMAS_MM[0] / step), 1) for step in spacing_mm]
+    blocks = [max(int(SIGMAS_MM[0] / step + 1e-6), 1) for step in spacing_mm]
     coarse_mm = [step * n for step, n in zip(spacing_mm, blocks, strict=True)]
     room = [int(np.ceil(TRUNCATE * SIGMAS_MM[-1] / step)) for step in coarse_mm]
     box = tuple(

@@ -21,7 +21,7 @@ from medlib.baseline.prediction import (
     probability_of,
     rescored,
 )
-from medlib.baseline.roundness import LARGEST_MM, roundness
+from medlib.baseline.roundness import roundness
 from medlib.baseline.views import mean_view, slice_probability
 from medlib.images.lungs import lung_field
 from medlib.images.volume import Volume
@@ -30,6 +30,9 @@ __all__ = ["Prediction", "predict_volume"]
 
 CONTEXT_PX = 16  # seen around the lung field
 LEAST_ROUND = 0.05  # what is flatter counts as this round: it may be a nodule on a wall
+# Up to the first diameter all of the roundness counts, from the second on none: a network sees by
+# itself what is larger.
+ROUND_MM = (10.0, 20.0)
 SEEN_ENOUGH = 0.75  # of a mass: where more of it is drawn already, that sharper outline is kept
 
 
@@ -64,8 +67,8 @@ def predict_volume(
     every candidate is then looked at closely. Masses too large for that, by the diameter of the
     sphere of equal volume, are searched for on a coarser grid. The score then is the probability
     half-way, in log-odds, between what the search says of a candidate and what the close look
-    says (of a mass that was not looked at closely the search alone speaks), and falls with its
-    roundness up to a diameter of about 20 mm.
+    says (of a mass that was not looked at closely the search alone speaks), lowered where it is
+    not round.
 
     Parameters
     ----------
@@ -77,8 +80,8 @@ def predict_volume(
         By default the best there is.
     outliner : Outliner, optional
     is_window : bool
-        The volume was cut out of a scan: a lesion may be anywhere in it, no lung field is looked
-        for, and no mass.
+        The volume was cut out of a scan around a nodule, with which it ends: a lesion may be
+        anywhere in it, no lung field is looked for, and no mass.
 
     Returns
     -------
@@ -117,7 +120,7 @@ def predict_volume(
     outlined = find_candidates(
         drawn, volume.spacing_mm, config.model_copy(update={"candidate_level": level})
     )
-    return _said_by_both(outlined, searched, volume)
+    return _said_by_both(outlined, searched, volume, is_window=is_window)
 
 
 def _draw_masses(
@@ -152,12 +155,15 @@ def _raised(seen: NDArray[np.float32], searched_at: float, level: float) -> NDAr
     return np.where(seen >= searched_at, np.maximum(seen, level), seen)
 
 
-def _said_by_both(outlined: Prediction, searched: list[Searched], volume: Volume) -> Prediction:
-    """Score each candidate half-way between both networks, and by how round it is.
+def _said_by_both(
+    outlined: Prediction, searched: list[Searched], volume: Volume, *, is_window: bool
+) -> Prediction:
+    """Score each candidate half-way between both networks, less where it is not round.
 
     Of what was joined the surest counts. The close look is made for outlines and is sure of most
     things that it draws; the search has seen more of what is no lesion. Both see a few slices, in
-    which a vessel that crosses them is as round as a nodule: so the odds fall with the roundness.
+    which a vessel that crosses them is as round as a nodule: so the odds are multiplied with the
+    roundness, or a part of it where the candidate is large.
     """
     by_search = np.zeros(len(outlined.candidates) + 1)
     for part, inside, score in searched:
@@ -166,9 +172,11 @@ def _said_by_both(outlined: Prediction, searched: list[Searched], volume: Volume
     scores = []
     for search, found in zip(by_search[1:], outlined.candidates.itertuples(), strict=True):
         log_odds = mean_log_odds(np.array([search, found.score]))
-        if found.diameter_mm <= LARGEST_MM:
+        part_of_it = float(np.interp(found.diameter_mm, ROUND_MM, (1, 0)))
+        if part_of_it:
             center_zyx = (found.center_z, found.center_y, found.center_x)
-            log_odds += np.log(max(roundness(volume, center_zyx), LEAST_ROUND))
+            how_round = roundness(volume, center_zyx, ends_with_the_nodule=is_window)
+            log_odds += part_of_it * np.log(max(how_round, LEAST_ROUND))
         scores.append(probability_of(log_odds))
     return rescored(outlined, scores)
 

@@ -36,7 +36,7 @@ class Prediction:
     Attributes
     ----------
     probability : ndarray of float16, shape (z, y, x)
-        That a voxel belongs to a lesion; 0 outside the lung field.
+        That a voxel belongs to a lesion; 0 outside the lung field, where one was looked for.
     labels : ndarray of uint16, shape (z, y, x)
         0 outside, else the candidate's id.
     candidates : DataFrame

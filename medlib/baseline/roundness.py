@@ -8,6 +8,7 @@ inside a tube along two, on a wall along one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,12 @@ from medlib.images.volume import Volume
 
 SIGMAS_MM = (1.2, 1.8, 2.7, 4.0, 6.0)
 REACH = 4.0  # a derivative is taken over so many sigma on either side
-# A ball of radius r answers most at a sigma of r / sqrt(3): what is larger is not judged.
-LARGEST_MM = 2 * np.sqrt(3) * SIGMAS_MM[-1]
+LUNG_HU = -850.0  # aerated
 
 
-def roundness(volume: Volume, center_zyx: Sequence[float]) -> float:
+def roundness(
+    volume: Volume, center_zyx: Sequence[float], *, ends_with_the_nodule: bool = False
+) -> float:
     """Return the least curvature over the greatest at a place, at its best size.
 
     With the eigenvalues of the Hessian sorted by size, ``|l1| >= |l2| >= |l3|``, it is ``l3 / l1``
@@ -33,12 +35,20 @@ def roundness(volume: Volume, center_zyx: Sequence[float]) -> float:
     volume : Volume
     center_zyx : sequence of float
         Voxel index.
+    ends_with_the_nodule : bool
+        The volume's first and last slice are those of a nodule: what lies beyond is taken for
+        aerated lung. Else it is taken to go on as it ends.
 
     Returns
     -------
     float
         0 to 1.
     """
+    if ends_with_the_nodule:
+        room = [int(np.ceil(REACH * SIGMAS_MM[-1] / volume.spacing_mm[0])), 0, 0]
+        padded = np.pad(volume.hu, [(n, n) for n in room], constant_values=LUNG_HU)
+        volume = replace(volume, hu=padded)
+        center_zyx = [c + n for c, n in zip(center_zyx, room, strict=True)]
     return max(_roundness(volume, center_zyx, sigma_mm) for sigma_mm in SIGMAS_MM)
 
 

@@ -15,8 +15,8 @@ RULE = (
 
 MIN_SENSITIVITY = 0.9
 SENSITIVITY_RULE = (
-    f"the highest lesion score at which {MIN_SENSITIVITY:.0%} of the real nodules of the tune part "
-    "are reported, in volumes searched without being told where to look"
+    f"the highest lesion score at which at least {MIN_SENSITIVITY:.0%} of the real nodules of the "
+    "tune part are reported, searched for in the blocks around them"
 )
 
 # False alarms a scan at which LUNA16 reads sensitivity off the curve.

@@ -38,6 +38,7 @@ SCORING_MODULES = (
     "medlib.annotation.real_scans",
     "medlib.annotation.voi",
     "medlib.risk.lesions",
+    "medlib.risk.real",
     "medlib.risk.scan",
     "medlib.risk.voi",
     "medlib.risk.voxel",
@@ -213,7 +214,8 @@ def _voi_tasks(data: Path, run: Run) -> tuple[list[Task], Any]:
         searched = predict_volume(network, config, found.volume, outliner=outliner, is_window=True)
         best = voi_metrics.search_score(found, searched)
         scores["search_score"] = best
-        scores["not_reported"] = math.nan if math.isnan(best) else float(best < operating_point)
+        is_reported = best > 0 and best >= operating_point  # 0: no candidate, at any point
+        scores["not_reported"] = math.nan if math.isnan(best) else float(not is_reported)
         return {**scores, "split": row["split"], "seconds": seconds}, found.volume, marked
 
     return [

@@ -23,7 +23,7 @@ from torch import nn
 
 from medlib import progress
 from medlib.annotation.cohort import Cohort, open_cohort
-from medlib.annotation.voi import majority
+from medlib.annotation.voi import majority, split_of_patients
 from medlib.baseline import processes
 from medlib.baseline.card import evidence_card, now
 from medlib.baseline.config import TrainConfig, train_config
@@ -165,8 +165,8 @@ def finish(
     (beside / FOLDER).mkdir(parents=True)
     try:
         real_data = _data(real, phantom)
-        # Chosen with the networks as they are shipped, in half precision: an operating point lies
-        # right above the score of one false alarm.
+        # Chosen with the networks as they are shipped, in half precision: the operating point is
+        # the score of one nodule.
         _write_part(beside / OUTLINER, outlines, phantom)
         shipped = Run(beside / OUTLINER).load_network()
         level, by_level = choose_level(shipped, outlines.config, real)
@@ -274,18 +274,16 @@ def choose_operating_point_on_nodules(
     Real scans are too few to count false alarms on, and what alarms in the phantom is not what
     alarms in patients.
     """
-    rows = [
-        {
-            "patient_id": found.patient_id,
-            "split": "tune",
-            "best_score": search_score(
-                found,
-                predict_volume(network, config, found.volume, outliner=outliner, is_window=True),
-            ),
-        }
-        for found in real.read_vois("tune")
-    ]
-    return choose_for_sensitivity(pd.DataFrame(rows).dropna(subset="best_score"))
+    predict = partial(predict_volume, network, config, outliner=outliner, is_window=True)
+    nodules = pd.DataFrame(
+        [
+            (found.patient_id, search_score(found, predict(found.volume)))
+            for found in real.read_vois("tune")
+        ],
+        columns=["patient_id", "best_score"],
+    )
+    nodules["split"] = split_of_patients(nodules["patient_id"])
+    return choose_for_sensitivity(nodules.dropna(subset="best_score"))
 
 
 def _judge_on_phantom(run: Run, network: nn.Module, phantom: Cohort, threshold: float) -> None:

@@ -12,12 +12,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from medlib.baseline.run import Run
 from medlib.errors import OverlapError, RunError
 from medlib.risk.bootstrap import bootstrap_mean
 from medlib.risk.evaluation import FOLDER
+from medlib.risk.operating_point import froc
 
 LEFT_OUT = "left-out"
 REAL_VOIS, REAL_SCANS = "real-vois.json", "real-scans.json"
@@ -99,6 +101,25 @@ def unseen_scans(runs: list[Path]) -> pd.DataFrame:
     every = pd.concat(tables, ignore_index=True)
     unseen = every[~every["seen_by_the_run"].astype(bool)]
     return unseen.sort_values(["case", "seed"], kind="stable").reset_index(drop=True)
+
+
+def found_against_alarms(folder: Path) -> pd.DataFrame:
+    """Trace nodules reported against false alarms over every score threshold, on real CT.
+
+    The nodules are the held-out ones, in volumes searched without being told where to look; the
+    false alarms are those in whole scans that the run has never seen.
+
+    Returns
+    -------
+    DataFrame
+        As `medlib.risk.operating_point.froc`.
+    """
+    nodules, scans = (_cases(folder, name) for name in (REAL_VOIS, REAL_SCANS))
+    nodules, scans = (table[~table["seen_by_the_run"].astype(bool)] for table in (nodules, scans))
+    lesions = nodules[["search_score"]].rename(columns={"search_score": "best_score"})
+    lesions = lesions[lesions["best_score"].notna()].replace(0.0, np.nan)  # 0: no candidate
+    alarms = pd.DataFrame({"score": scans["false_alarm_scores"].explode().dropna().astype(float)})
+    return froc(scans, lesions.assign(status="required"), alarms.assign(outcome="false alarm"))
 
 
 def _cases(folder: Path, name: str) -> pd.DataFrame:

@@ -36,12 +36,14 @@ def score_scan(scan: RealScan, found: Prediction, operating_point: float) -> dic
     -------
     dict
         ``case``, ``n_reported``, ``best_score`` (of the candidates that hit, reported or not; None
-        where none does) and the names of `METRICS`. A candidate that touches the tumour is no
-        false alarm; all of them together are held against its outline.
+        where none does), ``false_alarm_scores`` (of all candidates that do not touch the tumour,
+        reported or not, highest first) and the names of `METRICS`. A candidate that touches the
+        tumour is no false alarm; all of them together are held against its outline.
     """
     reported: list[int] = []
     touching: list[int] = []
     hits: list[float] = []
+    alarms: list[float] = []
     voxels = np.bincount(found.labels.ravel(), minlength=len(found.candidates) + 1)
     inside = np.bincount(found.labels[scan.tumour], minlength=len(found.candidates) + 1)
     size = int(scan.tumour.sum())
@@ -53,6 +55,8 @@ def score_scan(scan: RealScan, found: Prediction, operating_point: float) -> dic
             is_hit = inside[k] / voxels[k] >= MIN_INSIDE
         if is_hit:
             hits.append(float(candidate.score))
+        if not inside[k]:
+            alarms.append(float(candidate.score))
         if candidate.score >= operating_point:
             reported.append(k)
             if inside[k]:
@@ -69,6 +73,7 @@ def score_scan(scan: RealScan, found: Prediction, operating_point: float) -> dic
         "best_score": best,
         "hit": float(together or (best is not None and best >= operating_point)),
         "false_alarms": len(reported) - len(touching),
+        "false_alarm_scores": sorted((round(score, 6) for score in alarms), reverse=True),
         "dice": 2 * right / (marked + size) if scan.outlined else float("nan"),
         "tumour_share": right / size if scan.outlined else float("nan"),
     }

@@ -45,8 +45,8 @@ METRICS = {
     **OUTLINE_METRICS,
     "not_reported": (
         "",
-        "share of nodules that the whole method does not report: it searches the volume, is not "
-        "told where to look, and reports from the operating point on",
+        "share of nodules that search and close look do not report at the operating point, given "
+        "the block around them without its middle, without lung field and search for masses",
     ),
 }
 

@@ -15,7 +15,7 @@ from medlib.annotation.case import LESION_COLUMNS, Case
 from medlib.annotation.voi import Voi
 from medlib.baseline import config
 from medlib.baseline.prediction import CANDIDATE_COLUMNS, Prediction
-from medlib.errors import DataError, RunError
+from medlib.errors import DataError, OverlapError, RunError
 from medlib.images.volume import Volume
 from medlib.paths import MANIFESTS
 from medlib.risk import reference_run
@@ -137,14 +137,13 @@ def test_the_operating_point_reports_nine_in_ten_real_tune_nodules(monkeypatch):
     ball = Ball((20, 24, 24), 6)
     volume, masks = toy_volume([ball], size_mm=(40.0, 48.0, 48.0))
     scores = np.linspace(0.99, 0.6, 40)
-    asked = []
+    owner = {"tune": patients("tune")[0]}
 
     class Nodules:
         def read_vois(self, split: str) -> list[Voi]:
-            asked.append(split)
             readers = np.stack([masks[0]] * 3)
             return [
-                Voi(f"v{k}", f"p{k}", replace(volume, hu=np.full_like(volume.hu, k)), readers)
+                Voi(f"v{k}", owner[split], replace(volume, hu=np.full_like(volume.hu, k)), readers)
                 for k in range(len(scores))
             ]
 
@@ -161,7 +160,9 @@ def test_the_operating_point_reports_nine_in_ten_real_tune_nodules(monkeypatch):
     chosen = choose_operating_point_on_nodules(None, None, None, Nodules())
     assert (scores >= chosen).mean() == 0.9
     assert chosen in scores
-    assert asked == ["tune"]
+    owner["tune"] = patients("test")[0]
+    with pytest.raises(OverlapError, match="of part 'test' was given"):
+        choose_operating_point_on_nodules(None, None, None, Nodules())
 
 
 def test_without_a_scan_to_train_on_nothing_begins(real_ct, small, tmp_path):

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from toy import Ball, toy_volume
 
-from medlib.baseline.inference import Searched, _said_by_both
+from medlib.baseline.inference import ROUND_MM, Searched, _said_by_both
 from medlib.baseline.prediction import Prediction
-from medlib.baseline.roundness import LARGEST_MM, roundness
+from medlib.baseline.roundness import roundness
 from medlib.images.volume import SeriesIdentity, Volume
 
 SPACINGS_MM = [(1.0, 1.0, 1.0), (2.5, 0.7, 0.7), (1.25, 1.1, 1.1)]
@@ -59,6 +59,39 @@ def test_at_the_edge_of_the_image_there_is_an_answer():
     assert roundness(one_slice, (0.0, 29.5, 29.5)) < 0.05  # nothing says that it ends
 
 
+@pytest.mark.parametrize("spacing_mm", SPACINGS_MM)
+def test_a_ball_cut_out_with_its_poles_is_as_round_as_in_the_scan(spacing_mm):
+    volume, center = drawn(lambda z, y, x: z**2 + y**2 + x**2 < 16, spacing_mm)
+    half = round(4 / spacing_mm[0])
+    middle = volume.hu.shape[0] // 2
+    cut = replace(volume, hu=volume.hu[middle - half : middle + half])
+    place = (center[0] - middle + half, *center[1:])
+    whole = roundness(volume, center)
+    assert roundness(cut, place, ends_with_the_nodule=True) == pytest.approx(whole, abs=0.02)
+    assert roundness(cut, place) < whole - 0.05  # as if it went on
+
+
+def test_roundness_counts_less_the_larger_a_candidate_is():
+    volume, center = drawn(lambda z, y, x: y**2 + x**2 + 0 * z < 9, (1.0, 1.0, 1.0))
+    scores = []
+    for diameter_mm in np.linspace(8, 22, 57):
+        found = pd.DataFrame(
+            [(1, 0.9, diameter_mm, *center)],
+            columns=["candidate_id", "score", "diameter_mm", "center_z", "center_y", "center_x"],
+        )
+        labels = np.ones(volume.hu.shape, dtype=np.uint16)
+        whole = tuple(slice(0, n) for n in labels.shape)
+        outlined = Prediction(labels.astype(np.float16), labels, found)
+        searched = [Searched(whole, labels > 0, 0.9)]
+        scored = _said_by_both(outlined, searched, volume, is_window=False)
+        scores.append(scored.candidates["score"].iloc[0])
+    assert scores[0] < 0.5
+    assert scores[-1] == pytest.approx(0.9)
+    steps = np.diff(scores)
+    assert (steps >= -1e-9).all()
+    assert steps.max() < 0.05
+
+
 def test_of_two_that_the_networks_like_equally_the_round_one_is_surer_and_a_mass_is_not_judged():
     balls = [Ball((30.0, 40.0, 40.0), 4.0)]
     volume, masks = toy_volume(balls, size_mm=(60.0, 128.0, 128.0))
@@ -71,7 +104,7 @@ def test_of_two_that_the_networks_like_equally_the_round_one_is_surer_and_a_mass
         {
             "candidate_id": [1, 2, 3],
             "score": 0.9,
-            "diameter_mm": [8.0, 7.0, LARGEST_MM + 1],
+            "diameter_mm": [8.0, 7.0, ROUND_MM[1]],
             "center_z": [11.5, 11.0, 11.0],
             "center_y": [39.5, 90.5, 90.5],
             "center_x": [39.5, 38.5, 38.5],
@@ -81,8 +114,8 @@ def test_of_two_that_the_networks_like_equally_the_round_one_is_surer_and_a_mass
     whole = tuple(slice(0, n) for n in hu.shape)
     searched = [Searched(whole, labels > 0, 0.9)]
     outlined = Prediction(labels.astype(np.float16), labels, found)
-    scores = _said_by_both(outlined, searched, replace(volume, hu=hu)).candidates
+    scores = _said_by_both(outlined, searched, replace(volume, hu=hu), is_window=False).candidates
     by_diameter = scores.set_index("diameter_mm")["score"]
-    assert by_diameter[LARGEST_MM + 1] == pytest.approx(0.9)
+    assert by_diameter[ROUND_MM[1]] == pytest.approx(0.9)
     assert 0.8 < by_diameter[8.0] < 0.9
     assert by_diameter[7.0] < 0.6

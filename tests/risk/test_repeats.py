@@ -11,7 +11,14 @@ from medlib.baseline.run import CARD, CONFIG, Run
 from medlib.errors import OverlapError, RunError
 from medlib.risk.model_card import model_card
 from medlib.risk.real import shipped_run
-from medlib.risk.repeats import REAL_SCANS, REAL_VOIS, outlines, repeats, unseen_scans
+from medlib.risk.repeats import (
+    REAL_SCANS,
+    REAL_VOIS,
+    found_against_alarms,
+    outlines,
+    repeats,
+    unseen_scans,
+)
 
 REPEAT = "left-out/run-seed7-without-Lung_Dx-A0001"
 
@@ -60,6 +67,27 @@ def test_scans_are_judged_by_the_runs_that_never_saw_them(reference):
     assert seeds["Lung_Dx-A0001"] == seeds["pyradiomics-lung2"] == [7]
     assert (found.loc[found["seed"] == 7, "false_alarms"] == 3).all()
     assert np.isnan(found.loc[found["case"] == "Lung_Dx-A0001", "dice"].astype(float)).all()
+
+
+def test_nodules_reported_are_traced_against_alarms_in_scans_never_seen(reference):
+    evidence = reference / "evaluation"
+    nodules = json.loads((evidence / REAL_VOIS).read_bytes())["cases"][:4]
+    scores = (0.9, 0.6, 0.0, 0.99)
+    nodules = [{**row, "search_score": s} for row, s in zip(nodules, scores, strict=True)]
+    nodules[3]["seen_by_the_run"] = True
+    change(evidence / REAL_VOIS, cases=nodules)
+    scans = json.loads((evidence / REAL_SCANS).read_bytes())["cases"][:3]
+    alarms = ([0.8, 0.5], [], [0.95])
+    scans = [
+        {**row, "false_alarm_scores": a, "seen_by_the_run": k == 2}
+        for k, (row, a) in enumerate(zip(scans, alarms, strict=True))
+    ]
+    change(evidence / REAL_SCANS, cases=scans)
+    curve = found_against_alarms(reference).set_index("threshold")
+    assert curve["sensitivity"].to_dict() == pytest.approx(
+        {np.inf: 0, 0.9: 1 / 3, 0.8: 1 / 3, 0.6: 2 / 3, 0.5: 2 / 3}
+    )
+    assert curve["false_alarms_per_scan"].to_list() == [0, 0, 0.5, 0.5, 1]
 
 
 def test_the_model_card_tells_of_the_repeats(reference):

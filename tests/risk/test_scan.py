@@ -45,6 +45,13 @@ def test_below_the_operating_point_nothing_is_reported_but_the_score_is_told():
     assert (found["dice"], found["tumour_share"], found["best_score"]) == (0, 0, 0.4)
 
 
+def test_the_scores_of_all_false_alarms_are_kept_and_those_of_hits_are_not():
+    elsewhere = [(np.s_[0:1, 15 + k : 16 + k, 15:18], score) for k, score in ((0, 0.3), (2, 0.8))]
+    found = score_scan(scan(), candidates((TUMOUR, 0.9), *elsewhere), 0.5)
+    assert found["false_alarm_scores"] == [0.8, 0.3]
+    assert found["false_alarms"] == 1
+
+
 def test_what_only_touches_is_neither_a_hit_nor_an_alarm():
     found = score_scan(scan(), candidates((np.s_[2:3, 11:19, 11:19], 0.9)), 0.5)  # IoU 1 / 191
     assert (found["hit"], found["false_alarms"]) == (0, 0)
