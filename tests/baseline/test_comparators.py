@@ -17,7 +17,10 @@ def shape_image(exponents: tuple[int, int, int], spacing_mm) -> np.ndarray:
     return (-800 + 800 * np.exp(-r2 / (2 * 3.0**2))).astype(np.float32)
 
 
-@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (2.5, 1.0, 1.0), (1.0, 0.7, 0.7)])
+@pytest.mark.parametrize(
+    "spacing_mm",
+    [(1.0, 1.0, 1.0), (2.5, 1.0, 1.0), (1.0, 0.7, 0.7), (1.25, 0.5, 0.5), (0.6, 0.4, 0.4)],
+)
 def test_a_dot_answers_and_tubes_and_sheets_do_not(spacing_mm):
     answers = {}
     for name, exponents in {"dot": (1, 1, 1), "tube": (0, 1, 1), "sheet": (0, 0, 1)}.items():
@@ -29,6 +32,20 @@ def test_a_dot_answers_and_tubes_and_sheets_do_not(spacing_mm):
     assert answers["dot"] > 100
     assert answers["tube"] < 0.02 * answers["dot"]
     assert answers["sheet"] < 0.02 * answers["dot"]
+
+
+def test_fine_voxels_are_answered_for_by_the_block_they_lie_in():
+    rng = np.random.default_rng(0)
+    coarse = rng.normal(-800, 100, (9, 30, 31)).astype(np.float32)
+    fine = coarse.repeat(3, axis=1).repeat(3, axis=2)[:, :-1, :-2]  # the last blocks are not full
+    where = np.zeros(fine.shape, dtype=bool)
+    where[3:6, 40:50, 61:] = True  # begins inside a block and ends at the edge
+    found = dot_enhancement(fine, (1.3, 0.4, 0.4), where)
+    expected = dot_enhancement(coarse, (1.3, 1.2, 1.2), np.ones(coarse.shape, dtype=bool))
+    expected = expected.repeat(3, axis=1).repeat(3, axis=2)[:, :-1, :-2]
+    assert found[where].max() > 0
+    np.testing.assert_allclose(found[where], expected[where], rtol=1e-3, atol=1e-2)
+    assert not found[~where].any()
 
 
 def test_the_blob_detector_finds_balls_and_passes_over_vessels(tiny: TrainConfig):

@@ -30,3 +30,5 @@ def test_patients_are_counted_once_and_only_those_never_seen():
     names = ("patient_id", "missed", "seen_by_the_run")
     cases = [dict(zip(names, row, strict=True)) for row in rows]
     assert patients_with_a_miss({"cases": cases}) == 1
+    hidden = [{**case, "not_reported": float(case["patient_id"] in "bc")} for case in cases]
+    assert patients_with_a_miss({"cases": hidden}, "not_reported") == 1

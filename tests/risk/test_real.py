@@ -73,6 +73,25 @@ def test_metrics_and_masks_of_volumes_of_interest(vois, run_folder, tmp_path):
         assert row["dice"] == pytest.approx(2 * (4 * 4 * 2) / (4 * 4 * 2 + marked.sum()), abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("operating_point", "scores", "not_reported"),
+    [
+        (0.5, {"v1": 0.6, "v2": 0.4, "v3": 0.0}, [0, 1, 1]),
+        (0.0, {"v1": 0.6, "v2": 0.4, "v3": 0.0}, [0, 0, 1]),  # 0 is no candidate at all
+        (0.5, {"v1": 0.5, "v2": np.nan, "v3": 0.9}, [0, None, 0]),
+    ],
+)
+def test_a_nodule_is_reported_from_the_operating_point_on(
+    vois, run_folder, tmp_path, monkeypatch, operating_point, scores, not_reported
+):
+    other = tmp_path / "other"
+    shutil.copytree(run_folder, other)
+    (other / "evaluation" / "operating_point.json").write_text(f'{{"network": {operating_point}}}')
+    monkeypatch.setattr(real.voi_metrics, "search_score", lambda voi, found: scores[voi.voi_id])
+    found = evaluate(vois, tmp_path / "out", other)
+    assert [row["not_reported"] for row in found["cases"]] == not_reported
+
+
 def test_no_mask_of_another_run_stays_beside_its_figures(vois, run_folder, tmp_path):
     out, other = tmp_path / "out", tmp_path / "other"
     shutil.copytree(run_folder, other)
