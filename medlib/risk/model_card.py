@@ -200,7 +200,8 @@ def model_card(run: Run, name: str | None = None) -> str:
             )
         ),
         "- Masses far larger than LIDC nodules, and lesions outside the lung field, may be missed "
-        "or marked in part.",
+        "or marked in part. What is known of masses comes from few outlines: "
+        f"{', '.join(_outlined(scans, data)) or 'none'}.{_missed_by_repeats(run.folder)}",
         "- The patients of LIDC-IDRI were collected in the United States, two decades ago.",
         "",
     ]
@@ -314,6 +315,21 @@ def _again(folder: Path) -> Iterator[str]:
         "Where the runs differ in false alarms, the number of the shipped one is a matter of its "
         "seed, of the scans it saw and of its operating point.",
         "",
+    )
+
+
+def _missed_by_repeats(folder: Path) -> str:
+    """Say which tumours a repeat missed in scans that it had never seen."""
+    runs = repeats(folder)
+    tests = {
+        run.name: set(Run(run).card["data"]["real_ct"]["scans"].get("test", [])) for run in runs
+    }
+    missed = unseen_scans(runs).query("hit == 0").groupby(["run", "seed"])["case"].agg(", ".join)
+    return "".join(
+        f" The run with seed {seed}, without {', '.join(sorted(tests[name] - tests[folder.name]))}, "
+        f"missed the tumours of {cases}."
+        for (name, seed), cases in missed.items()
+        if name != folder.name
     )
 
 
