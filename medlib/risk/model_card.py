@@ -326,8 +326,8 @@ def _missed_by_repeats(folder: Path) -> str:
     }
     missed = unseen_scans(runs).query("hit == 0").groupby(["run", "seed"])["case"].agg(", ".join)
     return "".join(
-        f" The run with seed {seed}, without {', '.join(sorted(tests[name] - tests[folder.name]))}, "
-        f"missed the tumours of {cases}."
+        f" The run with seed {seed}, without "
+        f"{', '.join(sorted(tests[name] - tests[folder.name]))}, missed the tumours of {cases}."
         for (name, seed), cases in missed.items()
         if name != folder.name
     )
