@@ -62,10 +62,10 @@ def _roundness(volume: Volume, center_zyx: Sequence[float], sigma_mm: float) -> 
     around = np.clip(volume.hu[np.ix_(*indices)], *HU_RANGE).astype(np.float64)
     hessian = np.empty((3, 3))
     for i in range(3):
-        for j in range(3):
+        for j in range(i, 3):
             order = [int(axis == i) + int(axis == j) for axis in range(3)]
             z, y, x = (kernel[k] for kernel, k in zip(kernels, order, strict=True))
-            hessian[i, j] = z @ (around @ x) @ y
+            hessian[i, j] = hessian[j, i] = z @ (around @ x) @ y
     l1, _, l3 = np.linalg.eigvalsh(hessian)
     return float(l3 / l1) if l3 < 0 else 0.0
 

@@ -21,7 +21,7 @@ from medlib.baseline.run import OUTLINER, Run
 from medlib.risk.bootstrap import Estimate
 from medlib.risk.evaluation import FOLDER, HELD_OUT, METRICS_FILE
 from medlib.risk.luna16 import LUNA16, OWN
-from medlib.risk.operating_point import FROC_POINTS
+from medlib.risk.operating_point import ALARM_BAR, FROC_POINTS
 from medlib.risk.repeats import REAL_SCANS, REAL_VOIS, outlines, repeats, unseen_scans
 from medlib.scope import DISCLAIMER
 
@@ -186,9 +186,9 @@ def model_card(run: Run, name: str | None = None) -> str:
         f"- The operating point is {card['metric']['operating_point_rule']}: "
         f"{data['n_vois'].get('tune', 0)} nodules, which also chose level and weights of the "
         "outlines. A block cut around a nodule is easier than a scan, and no rule bounds the false "
-        "alarms: the bar of 2 a scan, set before, is held against the table above. This rule "
-        "replaced another one, and the score got its roundness, when earlier results on the LUNG1 "
-        "scans, the held-out nodules and the phantom were known.",
+        f"alarms: the bar of {ALARM_BAR} a scan, set before, is held against the table above. This "
+        "rule replaced another one, and the score got its roundness, when earlier results on the "
+        "LUNG1 scans, the held-out nodules and the phantom were known.",
         "- What is not round scores lower: nodules on pleura, fissure or vessel, and the more so "
         "the thicker the slices.",
         *(

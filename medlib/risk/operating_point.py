@@ -19,6 +19,7 @@ SENSITIVITY_RULE = (
     "tune part are reported, searched for in the blocks around them"
 )
 
+ALARM_BAR = 2  # false alarms a whole real scan, set before training; no threshold is chosen by it
 # False alarms a scan at which LUNA16 reads sensitivity off the curve.
 FROC_POINTS = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
 

@@ -45,8 +45,9 @@ METRICS = {
     **OUTLINE_METRICS,
     "not_reported": (
         "",
-        "share of nodules that search and close look do not report at the operating point, given "
-        "the block around them without its middle, without lung field and search for masses",
+        "share of nodules that search and close look do not report at the operating point; they "
+        "get the block around the nodule and no hint where in it, and use neither lung field nor "
+        "search for masses",
     ),
 }
 
