@@ -106,8 +106,8 @@ def unseen_scans(runs: list[Path]) -> pd.DataFrame:
 def found_against_alarms(folder: Path) -> pd.DataFrame:
     """Trace nodules reported against false alarms over every score threshold, on real CT.
 
-    The nodules are the held-out ones, in volumes searched without being told where to look; the
-    false alarms are those in whole scans that the run has never seen.
+    The nodules are the held-out ones, searched for in the blocks around them; the false alarms are
+    those in whole scans that the run has never seen.
 
     Returns
     -------
