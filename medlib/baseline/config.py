@@ -48,6 +48,7 @@ class TrainConfig(BaseModel):
     )  # of the crops of a scan: seen as through a window around a nodule
     voi_crops: float = Field(default=0.0, ge=0, le=1)  # share drawn from real volumes of interest
     scan_crops: float = Field(default=0.0, ge=0, le=1)  # share drawn from whole real scans
+    mass_crops: float = Field(default=0.0, ge=0, le=1)  # share seen from afar, with masses
 
     phantom_patients: int | None = Field(default=None, ge=1)  # beside real CT: at most so many
 
@@ -116,8 +117,9 @@ PROFILES: dict[str, TrainConfig] = {
         hard_hu=10.0,
         jitter_px=20,
         window_share=0.5,
-        voi_crops=0.4,
-        scan_crops=0.3,
+        voi_crops=0.35,
+        scan_crops=0.25,
+        mass_crops=0.15,
         steps=6000,
         learning_rate=2e-3,
         tune_every=500,
@@ -169,4 +171,5 @@ def without_phantom(config: TrainConfig) -> TrainConfig:
     """Return the configuration with all crops from real CT, its two shares in proportion."""
     real = config.voi_crops + config.scan_crops
     voi_crops = round(config.voi_crops / real, 6)
-    return config.model_copy(update={"voi_crops": voi_crops, "scan_crops": round(1 - voi_crops, 6)})
+    shares = {"voi_crops": voi_crops, "scan_crops": round(1 - voi_crops, 6), "mass_crops": 0.0}
+    return config.model_copy(update=shares)

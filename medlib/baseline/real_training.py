@@ -30,7 +30,9 @@ from medlib.annotation.voi import Voi, majority
 from medlib.baseline.augment import Augmentation
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.grid import WorkingGrid
+from medlib.baseline.masses import NODULES_MM, enlarged, with_masses
 from medlib.baseline.outline import ZOOMS, widest_mm, width_mm, zoomed
+from medlib.baseline.prediction import sphere_diameter_mm
 from medlib.baseline.slices import (
     BACKGROUND,
     DENSE_HU,
@@ -57,6 +59,8 @@ NON_COMMERCIAL = "NC"  # ... and does not go on with this
 SCANS = {"train": ("Lung_Dx-A0001", "pyradiomics-lung2"), "tune": ("Lung_Dx-A0002",)}
 SLICE_SPACINGS_MM = (2.5, 5.0)  # nodules are seen as in the phantom and as in the whole scans
 VOI_LESION_SHARE = 0.65  # of the crops that the search sees of them; the rest shows what is around
+MASSES_IN_SCANS = 64
+MASSES_PER_PHANTOM = 2
 BOX_MARGIN_PX = 8
 BOX_MARGIN_SLICES = 1
 
@@ -341,8 +345,8 @@ class WindowCrops(Crops):
 
 
 def phantom_share(config: TrainConfig) -> float:
-    """Return the share of the crops that real CT leaves to the phantom."""
-    return round(1 - config.voi_crops - config.scan_crops, 6)
+    """Return the share of the crops that real CT and masses leave to the phantom."""
+    return round(1 - config.voi_crops - config.scan_crops - config.mass_crops, 6)
 
 
 def real_crops(
@@ -355,8 +359,8 @@ def real_crops(
     real : RealCT
     phantom : Cohort
     config : TrainConfig
-        `voi_crops` and `scan_crops` are the shares of real volumes of interest and of whole real
-        scans; the phantom has the rest.
+        `voi_crops`, `scan_crops` and `mass_crops` are the shares of real volumes of interest, of
+        whole real scans and of masses; the phantom has the rest.
 
     Returns
     -------
@@ -394,7 +398,45 @@ def real_crops(
             (config.scan_crops, Crops(scans, as_drawn, 0, config.seed, grafts=thick)),
             (rest, Crops(synthetic, as_drawn, 0, config.seed, grafts=thin)),
         ]
+        if config.mass_crops:
+            made[split] += _mass_crops(real, phantom, vois, split, config)
     return (*_mixed(made, patients, config), patients)
+
+
+def _mass_crops(
+    real: RealCT, phantom: Cohort, vois: list[Voi], split: str, config: TrainConfig
+) -> list[tuple[float, DrawnCrops]]:
+    """Return the crops seen from afar, half of real scans and half of the phantom, with masses.
+
+    What is no mass and has an outline there is left out of the loss: from afar nobody looks for it.
+    """
+    far = zoomed(config, ZOOMS[-1])
+    masses = [mass for found in vois if (mass := _mass(found, far)) is not None]
+    scans = [prepare_scan(scan, far) for scan in real.read_scans(split)]
+    cases = islice(phantom.cases(split), config.phantom_patients)
+    synthetic = [prepare_phantom(case, far, known=set()) for case in cases]
+    drawn = far.model_copy(update={"graft_share": 0.0, "window_share": 0.0})
+    return [
+        (
+            config.mass_crops / 2,
+            Crops(with_masses(volumes, masses, n, config.seed), drawn, 0, config.seed, grafts=[]),
+        )
+        for volumes, n in (
+            (scans, MASSES_IN_SCANS),
+            (synthetic, MASSES_PER_PHANTOM * len(synthetic)),
+        )
+    ]
+
+
+def _mass(found: Voi, far: TrainConfig) -> Graft | None:
+    """Enlarge a nodule to a mass; None if it is too small, too large or not of soft tissue."""
+    spacing_mm = found.volume.spacing_mm
+    nodule = majority(found.readers)
+    smallest, largest = NODULES_MM
+    if not smallest <= sphere_diameter_mm(float(nodule.sum() * np.prod(spacing_mm))) <= largest:
+        return None
+    far_mm = (far.slice_spacing_mm, far.in_plane_spacing_mm, far.in_plane_spacing_mm)
+    return enlarged(found.volume.hu.astype(np.float32), nodule, spacing_mm, far_mm)
 
 
 def _mixed(
