@@ -33,6 +33,7 @@ ABOVE_BELOW_MM = 10.0  # seen beyond the candidate's first and last slice
 GLANCE_LEVEL = 0.5  # of the candidate level: what one view has to show for a look from all sides
 MORE_SLICES_MM = 3.0  # looked at from all sides, beyond the slices in which one view shows it
 SWELLS = 1.5  # times its median area in a slice: more than a vessel does
+AGREE = 0.5  # Dice of two windows from which they are taken to show the same thing
 RIM_VOXELS = 2  # of probability below the level that is kept around an outline
 
 
@@ -109,10 +110,9 @@ def outline(
     Outline
         Through the narrow window where the candidate is at most half as wide as that window is
         made for; else through the wide one if the narrow one shows nothing (in the midst of a mass
-        there is no edge to be seen), or if what the wide one shows does not fit the narrow one;
-        where the narrow one shows something that fits it all the same, through the surer of the
-        two. Nothing where a thin candidate is longer than the window and swells nowhere: that
-        is a vessel.
+        there is no edge to be seen). Where both show the same thing, through the narrow one if it
+        fits there; where they do not, through the surer of the two. Nothing where a thin candidate
+        is longer than the window and swells nowhere: that is a vessel.
     """
     corner = np.array([part.start for part in box])
     config, (near, far) = outliner.config, ZOOMS
@@ -137,20 +137,27 @@ def outline(
     wide = _look(outliner, volume, center, box[0], far, device, glance=own is not None)
     if not close.probability.any():
         return wide
-    marked = [seen.probability >= config.candidate_level for seen in (close, wide)]
-    close_fits, wide_fits = (
-        width_mm(inside, volume.spacing_mm) <= widest_mm(config, near) for inside in marked
-    )
-    if wide_fits:
+    if not wide.probability.any():
         return close
-    if not close_fits:
-        return wide
-    # A nodule may be joined with what is beside it in the one, a mass be cut up in the other.
-    close_is, wide_is = (
-        mean_log_odds(seen.probability[inside])
-        for seen, inside in zip((close, wide), marked, strict=True)
+    level = config.candidate_level
+    if _agreement(close, wide, level) < AGREE:
+        # A nodule may be joined with what is beside it in the one, a mass be cut up in the other.
+        close_is, wide_is = (
+            mean_log_odds(seen.probability[seen.probability >= level]) for seen in (close, wide)
+        )
+        return wide if wide_is > close_is else close
+    wide_mm = width_mm(wide.probability >= level, volume.spacing_mm)
+    return close if wide_mm <= widest_mm(config, near) else wide
+
+
+def _agreement(close: Outline, wide: Outline, level: float) -> float:
+    """Return the Dice coefficient of what two windows mark; the narrow one lies in the wide one."""
+    within = tuple(
+        slice(a.start - b.start, a.stop - b.start) for a, b in zip(close.box, wide.box, strict=True)
     )
-    return wide if wide_is > close_is else close
+    in_close, in_wide = (seen.probability >= level for seen in (close, wide))
+    both = (in_close & in_wide[within]).sum()
+    return float(2 * both / (in_close.sum() + in_wide.sum()))
 
 
 def outline_window(

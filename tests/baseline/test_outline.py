@@ -79,15 +79,23 @@ def test_what_does_not_fit_is_seen_through_the_wider_window(config: TrainConfig,
 
 
 @pytest.mark.parametrize(
-    ("radius_mm", "sure", "believed"),
-    [(0.0, 0.9, False), (3.0, 0.9, True), (3.0, 0.6, False), (7.0, 0.9, True), (7.0, 0.6, False)],
+    ("close", "wide", "close_is_believed"),
+    [
+        ((0.0, 0.9), (14.0, 0.8), False),
+        ((3.0, 0.9), (0.0, 0.8), True),
+        ((3.0, 0.9), (14.0, 0.8), True),  # joined with a wall in the wide one
+        ((3.0, 0.6), (14.0, 0.8), False),  # a mass cut up in the narrow one
+        ((3.0, 0.6), (6.0, 0.8), False),
+        ((3.0, 0.9), (6.0, 0.8), True),
+        ((12.0, 0.9), (14.0, 0.8), False),  # the same thing, too wide for the narrow one
+        ((5.0, 0.6), (6.0, 0.8), True),  # the same thing, and it fits
+    ],
 )
-def test_the_surer_window_is_believed_where_the_wide_one_shows_more(
-    config: TrainConfig, monkeypatch, radius_mm, sure, believed
+def test_where_two_windows_disagree_the_surer_one_is_believed(
+    config: TrainConfig, monkeypatch, close, wide, close_is_believed
 ):
-    """A nodule may be joined with a wall in the wide one, a mass be cut up in the narrow one."""
-    seen = {ZOOMS[0]: (radius_mm, sure), ZOOMS[1]: (14.0, 0.8)}
-    assert widest_mm(config, ZOOMS[0]) < 2 * 14.0
+    seen = {ZOOMS[0]: close, ZOOMS[1]: wide}
+    assert 2 * 6.0 < widest_mm(config, ZOOMS[0]) < 2 * 14.0
 
     def look(outliner, volume, center, slices, zoom, device, *, glance):
         y, x = (np.arange(n) - c for n, c in zip(volume.hu.shape[1:], center[1:], strict=True))
@@ -99,7 +107,7 @@ def test_the_surer_window_is_believed_where_the_wide_one_shows_more(
     volume, _ = toy_volume([], spacing_mm=SPACING_MM)
     marked = outline_window(Outliner(DenserThan(325), config), volume, CPU) > 0
     found_mm = width_mm(marked, volume.spacing_mm)
-    expected_mm = 2 * seen[ZOOMS[not believed]][0]
+    expected_mm = 2 * seen[ZOOMS[not close_is_believed]][0]
     assert found_mm == pytest.approx(expected_mm, abs=2 * SPACING_MM[1])
 
 
