@@ -411,7 +411,7 @@ def _mass_crops(
     What is no mass and has an outline there is left out of the loss: from afar nobody looks for it.
     """
     far = zoomed(config, ZOOMS[-1])
-    masses = [mass for found in vois if (mass := _mass(found, far)) is not None]
+    masses = [mass for found in vois if (mass := mass_of(found, far)) is not None]
     scans = [prepare_scan(scan, far) for scan in real.read_scans(split)]
     cases = islice(phantom.cases(split), config.phantom_patients)
     synthetic = [prepare_phantom(case, far, known=set()) for case in cases]
@@ -428,7 +428,7 @@ def _mass_crops(
     ]
 
 
-def _mass(found: Voi, far: TrainConfig) -> Graft | None:
+def mass_of(found: Voi, far: TrainConfig) -> Graft | None:
     """Enlarge a nodule to a mass; None if it is too small, too large or not of soft tissue."""
     spacing_mm = found.volume.spacing_mm
     nodule = majority(found.readers)

@@ -16,11 +16,15 @@ from medlib.annotation.real_scans import RealScan
 from medlib.annotation.voi import Voi, patients_of
 from medlib.baseline.config import TrainConfig, without_phantom
 from medlib.baseline.grid import WorkingGrid
+from medlib.baseline.outline import ZOOMS, zoomed
 from medlib.baseline.real_training import (
+    MASSES_IN_SCANS,
+    MASSES_PER_PHANTOM,
     MixedCrops,
     RealCT,
     WindowCrops,
     check_licence,
+    mass_of,
     open_real_ct,
     outline_crops,
     outline_data,
@@ -29,6 +33,7 @@ from medlib.baseline.real_training import (
     prepare_phantom,
     prepare_scan,
     prepare_voi,
+    real_crops,
 )
 from medlib.baseline.slices import (
     BACKGROUND,
@@ -330,6 +335,39 @@ def test_outlines_may_be_learned_on_the_phantom_too():
     assert train.shares[-1] == pytest.approx(0.3)
 
 
+def test_masses_are_learned_from_afar_and_nothing_small_is_asked_for_there():
+    shares = {"voi_crops": 0.4, "scan_crops": 0.2, "mass_crops": 0.2}
+    config = CONFIG.model_copy(update=shares)
+    real = FewVois({"train": "LIDC-IDRI-0001", "tune": "LIDC-IDRI-0002"})
+    train, tune, _ = real_crops(real, FewPatients(), config)
+    assert train.shares.tolist() == pytest.approx([0.4, 0.2, 0.2, 0.1, 0.1])
+    far = zoomed(config, ZOOMS[-1])
+    for crops in (train, tune):
+        in_scans, in_phantom = crops.sources[-2:]
+        assert (len(in_scans.volumes), len(in_phantom.volumes)) == (
+            MASSES_IN_SCANS,
+            MASSES_PER_PHANTOM,
+        )
+        for source in (in_scans, in_phantom):
+            assert source.config.in_plane_spacing_mm == far.in_plane_spacing_mm
+            assert not source.config.graft_share
+        near, *_ = crops.sources[2].volumes
+        assert all(v.hu.shape[1] < 0.6 * near.hu.shape[1] for v in in_phantom.volumes)
+        # The lesions of the phantom are left out, the outlined tumour of a scan is a mass.
+        assert all((v.target == IGNORED).any() for v in in_phantom.volumes)
+        assert all(v.lesions for v in in_scans.volumes)
+    without, _, _ = real_crops(real, FewPatients(), CONFIG.model_copy(update={"voi_crops": 0.4}))
+    assert len(without.sources) == 3
+
+
+@pytest.mark.parametrize(("width_mm", "hu", "is_one"), [(4, 40, 0), (16, 40, 1), (16, 400, 0)])
+def test_soft_nodules_of_a_middle_size_are_enlarged(width_mm: float, hu: float, is_one: bool):
+    found = voi_of("a", round(width_mm / 0.5))
+    found.volume.hu[found.readers[0]] = hu
+    mass = mass_of(found, zoomed(CONFIG, ZOOMS[-1]))
+    assert (mass is not None) == is_one
+
+
 def test_only_so_many_phantom_patients_are_prepared():
     class Endless:
         def cases(self, split: str) -> Iterator[Case]:
@@ -356,9 +394,10 @@ def test_no_patient_of_the_real_ct_is_on_two_sides():
 @pytest.mark.parametrize("shares", [(0.77, 0.13), (0.5, 0.2), (0.9, 0.0), (0.85, 0.15)])
 def test_without_the_phantom_real_ct_has_all_crops_in_proportion(shares):
     voi_crops, scan_crops = shares
-    config = CONFIG.model_copy(update={"voi_crops": voi_crops, "scan_crops": scan_crops})
+    shares = {"voi_crops": voi_crops, "scan_crops": scan_crops, "mass_crops": 0.05}
+    config = CONFIG.model_copy(update=shares)
     alone = without_phantom(config)
-    assert phantom_share(alone) == 0
+    assert phantom_share(alone) == alone.mass_crops == 0
     assert alone.scan_crops * voi_crops == pytest.approx(alone.voi_crops * scan_crops, abs=1e-5)
 
 
