@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 from scipy.stats import binomtest
 
+from medlib.baseline.masses import ENLARGED, NODULES_MM
 from medlib.baseline.run import OUTLINER, Run
 from medlib.risk.bootstrap import Estimate
 from medlib.risk.evaluation import FOLDER, HELD_OUT, METRICS_FILE
@@ -81,6 +82,7 @@ def model_card(run: Run, name: str | None = None) -> str:
         f"patients for the search and {_n_phantoms(Run(run.folder / OUTLINER), 'train')} for the "
         "outlines, background and lesions. The lesions have outlines of LIDC patients of the train "
         "part, those above and others; all other lesions are left out of the loss.",
+        *_masses_in_words(run),
         "- LUNG1 cases (CC BY-NC 3.0) are for testing alone; the code refuses to train on them.",
         f"- Split by patient: `{data['split']}`. Files: SHA-256 `{data['sha256']}`.",
         "",
@@ -200,12 +202,26 @@ def model_card(run: Run, name: str | None = None) -> str:
             )
         ),
         "- Masses far larger than LIDC nodules, and lesions outside the lung field, may be missed "
-        "or marked in part. What is known of masses comes from few outlines: "
-        f"{', '.join(_outlined(scans, data)) or 'none'}.{_missed_by_repeats(run.folder)}",
+        "or marked in part. What is known of masses comes from few outlines "
+        f"({', '.join(_outlined(scans, data)) or 'none'})"
+        f"{' and from nodules enlarged to masses' if run.config.mass_crops else ''}."
+        f"{_missed_by_repeats(run.folder)}",
         "- The patients of LIDC-IDRI were collected in the United States, two decades ago.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _masses_in_words(run: Run) -> list[str]:
+    """Say what stands in for masses in the training, if anything does."""
+    if not run.config.mass_crops:
+        return []
+    smallest, largest = NODULES_MM
+    return [
+        f"- Masses, for the search from afar: soft nodules of the LIDC train part of {smallest:g} "
+        f"to {largest:g} mm, enlarged {ENLARGED:g} times and set into the lungs of those scans and "
+        "of the phantom patients."
+    ]
 
 
 def _outlined(scans: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
