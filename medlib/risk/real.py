@@ -216,6 +216,12 @@ def _voi_tasks(data: Path, run: Run) -> tuple[list[Task], Any]:
         scores["search_score"] = best
         is_reported = best > 0 and best >= operating_point  # 0: no candidate, at any point
         scores["not_reported"] = math.nan if math.isnan(best) else float(not is_reported)
+        alarms = voi_metrics.search_alarm_scores(found, searched)
+        scores["search_alarm_scores"] = alarms
+        has_others = bool(row.get("other_annotations_in_voi", 0))  # not in the readers' file
+        n_alarms = sum(alarm >= operating_point for alarm in alarms)
+        scores["search_alarms"] = math.nan if has_others else float(n_alarms)
+        scores["volume_ml"] = found.volume.hu.size * found.volume.voxel_volume_mm3 / 1000
         return {**scores, "split": row["split"], "seconds": seconds}, found.volume, marked
 
     return [

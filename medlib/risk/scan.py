@@ -38,7 +38,8 @@ def score_scan(scan: RealScan, found: Prediction, operating_point: float) -> dic
         ``case``, ``n_reported``, ``best_score`` (of the candidates that hit, reported or not; None
         where none does), ``false_alarm_scores`` (of all candidates that do not touch the tumour,
         reported or not, highest first) and the names of `METRICS`. A candidate that touches the
-        tumour is no false alarm; all of them together are held against its outline.
+        tumour is no false alarm; all of them together are held against its outline. Where there is
+        no tumour, hit, Dice and share are NaN, and its false alarms are counted.
     """
     reported: list[int] = []
     touching: list[int] = []
@@ -47,9 +48,10 @@ def score_scan(scan: RealScan, found: Prediction, operating_point: float) -> dic
     voxels = np.bincount(found.labels.ravel(), minlength=len(found.candidates) + 1)
     inside = np.bincount(found.labels[scan.tumour], minlength=len(found.candidates) + 1)
     size = int(scan.tumour.sum())
+    has_outline = scan.outlined and size > 0
     for candidate in found.candidates.itertuples():
         k = int(candidate.candidate_id)
-        if scan.outlined:
+        if has_outline:
             is_hit = inside[k] / (voxels[k] + size - inside[k]) >= MIN_IOU
         else:
             is_hit = inside[k] / voxels[k] >= MIN_INSIDE
@@ -63,19 +65,20 @@ def score_scan(scan: RealScan, found: Prediction, operating_point: float) -> dic
                 touching.append(k)
     right, marked = int(inside[touching].sum()), int(voxels[touching].sum())
     # A mass in several pieces is hit where the pieces together are.
-    together = right / (marked + size - right) >= MIN_IOU if scan.outlined else False
+    together = right / (marked + size - right) >= MIN_IOU if has_outline else False
     best = max(hits, default=None)
+    hit = float(together or (best is not None and best >= operating_point))
     return {
         "case": scan.case_id,
         "patient_id": scan.case_id,
         "outlined": scan.outlined,
         "n_reported": len(reported),
         "best_score": best,
-        "hit": float(together or (best is not None and best >= operating_point)),
+        "hit": hit if size else float("nan"),
         "false_alarms": len(reported) - len(touching),
         "false_alarm_scores": sorted((round(score, 6) for score in alarms), reverse=True),
-        "dice": 2 * right / (marked + size) if scan.outlined else float("nan"),
-        "tumour_share": right / size if scan.outlined else float("nan"),
+        "dice": 2 * right / (marked + size) if has_outline else float("nan"),
+        "tumour_share": right / size if has_outline else float("nan"),
     }
 
 

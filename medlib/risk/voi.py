@@ -49,6 +49,11 @@ METRICS = {
         "get the block around the nodule and no hint where in it, and use neither lung field nor "
         "search for masses",
     ),
+    "search_alarms": (
+        "per volume",
+        "candidates reported by that search that touch no reader's outline; undefined where the "
+        "block holds annotations of other nodules",
+    ),
 }
 
 
@@ -104,6 +109,13 @@ def search_score(voi: Voi, found: Prediction) -> float:
     touching = [k for k in np.unique(found.labels[reference]) if k]
     hits = [k for k in touching if iou(reference, found.labels == k) >= MIN_IOU]
     return max((float(scores[k]) for k in hits), default=0.0)
+
+
+def search_alarm_scores(voi: Voi, found: Prediction) -> list[float]:
+    """Return the scores of the candidates that touch no reader's outline, highest first."""
+    touching = np.unique(found.labels[voi.readers.any(axis=0)])
+    others = found.candidates[~found.candidates["candidate_id"].isin(touching)]
+    return sorted((round(float(score), 6) for score in others["score"]), reverse=True)
 
 
 def surface_distance_mm(

@@ -92,6 +92,24 @@ def test_a_nodule_is_reported_from_the_operating_point_on(
     assert [row["not_reported"] for row in found["cases"]] == not_reported
 
 
+def test_alarms_in_a_block_are_counted_from_the_operating_point_on(
+    vois, run_folder, tmp_path, monkeypatch
+):
+    other = tmp_path / "other"
+    shutil.copytree(run_folder, other)
+    (other / "evaluation" / "operating_point.json").write_text('{"network": 0.5}')
+    table = pd.read_csv(vois / "lidc_voi.csv").assign(other_annotations_in_voi=[0, 0, 1])
+    table.to_csv(vois / "lidc_voi.csv", index=False)
+    scores = {"v1": [0.9, 0.5, 0.4], "v2": [], "v3": [0.9]}
+    monkeypatch.setattr(
+        real.voi_metrics, "search_alarm_scores", lambda voi, found: scores[voi.voi_id]
+    )
+    found = evaluate(vois, tmp_path / "out", other)
+    assert [row["search_alarms"] for row in found["cases"]] == [2, 0, None]
+    assert [row["search_alarm_scores"] for row in found["cases"]] == list(scores.values())
+    assert found["cases"][0]["volume_ml"] == pytest.approx(20 * 24 * 4 * 0.8 * 0.8 * 1.25 / 1000)
+
+
 def test_no_mask_of_another_run_stays_beside_its_figures(vois, run_folder, tmp_path):
     out, other = tmp_path / "out", tmp_path / "other"
     shutil.copytree(run_folder, other)

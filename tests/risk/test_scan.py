@@ -72,3 +72,14 @@ def test_with_boxes_half_of_a_candidate_has_to_lie_inside(inside, hit):
     assert (found["hit"], found["false_alarms"]) == (hit, 0)
     assert math.isnan(found["dice"])
     assert math.isnan(found["tumour_share"])
+
+
+@pytest.mark.parametrize("outlined", [True, False])
+def test_a_scan_without_a_tumour_has_false_alarms_and_nothing_to_hit(outlined):
+    healthy = RealScan("one", "CC BY 4.0", VOLUME, np.zeros(SHAPE, bool), outlined)
+    found = score_scan(healthy, candidates((TUMOUR, 0.9), (np.s_[0:1, 15:18, 15:18], 0.4)), 0.5)
+    assert (found["false_alarms"], found["n_reported"], found["best_score"]) == (1, 1, None)
+    assert found["false_alarm_scores"] == [0.9, 0.4]
+    assert all(math.isnan(found[name]) for name in ("hit", "dice", "tumour_share"))
+    nothing = score_scan(healthy, candidates(), 0.5)
+    assert nothing["false_alarms"] == 0

@@ -7,7 +7,14 @@ import pytest
 from medlib.annotation.voi import Voi
 from medlib.baseline.prediction import Prediction
 from medlib.images.volume import SeriesIdentity, Volume
-from medlib.risk.voi import by_size, score_voi, search_score, summarise, surface_distance_mm
+from medlib.risk.voi import (
+    by_size,
+    score_voi,
+    search_alarm_scores,
+    search_score,
+    summarise,
+    surface_distance_mm,
+)
 
 
 def voi(readers: np.ndarray, spacing=(2.0, 1.0, 1.0)) -> Voi:
@@ -63,8 +70,9 @@ def test_surface_distance_is_in_mm():
 
 def test_summary_counts_patients_and_sizes(readers):
     rows = [score_voi(voi(readers), readers[k]) | {"patient_id": f"p{k}"} for k in (0, 2)]
-    cases = pd.DataFrame(rows).assign(not_reported=[0.0, 1.0])
+    cases = pd.DataFrame(rows).assign(not_reported=[0.0, 1.0], search_alarms=[3.0, np.nan])
     found = summarise(cases)
+    assert (found["search_alarms"].value, found["search_alarms"].n) == (3, 1)
     assert found["not_reported"].value == 0.5
     assert found["dice"].value == pytest.approx((1 + 0.8) / 2)
     assert found["dice"].n == 2
@@ -85,3 +93,14 @@ def test_the_surest_of_the_candidates_that_overlap_the_nodule_counts(readers):
     apart = np.zeros_like(readers)
     apart[0, 0], apart[1, 2], apart[2, 4] = True, True, True  # no majority anywhere
     assert np.isnan(search_score(voi(apart), found))
+
+
+def test_a_candidate_that_no_reader_touches_is_an_alarm(readers):
+    labels = np.zeros(readers.shape[1:], np.uint16)
+    labels[0, :2, :2], labels[0, 8:, 8:] = 1, 3
+    labels[tuple(np.argwhere(readers.any(axis=0))[0])] = 2  # one voxel of one reader
+    candidates = pd.DataFrame({"candidate_id": [1, 2, 3], "score": [0.7, 0.8, 0.9]})
+    found = Prediction(labels.astype(np.float16), labels, candidates)
+    assert search_alarm_scores(voi(readers), found) == [0.9, 0.7]
+    empty = Prediction(0.0 * labels.astype(np.float16), np.zeros_like(labels), candidates[:0])
+    assert search_alarm_scores(voi(readers), empty) == []
