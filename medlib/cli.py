@@ -83,23 +83,36 @@ def train(
         str | None,
         typer.Option(metavar="SCAN", help="With lidc-voi: a whole scan to test on, not to train."),
     ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Change a setting of the profile: loss=focal, encoder=resnet18; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Find or make a run, and evaluate it on held-out patients."""
     if dataset == "lidc-voi":
-        from medlib.paths import REFERENCE_RUNS
+        from medlib.paths import RUNS
         from medlib.risk.reference_run import make_reference_run
 
+        if change:
+            raise RunError(
+                f"--set {change[0]}: a run on lidc-voi has two networks with a profile each, in "
+                "medlib/baseline/config.py; change it there"
+            )
         name = f"{profile}-seed{seed}"
-        if leave_out:  # apart, so that it is not taken for the run that is shipped
+        if leave_out:
             name = f"left-out/{name}-without-{leave_out}"
-        folder = run_dir or REFERENCE_RUNS / name
+        folder = run_dir or RUNS / name
         typer.echo(make_reference_run(profile, seed, folder, leave_out).folder)
         return
     if leave_out:
         raise RunError(f"--leave-out {leave_out}: only a run on lidc-voi sees whole real scans")
     from medlib.risk.evaluation import evaluated_run
 
-    typer.echo(evaluated_run(profile, dataset, seed, run_dir).run.folder)
+    typer.echo(evaluated_run(profile, dataset, seed, run_dir, change or ()).run.folder)
 
 
 @app.command()

@@ -28,6 +28,43 @@ def report(description: str, done: int, total: int | None) -> None:
         Path(path).write_text(f"{description} {done}/{total if total is not None else '?'}")
 
 
+def on_terminal() -> bool:
+    """Tell whether somebody watches: what moves may be shown."""
+    return sys.stderr.isatty() and PROGRESS_FILE not in os.environ
+
+
+class Bar:
+    """A bar that is moved from outside, for a loop that is not ours; `report` where nobody watches.
+
+    Parameters
+    ----------
+    description : str
+        What is being done, for people.
+    total : int
+        How many steps there are.
+    """
+
+    def __init__(self, description: str, total: int) -> None:
+        self.description, self.total = description, total
+        self._shown = Progress(transient=True) if on_terminal() else None
+        if self._shown:
+            self._shown.start()
+            self._task = self._shown.add_task(description, total=total)
+
+    def move(self, done: int, detail: str = "") -> None:
+        """Show that so many steps are done, and how it stands."""
+        if self._shown:
+            words = f"{self.description}{detail and f' ({detail})'}"
+            self._shown.update(self._task, completed=done, description=words)
+        else:
+            report(self.description, done, self.total)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._shown:
+            self._shown.stop()
+
+
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
     """Yield `items`, showing how far they are.
 
@@ -42,7 +79,7 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
-    if sys.stderr.isatty() and PROGRESS_FILE not in os.environ:
+    if on_terminal():
         with Progress(transient=True) as bar:
             yield from bar.track(items, total=total, description=description)
         return

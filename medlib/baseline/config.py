@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from medlib.errors import RunError
 
@@ -67,12 +69,21 @@ class TrainConfig(BaseModel):
     tune_crops: int = Field(default=96, ge=1)
     patience: int = Field(default=4, ge=1)  # looks without a better tune loss before stopping
     keep: Literal["best", "last"] = "best"  # the weights of the best look, or those of the end
-    n_workers: int = Field(default=0, ge=0)
+    # Processes that draw crops; by default none on a CPU, which trains meanwhile, and as many as
+    # there are cores, less one, beside a GPU.
+    n_workers: int | None = Field(default=None, ge=0)
 
     # Candidates
     lung_margin_mm: float = Field(default=2.0, ge=0)  # a lesion may reach so far beyond the lung
     candidate_level: float = Field(default=0.4, gt=0, lt=1)  # probability of a candidate's voxels
     min_diameter_mm: float = Field(default=2.5, ge=0)  # of the sphere of equal volume
+
+    @model_validator(mode="after")
+    def _shares_are_no_more_than_all(self) -> TrainConfig:
+        asked = round(self.voi_crops + self.scan_crops + self.mass_crops, 6)
+        if asked > 1:
+            raise ValueError(f"voi_crops, scan_crops and mass_crops are {asked:g} of all crops")
+        return self
 
 
 PROFILES: dict[str, TrainConfig] = {
@@ -104,7 +115,6 @@ PROFILES: dict[str, TrainConfig] = {
         tune_crops=512,
         crop_px=192,
         batch_size=64,
-        n_workers=8,
     ),
     # Finds lesions in whole scans ...
     "lidc": TrainConfig(
@@ -154,17 +164,48 @@ PROFILES: dict[str, TrainConfig] = {
 }
 
 
-def train_config(profile: str, seed: int = 0) -> TrainConfig:
+NOT_TO_CHANGE = ("profile", "cohort", "seed")  # they have options of their own, or name the data
+
+
+def train_config(profile: str, seed: int = 0, changes: Sequence[str] = ()) -> TrainConfig:
     """Return the configuration of a named profile with this seed.
+
+    Parameters
+    ----------
+    profile : str
+        A name in `PROFILES`.
+    seed : int
+    changes : sequence of str
+        Other values for its fields, each ``FIELD=VALUE``; lists as JSON.
 
     Raises
     ------
     RunError
-        If there is no such profile.
+        If there is no such profile or field, or the field does not take the value.
     """
     if profile not in PROFILES:
         raise RunError(f"profile '{profile}' is unknown: choose one of {', '.join(PROFILES)}")
-    return PROFILES[profile].model_copy(update={"seed": seed})
+    config = PROFILES[profile].model_copy(update={"seed": seed})
+    for change in changes:
+        config = _changed(config, change)
+    return config
+
+
+def _changed(config: TrainConfig, change: str) -> TrainConfig:
+    name, _, text = change.partition("=")
+    fields = [field for field in TrainConfig.model_fields if field not in NOT_TO_CHANGE]
+    if name not in fields or not text:
+        raise RunError(
+            f"'{change}' changes nothing: write FIELD=VALUE, with one of {', '.join(fields)}"
+        )
+    try:
+        value: Any = json.loads(text)
+    except ValueError:  # a word
+        value = text
+    try:
+        return TrainConfig.model_validate({**config.model_dump(), name: value})
+    except ValidationError as error:
+        raise RunError(f"{name} cannot be '{text}': {error.errors()[0]['msg'].lower()}") from None
 
 
 def without_phantom(config: TrainConfig) -> TrainConfig:

@@ -1,9 +1,9 @@
 """Nodules enlarged to masses, set into lungs that are seen from afar.
 
 A mass wider than every window is searched for on a coarse grid. Masses with an outline and a
-licence to train on them are rare, and a network that has learned one of them may miss the next.
-From afar a mass is what a nodule is near by; so nodules of train patients, enlarged, stand in for
-masses. They keep their shape and get back the edge of a real one, which does not widen with size.
+licence to train on them are rare, and a network that has learned one of them may miss the next. So
+nodules of train patients, enlarged, stand in for masses. They keep their shape, and get back two
+things that enlarging takes: an edge as sharp as before, and the noise of a scan.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medlib.baseline.grid import Spacing
-from medlib.baseline.slices import DENSE_HU, LESION, TrainingVolume
-from medlib.baseline.transplant import Graft, take, vary
+from medlib.baseline.slices import DENSE_HU, TrainingVolume
+from medlib.baseline.transplant import Graft, insert, take, vary
 
+# Nodules of 10 to 20 mm, enlarged 3 to 5 times, are masses of 30 to 100 mm: smaller nodules have
+# too few voxels for it, larger masses leave no edge in a crop.
+NODULES_MM = (10.0, 20.0)
 ENLARGED = 4.0
-NODULES_MM = (10.0, 25.0)  # of these diameters; smaller ones have too few voxels to be enlarged
+VARIED = (0.75, 1.25)  # times that, at random
 SOFT_HU = (-200.0, 150.0)  # median inside: neither ground glass nor calcium
 EDGE_HU = -400.0  # half-way between lung and soft tissue
+NOISE_HU = (3.0, 25.0)  # standard deviation in a coarse voxel, drawn for each mass
 LEAST_SHOWN = 0.5  # of a mass: so much of it takes the place of aerated lung
 RIM_VOXELS = 2  # around a mass, over which it goes over into the lung
 TRIES = 20
@@ -69,10 +73,19 @@ def set_into(
 ) -> TrainingVolume | None:
     """Set a mass somewhere into the lungs; what would reach beyond them is cut off.
 
+    Parameters
+    ----------
+    volume : TrainingVolume
+        On the grid that the mass was made for. Its lung leaves out what is not known there, as what
+        lies in a box.
+    mass : Graft
+    rng : Generator
+
     Returns
     -------
     TrainingVolume or None
-        A copy with one lesion more; None if no place was found where enough of the mass shows.
+        A copy whose only lesion to be drawn is the mass; None if no place was found where enough
+        of it shows.
     """
     shape = volume.hu.shape
     lung = np.zeros(shape, dtype=bool)
@@ -86,31 +99,36 @@ def set_into(
         own = cc3d.largest_k(mass.mask[part] & lung[here], k=1, connectivity=26) > 0
         if (own & (volume.hu[here] <= DENSE_HU)).sum() < LEAST_SHOWN * mass.mask.sum():
             continue
+        rim = ndimage.binary_dilation(own, iterations=RIM_VOXELS) & ~mass.mask[part]
+        share = mass.share[part] * (lung[here] & (own | rim))
+        noise_hu = rng.normal(0, rng.uniform(*NOISE_HU), own.shape).astype(np.float32)
         hu, target = volume.hu.copy(), volume.target.copy()
-        shown = lung[here] & ndimage.binary_dilation(own, iterations=RIM_VOXELS)
-        there, share = hu[here], mass.share[part] * shown
-        blended = there + share * (mass.hu[part] - there)
-        hu[here] = np.rint(np.maximum(there, blended)).astype(np.int16)
-        target[here][own] = LESION
-        voxels = np.argwhere(own) + low
-        return replace(volume, hu=hu, target=target, lesions=(*volume.lesions, voxels))
+        insert(Graft(mass.hu[part] + noise_hu, share, own), hu, target, low)
+        return replace(volume, hu=hu, target=target, lesions=(np.argwhere(own) + low,))
     return None
 
 
 def with_masses(
-    volumes: Sequence[TrainingVolume], masses: Sequence[Graft], n: int, seed: int
+    volumes: Sequence[TrainingVolume], masses: Sequence[Graft], n: int, rng: np.random.Generator
 ) -> list[TrainingVolume]:
-    """Return `n` volumes, each with a mass; volumes and masses in turn, places and sizes by chance.
+    """Return the volumes as they are, and up to `n` copies with a mass each.
 
-    Where a mass finds no place the volume comes as it is.
+    Volumes come in turn, masses in turn of a new order each time; places, sizes and sides by
+    chance. A mass that finds no place is left out.
+
+    Parameters
+    ----------
+    volumes : sequence of TrainingVolume
+    masses : sequence of Graft
+        At least one.
+    n : int
+    rng : Generator
     """
-    rng = np.random.default_rng(seed)
-    if not volumes or not masses:
-        return list(volumes)
-    order = rng.permutation(n)
-    made = []
-    for k in range(n):
-        volume = volumes[k % len(volumes)]
-        mass = vary(masses[int(order[k]) % len(masses)], rng)
-        made.append(set_into(volume, mass, rng) or volume)
+    made = list(volumes)
+    rounds = -(-n // len(masses))
+    order = np.concatenate([rng.permutation(len(masses)) for _ in range(rounds)])
+    for k, which in enumerate(order[:n]):
+        mass = vary(masses[which], rng, VARIED)
+        if found := set_into(volumes[k % len(volumes)], mass, rng):
+            made.append(found)
     return made

@@ -12,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.weights import load_imagenet
+from medlib.errors import RunError
 
 NORMALISATION_MOMENTUM = 0.1
 PRIOR_LOGIT = -4.0  # a probability of about 2 %
@@ -31,14 +32,26 @@ def build_network(config: TrainConfig, *, pretrained: bool | None = None) -> nn.
     nn.Module
         Maps images (batch, n_slices, y, x) in -1..1, y and x multiples of 32, to the logits
         (batch, 1, y, x) of the middle slice.
+
+    Raises
+    ------
+    RunError
+        If there is no such encoder.
     """
-    network = smp.Unet(
-        config.encoder,
-        encoder_weights=None,
-        decoder_channels=config.decoder_channels,
-        in_channels=config.n_slices,
-        classes=1,
-    )
+    try:
+        network = smp.Unet(
+            config.encoder,
+            encoder_weights=None,
+            decoder_channels=config.decoder_channels,
+            in_channels=config.n_slices,
+            classes=1,
+        )
+    except (KeyError, RuntimeError) as error:
+        raise RunError(
+            f"no U-Net can be built with encoder '{config.encoder}' and decoder_channels "
+            f"{list(config.decoder_channels)}: take an encoder of segmentation-models-pytorch "
+            "(resnet18, densenet121, tu-tf_efficientnet_lite0) and five channels"
+        ) from error
     if config.pretrained if pretrained is None else pretrained:
         load_imagenet(network.encoder, config.encoder)
     # EfficientNet-B0 comes with 0.01, made for long trainings: after a short one its running means

@@ -292,10 +292,17 @@ def prepare_phantom(case: Case, config: TrainConfig, known: set[str]) -> Trainin
 
 
 def phantom_volumes(
-    phantom: Cohort, split: str, config: TrainConfig, grids: Sequence[TrainConfig]
+    phantom: Cohort,
+    split: str,
+    config: TrainConfig,
+    grids: Sequence[TrainConfig],
+    known: set[str] | None = None,
 ) -> list[TrainingVolume]:
-    """Prepare phantom patients of one part, as many as `phantom_patients` allows, on each grid."""
-    known = voi.patients_of(split)
+    """Prepare phantom patients of one part, as many as `phantom_patients` allows, on each grid.
+
+    Lesions stay that have the outline of a patient in `known`, by default of the same part.
+    """
+    known = voi.patients_of(split) if known is None else known
     cases = islice(phantom.cases(split), config.phantom_patients)
     return [prepare_phantom(case, grid, known) for case in cases for grid in grids]
 
@@ -408,33 +415,54 @@ def _mass_crops(
 ) -> list[tuple[float, DrawnCrops]]:
     """Return the crops seen from afar, half of real scans and half of the phantom, with masses.
 
-    What is no mass and has an outline there is left out of the loss: from afar nobody looks for it.
+    The phantom's own lesions are left out of the loss: from afar nobody looks for what is small. So
+    crops without a mass lie on anything dense, not on what looks like a nodule.
+
+    Raises
+    ------
+    DataError
+        If no nodule of this part can be enlarged.
     """
-    far = zoomed(config, ZOOMS[-1])
+    far = zoomed(config, ZOOMS[-1]).model_copy(
+        update={"graft_share": 0.0, "window_share": 0.0, "hard_hu": 0.0}
+    )
     masses = [mass for found in vois if (mass := mass_of(found, far)) is not None]
+    if not masses:
+        smallest, largest = NODULES_MM
+        raise DataError(
+            f"no {split} nodule is of soft tissue and {smallest:g} to {largest:g} mm wide: masses "
+            "are made of such; set mass_crops to 0 to train without"
+        )
     scans = [prepare_scan(scan, far) for scan in real.read_scans(split)]
-    cases = islice(phantom.cases(split), config.phantom_patients)
-    synthetic = [prepare_phantom(case, far, known=set()) for case in cases]
-    drawn = far.model_copy(update={"graft_share": 0.0, "window_share": 0.0})
-    return [
-        (
-            config.mass_crops / 2,
-            Crops(with_masses(volumes, masses, n, config.seed), drawn, 0, config.seed, grafts=[]),
-        )
-        for volumes, n in (
-            (scans, MASSES_IN_SCANS),
-            (synthetic, MASSES_PER_PHANTOM * len(synthetic)),
-        )
-    ]
+    synthetic = phantom_volumes(phantom, split, far, [far], known=set())
+    sources = ((scans, MASSES_IN_SCANS), (synthetic, MASSES_PER_PHANTOM * len(synthetic)))
+    crops: list[tuple[float, DrawnCrops]] = []
+    for k, (volumes, n) in enumerate(sources):
+        shown = with_masses(volumes, masses, n, np.random.default_rng((config.seed, k)))
+        crops.append((config.mass_crops / 2, Crops(shown, far, 0, config.seed, grafts=[])))
+    return crops
 
 
 def mass_of(found: Voi, far: TrainConfig) -> Graft | None:
-    """Enlarge a nodule to a mass; None if it is too small, too large or not of soft tissue."""
+    """Enlarge the nodule of a volume of interest to a mass.
+
+    Parameters
+    ----------
+    found : Voi
+    far : TrainConfig
+        Of the grid that the mass is set into.
+
+    Returns
+    -------
+    Graft or None
+        None if the nodule is too small, too large or not of soft tissue.
+    """
     spacing_mm = found.volume.spacing_mm
     nodule = majority(found.readers)
     smallest, largest = NODULES_MM
     if not smallest <= sphere_diameter_mm(float(nodule.sum() * np.prod(spacing_mm))) <= largest:
         return None
+    # Thicker slices stay as they are: in them a mass is longer than it should be.
     far_mm = (far.slice_spacing_mm, far.in_plane_spacing_mm, far.in_plane_spacing_mm)
     return enlarged(found.volume.hu.astype(np.float32), nodule, spacing_mm, far_mm)
 

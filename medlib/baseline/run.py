@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -102,7 +104,11 @@ class Run:
 
 
 def find_or_make_run(
-    profile: str = "quick", dataset: str = "phantom", seed: int = 0, run_dir: Path | None = None
+    profile: str = "quick",
+    dataset: str = "phantom",
+    seed: int = 0,
+    run_dir: Path | None = None,
+    changes: Sequence[str] = (),
 ) -> Run:
     """Return the run made from these inputs; train it where there is none. Prints which it was.
 
@@ -116,6 +122,8 @@ def find_or_make_run(
         Of the cohort and of the training.
     run_dir : Path, optional
         Where the run stands; by default under the project's build folder.
+    changes : sequence of str
+        To the profile, each ``FIELD=VALUE``; see `medlib.baseline.config.train_config`.
 
     Returns
     -------
@@ -124,13 +132,16 @@ def find_or_make_run(
     Raises
     ------
     RunError
-        If the profile is unknown or draws from real CT, or `run_dir` holds something that is not
-        a run.
+        If the profile or a field is unknown, a value is not what the field takes, the profile
+        draws from real CT, or `run_dir` holds something that is not a run.
     """
-    config = train_config(profile, seed)
-    if config.voi_crops or config.scan_crops:
-        raise RunError(f"profile '{profile}' learns from real CT: add --dataset lidc-voi")
-    folder = Path(run_dir) if run_dir else RUNS / f"{Path(dataset).name}-{profile}-seed{seed}"
+    config = train_config(profile, seed, changes)
+    if config.voi_crops or config.scan_crops or config.mass_crops:
+        raise RunError(
+            f"profile '{config.profile}' learns from real CT: use --profile lidc --dataset lidc-voi"
+        )
+    name = "-".join([Path(dataset).name, profile, f"seed{seed}", *changes])
+    folder = Path(run_dir) if run_dir else RUNS / re.sub(r"[^\w.-]+", "-", name)
     cohort = open_cohort(dataset, config.cohort, seed)
     keys = training_keys(config, cohort)
     # Another command waits, then finds it; the processes of one training go together.

@@ -8,6 +8,7 @@ training that was killed goes on from the last look and ends as if nothing had h
 from __future__ import annotations
 
 import logging
+import os
 import time
 import warnings
 from dataclasses import dataclass
@@ -141,6 +142,21 @@ class History(Callback):
         self.rows: list[dict[str, float]] = []
         self.losses: list[float] = []
         self.start = time.monotonic()
+        self.bar: progress.Bar | None = None
+
+    def on_train_start(self, trainer: L.Trainer, _: Any) -> None:
+        """Show a bar, in the first process."""
+        if trainer.is_global_zero:
+            self.bar = progress.Bar("training steps", trainer.max_steps)
+
+    def on_train_end(self, *_: Any) -> None:
+        """Take the bar away."""
+        if self.bar:
+            self.bar.close()
+
+    def on_exception(self, *_: Any) -> None:
+        """Take the bar away from what is said then."""
+        self.on_train_end()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the rows so far and the time they took."""
@@ -161,13 +177,15 @@ class History(Callback):
         self.losses.append(float(outputs["loss"]))
         if trainer.global_step % HISTORY_EVERY and trainer.global_step != trainer.max_steps:
             return
-        progress.report("training steps", trainer.global_step, trainer.max_steps)
+        loss = sum(self.losses) / len(self.losses)
+        if self.bar:
+            self.bar.move(trainer.global_step, f"loss {loss:.3f}")
         self.rows.append(
             {
                 "step": trainer.global_step,
                 "seconds": round(time.monotonic() - self.start, 1),
                 "learning_rate": trainer.optimizers[0].param_groups[-1]["lr"],
-                "train_loss": sum(self.losses) / len(self.losses),
+                "train_loss": loss,
             }
         )
         self.losses.clear()
@@ -191,11 +209,20 @@ class Batches(L.LightningDataModule):
     crops : DrawnCrops
         As many as the steps need.
     tune_crops : DrawnCrops
+    device : torch.device
+        That the batches go to.
     """
 
-    def __init__(self, config: TrainConfig, crops: DrawnCrops, tune_crops: DrawnCrops) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        crops: DrawnCrops,
+        tune_crops: DrawnCrops,
+        device: torch.device,
+    ) -> None:
         super().__init__()
         self.config = config
+        self.device = device
         self.crops = crops
         self.tune_crops = tune_crops
 
@@ -217,8 +244,16 @@ class Batches(L.LightningDataModule):
             crops,
             sampler=dealt,
             batch_size=processes.share_of(self.config.batch_size),
-            num_workers=self.config.n_workers,
+            num_workers=self._n_workers(),
+            pin_memory=self.device.type == "cuda",
         )
+
+    def _n_workers(self) -> int:
+        if self.config.n_workers is not None:
+            return self.config.n_workers
+        if self.device.type == "cpu":
+            return 0
+        return max((os.cpu_count() or 1) // processes.count_here() - 1, 1)
 
 
 def train(
@@ -306,7 +341,7 @@ def train_on(
         module = Segmenter(config)
         trainer.fit(
             module,
-            datamodule=Batches(config, crops, tune_crops),
+            datamodule=Batches(config, crops, tune_crops, device),
             ckpt_path=saved if saved.is_file() else None,
         )
         # By its name: the folder may have been moved since the best look.

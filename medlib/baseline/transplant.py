@@ -56,9 +56,9 @@ def take(hu: NDArray[np.int16], voxels: NDArray[np.intp]) -> Graft:
     return Graft(hu[box].astype(np.float32), share, mask)
 
 
-def vary(graft: Graft, rng: np.random.Generator) -> Graft:
-    """Turn, mirror, scale and shift a graft at random."""
-    scale = float(np.exp(rng.uniform(*np.log(SCALE))))
+def vary(graft: Graft, rng: np.random.Generator, scale: tuple[float, float] = SCALE) -> Graft:
+    """Turn, mirror, scale and shift a graft at random, its diameter by a factor within `scale`."""
+    factor = float(np.exp(rng.uniform(*np.log(scale))))
     mirrored = tuple(axis for axis in range(3) if rng.random() < 0.5)
     quarter_turns = int(rng.integers(4))
     shift_hu = float(rng.uniform(-SHIFT_HU, SHIFT_HU))
@@ -66,7 +66,7 @@ def vary(graft: Graft, rng: np.random.Generator) -> Graft:
     def changed(values: NDArray[np.float32], outside: float) -> NDArray[np.float32]:
         turned = np.rot90(np.flip(values, mirrored), quarter_turns, axes=(1, 2))
         out: NDArray[np.float32] = ndimage.zoom(
-            turned, scale, order=1, mode="grid-constant", cval=outside, grid_mode=True
+            turned, factor, order=1, mode="grid-constant", cval=outside, grid_mode=True
         )
         return out
 

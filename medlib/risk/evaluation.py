@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -76,13 +77,17 @@ class Evaluation:
 
 
 def evaluated_run(
-    profile: str = "quick", dataset: str = "phantom", seed: int = 0, run_dir: Path | None = None
+    profile: str = "quick",
+    dataset: str = "phantom",
+    seed: int = 0,
+    run_dir: Path | None = None,
+    changes: Sequence[str] = (),
 ) -> Evaluation:
     """Return a run with its evaluation; make what there is not. Prints which it was.
 
     Parameters
     ----------
-    profile, dataset, seed, run_dir
+    profile, dataset, seed, run_dir, changes
         As `medlib.baseline.run.find_or_make_run` takes them.
 
     Raises
@@ -92,7 +97,7 @@ def evaluated_run(
     RunError
         As `find_or_make_run`.
     """
-    run = find_or_make_run(profile, dataset, seed, run_dir)
+    run = find_or_make_run(profile, dataset, seed, run_dir, changes)
     if processes.rank():
         raise SystemExit(0)  # the first process of a training evaluates
     cohort = open_cohort(dataset, run.config.cohort, seed)

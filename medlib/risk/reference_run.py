@@ -26,7 +26,7 @@ from medlib.annotation.cohort import Cohort, open_cohort
 from medlib.annotation.voi import majority, split_of_patients
 from medlib.baseline import processes
 from medlib.baseline.card import evidence_card, now
-from medlib.baseline.config import TrainConfig, train_config
+from medlib.baseline.config import PROFILES, TrainConfig, train_config
 from medlib.baseline.device import best_device
 from medlib.baseline.inference import predict_volume
 from medlib.baseline.keys import TRAINING_MODULES, cohort_key, digest, source_key
@@ -67,7 +67,9 @@ REFERENCE_MODULES = (
     *TRAINING_MODULES,
     "medlib.annotation.voi",
     "medlib.annotation.real_scans",
+    "medlib.baseline.masses",
     "medlib.baseline.outline",
+    "medlib.baseline.prediction",
     "medlib.baseline.real_training",
 )
 
@@ -92,15 +94,16 @@ def make_reference_run(profile: str, seed: int, folder: Path, left_out: str | No
     Raises
     ------
     RunError
-        If the folder exists, or the profile draws nothing from real CT.
+        If the folder exists, or the profile is not one of a run on real CT.
     DataError
         If the real CT or a scan to train on is not there, or no such scan can be left out.
     """
     if folder.exists():
         raise RunError(f"{folder} exists: delete it to make the run again, or name another folder")
     config = train_config(profile, seed)
-    if not config.voi_crops:
-        raise RunError(f"profile '{profile}' draws nothing from real CT: use the profile 'lidc'")
+    if not config.voi_crops or OUTLINE_PROFILE.format(profile=profile) not in PROFILES:
+        raise RunError(f"profile '{profile}' makes no run on real CT: use the profile 'lidc'")
+    outline_config = train_config(OUTLINE_PROFILE.format(profile=profile), seed)
     real = open_real_ct()
     if left_out is not None:
         real = real.leaving_out(left_out)
@@ -111,7 +114,6 @@ def make_reference_run(profile: str, seed: int, folder: Path, left_out: str | No
                 f"{', '.join(SCANS[split])}"
             )
     phantom = open_cohort("phantom", config.cohort, seed)
-    outline_config = train_config(OUTLINE_PROFILE.format(profile=profile), seed)
     scans = real.scans[["case", "split"]].to_json()  # one may be left out
     inputs = digest(real.checksum(), scans, cohort_key(phantom), source_key(REFERENCE_MODULES))
     search = _trained(config, real_crops(real, phantom, config), inputs, folder)
