@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pydicom
 import pytest
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from medlib import cli
 from medlib.errors import BookError, RunError
+from medlib.paths import RUNS
 
 MEDLIB = Path(sys.executable).with_name("medlib")
 
@@ -119,6 +121,34 @@ def test_a_real_scan_can_only_be_left_out_where_one_is_seen():
     result = CliRunner().invoke(cli.app, ["train", "--leave-out", "scan"])
     assert result.exit_code == 2
     assert "--leave-out scan: only a run on lidc-voi" in one_line(result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--set", "loss=foo"], "loss cannot be 'foo'"),
+        (["--dataset", "lidc-voi", "--set", "loss=bce"], "--set loss=bce: a run on lidc-voi has"),
+        (["--dataset", "lidc-voi"], "profile 'quick' makes no run on real CT: use the profile"),
+        (["--dataset", "lidc-voi", "--profile", "lidc-outline"], "'lidc-outline' makes no run"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_anything_is_opened(arguments, said, monkeypatch):
+    monkeypatch.setenv("MEDLIB_REAL_CT", "there is nothing here")
+    result = CliRunner().invoke(cli.app, ["train", *arguments])
+    assert result.exit_code == 2
+    assert said in one_line(result.stderr)
+
+
+def test_a_run_made_by_a_user_does_not_become_the_one_that_is_shipped(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "medlib.risk.reference_run.make_reference_run",
+        lambda profile, seed, folder, left_out: asked.append(folder) or SimpleNamespace(folder="x"),
+    )
+    train = ["train", "--profile", "lidc", "--dataset", "lidc-voi", "--seed", "5"]
+    for more in ([], ["--leave-out", "scan"]):
+        assert CliRunner().invoke(cli.app, [*train, *more]).exit_code == 0
+    assert asked == [RUNS / "lidc-seed5", RUNS / "left-out" / "lidc-seed5-without-scan"]
 
 
 def test_help_is_quick_and_says_what_it_is_not():

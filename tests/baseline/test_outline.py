@@ -89,13 +89,14 @@ def test_what_does_not_fit_is_seen_through_the_wider_window(config: TrainConfig,
         ((3.0, 0.9), (6.0, 0.8), True),
         ((12.0, 0.9), (14.0, 0.8), False),  # the same thing, too wide for the narrow one
         ((5.0, 0.6), (6.0, 0.8), True),  # the same thing, and it fits
+        ((11.0, 0.9), (20.0, 0.8), False),  # surer, but of what does not fit
     ],
 )
 def test_where_two_windows_disagree_the_surer_one_is_believed(
     config: TrainConfig, monkeypatch, close, wide, close_is_believed
 ):
     seen = {ZOOMS[0]: close, ZOOMS[1]: wide}
-    assert 2 * 6.0 < widest_mm(config, ZOOMS[0]) < 2 * 14.0
+    assert 2 * 6.0 < widest_mm(config, ZOOMS[0]) < 2 * 11.0
 
     def look(outliner, volume, center, slices, zoom, device, *, glance):
         y, x = (np.arange(n) - c for n, c in zip(volume.hu.shape[1:], center[1:], strict=True))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ from toy import Ball, toy_case, toy_volume
 from medlib.annotation.case import Case
 from medlib.annotation.real_scans import RealScan
 from medlib.annotation.voi import Voi, patients_of
+from medlib.baseline import real_training
 from medlib.baseline.config import TrainConfig, without_phantom
 from medlib.baseline.grid import WorkingGrid
 from medlib.baseline.outline import ZOOMS, zoomed
@@ -51,6 +53,7 @@ from medlib.baseline.slices import (
 from medlib.baseline.views import predict_window
 from medlib.errors import DataError, OverlapError
 from medlib.images.volume import SeriesIdentity, Volume
+from medlib.risk.reference_run import REFERENCE_MODULES
 
 CONFIG = TrainConfig(profile="tiny", cohort="quick", crop_px=32, jitter_px=4, batch_size=2)
 
@@ -335,32 +338,72 @@ def test_outlines_may_be_learned_on_the_phantom_too():
     assert train.shares[-1] == pytest.approx(0.3)
 
 
-def test_masses_are_learned_from_afar_and_nothing_small_is_asked_for_there():
-    shares = {"voi_crops": 0.4, "scan_crops": 0.2, "mass_crops": 0.2}
+class WiderChests(FewVois):
+    """A nodule in each part that can be enlarged, denser in the tune part, and room for it."""
+
+    def training_vois(self, split: str) -> list[Voi]:
+        found = voi_of(self.patients[split], 24)
+        found.volume.hu[found.readers[0]] = {"train": 40, "tune": 90}[split]
+        return [found]
+
+    def read_scans(self, split: str) -> list[RealScan]:
+        volume, masks = toy_volume([Ball((20, 104, 60), 8)], size_mm=(100.0, 208.0, 208.0))
+        volume.hu[:, 40:170, 20:188] = -850
+        volume.hu[masks[0]] = 0
+        return [RealScan(f"scan-{split}", "CC BY 4.0", volume, masks[0], True)]
+
+
+def test_masses_are_learned_from_afar_and_nothing_small_is_asked_for_there(monkeypatch):
+    shares = {"voi_crops": 0.4, "scan_crops": 0.2, "mass_crops": 0.2, "hard_hu": 10.0}
     config = CONFIG.model_copy(update=shares)
-    real = FewVois({"train": "LIDC-IDRI-0001", "tune": "LIDC-IDRI-0002"})
+    real = WiderChests({"train": "LIDC-IDRI-0001", "tune": "LIDC-IDRI-0002"})
+    lung = np.s_[2:-2, 20:85, 10:94]
+    monkeypatch.setattr(real_training, "lung_field", lambda hu, _: box_of(hu, lung))
     train, tune, _ = real_crops(real, FewPatients(), config)
     assert train.shares.tolist() == pytest.approx([0.4, 0.2, 0.2, 0.1, 0.1])
     far = zoomed(config, ZOOMS[-1])
-    for crops in (train, tune):
+    for crops, hu in ((train, 40), (tune, 90)):
         in_scans, in_phantom = crops.sources[-2:]
-        assert (len(in_scans.volumes), len(in_phantom.volumes)) == (
-            MASSES_IN_SCANS,
-            MASSES_PER_PHANTOM,
-        )
         for source in (in_scans, in_phantom):
-            assert source.config.in_plane_spacing_mm == far.in_plane_spacing_mm
-            assert not source.config.graft_share
-        near, *_ = crops.sources[2].volumes
-        assert all(v.hu.shape[1] < 0.6 * near.hu.shape[1] for v in in_phantom.volumes)
-        # The lesions of the phantom are left out, the outlined tumour of a scan is a mass.
-        assert all((v.target == IGNORED).any() for v in in_phantom.volumes)
-        assert all(v.lesions for v in in_scans.volumes)
+            seen = source.config
+            assert seen.in_plane_spacing_mm == far.in_plane_spacing_mm
+            assert seen.graft_share == seen.window_share == seen.hard_hu == 0
+        as_it_is, *with_mass = in_scans.volumes
+        assert len(with_mass) == MASSES_IN_SCANS
+        assert (as_it_is.target == LESION).any()  # its own tumour
+        sizes = {len(volume.lesions[0]) for volume in with_mass}
+        assert min(sizes) > 5 * len(as_it_is.lesions[0])
+        inside = [volume.hu[tuple(volume.lesions[0].T)] for volume in with_mass]
+        assert np.median(np.concatenate(inside)) == pytest.approx(hu, abs=30)
+        # The phantom's own lesions are left out.
+        assert len(in_phantom.volumes) <= 1 + MASSES_PER_PHANTOM
+        assert all((volume.target == IGNORED).any() for volume in in_phantom.volumes)
+        assert not in_phantom.volumes[0].lesions
     without, _, _ = real_crops(real, FewPatients(), CONFIG.model_copy(update={"voi_crops": 0.4}))
     assert len(without.sources) == 3
+    with pytest.raises(DataError, match="no train nodule is of soft tissue and 10 to 20 mm wide"):
+        real_crops(FewVois(real.patients), FewPatients(), config)
 
 
-@pytest.mark.parametrize(("width_mm", "hu", "is_one"), [(4, 40, 0), (16, 40, 1), (16, 400, 0)])
+def box_of(hu: np.ndarray, box: tuple[slice, ...]) -> np.ndarray:
+    inside = np.zeros(hu.shape, dtype=bool)
+    inside[box] = True
+    return inside
+
+
+def test_the_key_of_a_checkpoint_rests_on_all_that_makes_the_crops():
+    source = ast.parse(Path(real_training.__file__).read_text(encoding="utf-8"))
+    imported = {
+        node.module
+        for node in ast.walk(source)
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("medlib.baseline")
+    }
+    assert imported - {"medlib.baseline.config"} <= set(REFERENCE_MODULES)  # in the key as values
+
+
+@pytest.mark.parametrize(
+    ("width_mm", "hu", "is_one"), [(4, 40, 0), (16, 40, 1), (40, 40, 0), (16, 400, 0)]
+)
 def test_soft_nodules_of_a_middle_size_are_enlarged(width_mm: float, hu: float, is_one: bool):
     found = voi_of("a", round(width_mm / 0.5))
     found.volume.hu[found.readers[0]] = hu

@@ -26,16 +26,34 @@ def quick(monkeypatch: pytest.MonkeyPatch, cohort: ToyCohort, tiny: TrainConfig)
         "cohort": cohort,
     }
     monkeypatch.setattr(
-        run, "train_config", lambda _, seed: state["config"].model_copy(update={"seed": seed})
+        run, "train_config", lambda _, seed, __: state["config"].model_copy(update={"seed": seed})
     )
     monkeypatch.setattr(run, "open_cohort", lambda *_: state["cohort"])
     return state
 
 
 def test_a_profile_that_learns_from_real_ct_is_not_trained_on_the_phantom(tmp_path):
-    with pytest.raises(RunError, match="'lidc' learns from real CT: add --dataset lidc-voi"):
+    with pytest.raises(RunError, match="'lidc' learns from real CT: use --profile lidc"):
         find_or_make_run("lidc", run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("setting", ["voi_crops", "scan_crops", "mass_crops"])
+def test_what_needs_real_ct_cannot_be_set_on_the_phantom(tmp_path, setting):
+    with pytest.raises(RunError, match="'quick' learns from real CT"):
+        find_or_make_run("quick", run_dir=tmp_path / "run", changes=[f"{setting}=0.1"])
+
+
+def test_other_settings_make_another_run_with_a_name_of_its_own(tmp_path, monkeypatch, cohort):
+    small = ("steps=2", "tune_every=2", "decoder_channels=[16, 8, 8, 4, 4]", "pretrained=false")
+    monkeypatch.setattr(run, "open_cohort", lambda *_: cohort)
+    monkeypatch.setattr(run, "RUNS", tmp_path)
+    made = find_or_make_run("quick", seed=3, changes=[*small, "loss=focal"])
+    assert (made.config.loss, made.config.steps) == ("focal", 2)
+    assert made.config.decoder_channels == (16, 8, 8, 4, 4)
+    assert made.folder.parent == tmp_path
+    assert made.folder.name.startswith("phantom-quick-seed3-steps-2-")
+    assert made.folder.name.endswith("loss-focal")
 
 
 def test_a_run_is_made_once_and_then_found(quick, tmp_path: Path, capsys):

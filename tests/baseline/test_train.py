@@ -14,7 +14,7 @@ from medlib.baseline.config import TrainConfig
 from medlib.baseline.inference import predict_volume
 from medlib.baseline.network import build_network
 from medlib.baseline.slices import Crops, training_volumes
-from medlib.baseline.train import HISTORY_EVERY, Trained, train, train_on
+from medlib.baseline.train import HISTORY_EVERY, Batches, Trained, train, train_on
 
 CPU = torch.device("cpu")
 
@@ -195,3 +195,46 @@ def test_the_encoder_may_wait_and_then_learn_at_a_small_rate(cohort, tiny):
 
     assert encoder_moved(head_first_steps=2) == 0
     assert 0 < encoder_moved(encoder_rate=0.01) < encoder_moved() / 5
+
+
+def test_a_training_says_how_far_it_is(cohort, tiny, tmp_path, monkeypatch):
+    n_steps = 2 * HISTORY_EVERY
+    config = tiny.model_copy(update={"steps": n_steps, "tune_every": n_steps, "batch_size": 2})
+    volumes = {
+        split: training_volumes(cohort.cases(split), config, split, set())
+        for split in ("train", "tune")
+    }
+    moves = []
+
+    class Bar:
+        def __init__(self, description: str, total: int) -> None:
+            moves.append((description, total))
+
+        def move(self, done: int, detail: str) -> None:
+            moves.append((done, detail))
+
+        def close(self) -> None:
+            moves.append("closed")
+
+    monkeypatch.setattr(train_module.progress, "Bar", Bar)
+    trained = train(config, volumes["train"], volumes["tune"], CPU, tmp_path)
+    steps = [(row.step, f"loss {row.train_loss:.3f}") for row in trained.history.itertuples()]
+    assert moves == [("training steps", n_steps), *steps, "closed"]
+    moves.clear()
+    crops = KilledCrops(volumes["train"], config, n_steps * config.batch_size, 0)
+    crops.left = 1
+    with pytest.raises(KilledError):
+        train_on(crops, Crops(volumes["tune"], config, 4, 0), config, CPU)
+    assert moves[-1] == "closed"
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_crops_are_drawn_beside_a_gpu_and_not_beside_a_busy_cpu(tiny, monkeypatch):
+    monkeypatch.setattr(train_module.os, "cpu_count", lambda: 8)
+
+    def workers(device: str, n_workers: int | None = None) -> int:
+        config = tiny.model_copy(update={"n_workers": n_workers})
+        crops = Crops([], config, 4, 0)
+        return Batches(config, crops, crops, torch.device(device)).val_dataloader().num_workers
+
+    assert (workers("cpu"), workers("cuda"), workers("cpu", 2), workers("cuda", 0)) == (0, 7, 2, 0)
