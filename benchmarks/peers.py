@@ -113,7 +113,8 @@ def loop(network: nn.Module, data, seconds: float, rate: float, loss, change=Non
 
     Returns the number of crops and the seconds that it took.
     """
-    crops = plain_crops(data, 10**6)
+    crops, device = plain_crops(data, 10**6), best_device()
+    network.to(device)
     optimiser = torch.optim.Adam(network.parameters(), lr=rate)
     network.train()
     start, seen = time.monotonic(), 0
@@ -126,7 +127,7 @@ def loop(network: nn.Module, data, seconds: float, rate: float, loss, change=Non
         if change is not None:
             image, target = change(image, target)
         optimiser.zero_grad()
-        loss(network(image), target).backward()
+        loss(network(image.to(device)), target.to(device)).backward()
         optimiser.step()
         seen += len(image)
     return seen, time.monotonic() - start

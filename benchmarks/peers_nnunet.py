@@ -35,7 +35,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 DATASET = 1
 CONFIGURATION = "2d"
 AUGMENTING = "nnUNet_n_proc_DA"  # nnU-Net's variable: processes that augment beside the training
-CPU = torch.device("cpu")
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class TimedTrainer(nnUNetTrainer):
@@ -75,7 +75,7 @@ def plan() -> tuple[dict[str, Any], dict[str, Any]]:
 def train(plans: dict[str, Any], dataset: dict[str, Any], seconds: float) -> TimedTrainer:
     """Train on all patients of the dataset."""
     trainer = TimedTrainer(
-        {**plans, "continue_training": False}, CONFIGURATION, "all", dataset, CPU
+        {**plans, "continue_training": False}, CONFIGURATION, "all", dataset, DEVICE
     )
     trainer.seconds = seconds
     trainer.disable_checkpointing = True  # the network is used at once
@@ -87,7 +87,7 @@ def predict(trainer: TimedTrainer, images: Path, masks: Path) -> int:
     """Write the mask of every image, one after the other; return their number."""
     network = trainer.network.eval()
     trainer.set_deep_supervision_enabled(False)
-    predictor = nnUNetPredictor(device=CPU, perform_everything_on_device=False, allow_tqdm=False)
+    predictor = nnUNetPredictor(device=DEVICE, perform_everything_on_device=False, allow_tqdm=False)
     predictor.manual_initialization(
         network,
         trainer.plans_manager,

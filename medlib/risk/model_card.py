@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 from scipy.stats import binomtest
 
-from medlib.baseline.masses import ENLARGED, NODULES_MM
+from medlib.baseline.masses import ENLARGED, NODULES_MM, VARIED
 from medlib.baseline.run import OUTLINER, Run
 from medlib.risk.bootstrap import Estimate
 from medlib.risk.evaluation import FOLDER, HELD_OUT, METRICS_FILE
@@ -217,10 +217,11 @@ def _masses_in_words(run: Run) -> list[str]:
     if not run.config.mass_crops:
         return []
     smallest, largest = NODULES_MM
+    least, most = (ENLARGED * factor for factor in VARIED)
     return [
         f"- Masses, for the search from afar: soft nodules of the LIDC train part of {smallest:g} "
-        f"to {largest:g} mm, enlarged {ENLARGED:g} times and set into the lungs of those scans and "
-        "of the phantom patients."
+        f"to {largest:g} mm, enlarged {least:g} to {most:g} times and set into the lungs of those "
+        "scans and of the phantom patients."
     ]
 
 

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medlib.baseline.run import Run
+from medlib.baseline.run import OUTLINER, Run
 from medlib.errors import OverlapError, RunError
 from medlib.risk.bootstrap import bootstrap_mean
 from medlib.risk.evaluation import FOLDER
 from medlib.risk.operating_point import froc
 
 LEFT_OUT = "left-out"
+MAY_DIFFER = ("seed", "candidate_level", "n_workers")  # no other training
 REAL_VOIS, REAL_SCANS = "real-vois.json", "real-scans.json"
 
 
@@ -52,7 +53,8 @@ def outlines(runs: list[Path]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row a run: `run`, `seed`, `scans` (whole scans it was trained or tuned on), `dice` and
+        A row a run: `run`, `seed`, `scans` (whole scans it was trained or tuned on), `changed`
+        (settings of the search or of the outlines that are not those of the first run), `dice` and
         `difference` (`Estimate`, nodule by nodule; None for the first), `missed` (nodules).
 
     Raises
@@ -78,12 +80,25 @@ def outlines(runs: list[Path]) -> pd.DataFrame:
                 "run": folder.name,
                 "seed": _seed(folder),
                 "scans": ", ".join([*scans.get("train", []), *scans.get("tune", [])]),
+                "changed": changed_settings(folder, runs[0]),
                 "dice": bootstrap_mean(cases, "dice"),
                 "difference": bootstrap_mean(paired, "difference") if rows else None,
                 "missed": int(cases["missed"].sum()),
             }
         )
     return pd.DataFrame(rows)
+
+
+def changed_settings(folder: Path, first: Path) -> list[str]:
+    """Name the settings of a training that differ from those of another; the seed may.
+
+    The level from which a voxel is marked is chosen by each run, so it does not count.
+    """
+    changed: set[str] = set()
+    for part in ("", OUTLINER):
+        a, b = (Run(run / part).config.model_dump() for run in (folder, first))
+        changed |= {name for name in a if a[name] != b[name] and name not in MAY_DIFFER}
+    return sorted(changed)
 
 
 def unseen_scans(runs: list[Path]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medlib.baseline.run import CARD, CONFIG, Run
+from medlib.baseline.run import CARD, CONFIG, OUTLINER, Run
 from medlib.errors import OverlapError, RunError
 from medlib.risk.model_card import model_card
 from medlib.risk.real import shipped_run
@@ -58,6 +58,15 @@ def test_a_repeat_is_held_against_the_reference_nodule_by_nodule(reference):
     stored = json.loads((reference / "evaluation" / REAL_VOIS).read_bytes())
     assert first.missed == sum(case["missed"] for case in stored["cases"])
     assert again.missed == len(stored["cases"])  # nodules, not patients
+
+
+def test_a_run_of_other_settings_is_named_as_such(reference):
+    again = reference.parent / REPEAT
+    assert outlines(repeats(reference))["changed"].tolist() == [[], []]
+    level = Run(again / OUTLINER).config.candidate_level
+    change(again / OUTLINER / CONFIG, steps=7, seed=7, candidate_level=level / 2)
+    change(again / CONFIG, mass_crops=0.01)
+    assert outlines(repeats(reference))["changed"].tolist() == [[], ["mass_crops", "steps"]]
 
 
 def test_scans_are_judged_by_the_runs_that_never_saw_them(reference):
