@@ -8,7 +8,7 @@ with the variables nnUNet_raw, nnUNet_preprocessed and nnUNet_results set:
 Plan, network, loss, augmentation, optimiser and prediction are nnU-Net's own, at their defaults.
 Two things are not: training ends when the seconds are over, the rate following the time that is
 used instead of the epochs; and validation epochs, which choose nothing, are left out. It computes
-on the CPU, as the other peers do, and augments in the process that trains, as they do.
+on the device where the other peers train, and augments in the process that trains, as they do.
 """
 
 from __future__ import annotations
