@@ -155,4 +155,7 @@ def default_run() -> Path:
         return shipped_run()
     if (RUNS / QUICK_RUN / CARD).is_file():
         return RUNS / QUICK_RUN
-    raise RunError(f"no trained run in {REFERENCE_RUNS.name}/ or {RUNS}; {HOW_TO_GET_ONE}")
+    raise RunError(
+        f"no trained run in {REFERENCE_RUNS} or {RUNS}: set MEDLIB_ROOT to a checkout of the project, "
+        f"which holds one, or {HOW_TO_GET_ONE}"
+    )

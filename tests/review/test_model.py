@@ -86,7 +86,7 @@ def test_not_a_run(tmp_path):
 def test_default_run_is_the_newest_complete_reference_run(tmp_path, monkeypatch, write_run):
     monkeypatch.setattr(real, "REFERENCE_RUNS", tmp_path / "reference")
     monkeypatch.setattr(model_module, "RUNS", tmp_path / "runs")
-    with pytest.raises(RunError, match="no trained run.*medlib train"):
+    with pytest.raises(RunError, match="no trained run.*MEDLIB_ROOT.*medlib train"):
         default_run()
     quick = write_run(tmp_path / "runs" / "phantom-quick-seed0")
     assert default_run() == quick
