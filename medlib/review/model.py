@@ -156,6 +156,6 @@ def default_run() -> Path:
     if (RUNS / QUICK_RUN / CARD).is_file():
         return RUNS / QUICK_RUN
     raise RunError(
-        f"no trained run in {REFERENCE_RUNS} or {RUNS}: set MEDLIB_ROOT to a checkout of the project, "
-        f"which holds one, or {HOW_TO_GET_ONE}"
+        f"no trained run in {REFERENCE_RUNS} or {RUNS}: set MEDLIB_ROOT to a checkout of the "
+        f"project, which holds one, or {HOW_TO_GET_ONE}"
     )
