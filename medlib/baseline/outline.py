@@ -111,8 +111,8 @@ def outline(
         Through the narrow window where the candidate is at most half as wide as that window is
         made for; else through the wide one if the narrow one shows nothing (in the midst of a mass
         there is no edge to be seen). Where both show the same thing, through the narrow one if it
-        fits there; where they do not, through the surer of the two, unless what the narrow one
-        shows does not fit it. Nothing where a thin candidate
+        fits there; where they do not, through the surer of the two, or the wide one if neither
+        fits the narrow one. Nothing where a thin candidate
         is longer than the window and swells nowhere: that is a vessel.
     """
     corner = np.array([part.start for part in box])
@@ -147,11 +147,13 @@ def outline(
     )
     if _agreement(close, wide, level) >= AGREE:
         return close if wide_fits else wide
+    if not close_fits and not wide_fits:  # the narrow window cuts it off
+        return wide
     # A nodule may be joined with what is beside it in the one, a mass be cut up in the other.
     close_is, wide_is = (
         mean_log_odds(seen.probability[seen.probability >= level]) for seen in (close, wide)
     )
-    return close if close_fits and close_is >= wide_is else wide
+    return close if close_is >= wide_is else wide
 
 
 def _agreement(close: Outline, wide: Outline, level: float) -> float:

@@ -89,7 +89,8 @@ def test_what_does_not_fit_is_seen_through_the_wider_window(config: TrainConfig,
         ((3.0, 0.9), (6.0, 0.8), True),
         ((12.0, 0.9), (14.0, 0.8), False),  # the same thing, too wide for the narrow one
         ((5.0, 0.6), (6.0, 0.8), True),  # the same thing, and it fits
-        ((11.0, 0.9), (20.0, 0.8), False),  # surer, but of what does not fit
+        ((11.0, 0.9), (20.0, 0.8), False),  # surer, but neither fits
+        ((11.0, 0.9), (5.0, 0.8), True),
     ],
 )
 def test_where_two_windows_disagree_the_surer_one_is_believed(
