@@ -130,9 +130,9 @@ def model_card(run: Run, name: str | None = None) -> str:
             for row in scans["cases"]
         ),
         "",
-        "The search for masses from afar was added, how much of a mass has to be seen without it was "
-        "set, and nodules were enlarged to masses, when earlier results on the LUNG1 scans were known: "
-        "they show that it works, and are no longer a test of it.",
+        "The search for masses from afar was added, how much of a mass has to be seen without it "
+        "was set, and nodules were enlarged to masses, when earlier results on the LUNG1 scans "
+        "were known: they show that it works, and are no longer a test of it.",
         "",
         *_again(run.folder),
         "## Held-out phantom scans",
