@@ -112,8 +112,8 @@ def outline(
         made for; else through the wide one if the narrow one shows nothing (in the midst of a mass
         there is no edge to be seen). Where both show the same thing, through the narrow one if it
         fits there; where they do not, through the surer of the two, or the wide one if neither
-        fits the narrow one. Nothing where a thin candidate
-        is longer than the window and swells nowhere: that is a vessel.
+        fits the narrow one. Nothing where a thin candidate is longer than the window and swells
+        nowhere: that is a vessel.
     """
     corner = np.array([part.start for part in box])
     config, (near, far) = outliner.config, ZOOMS

@@ -59,8 +59,8 @@ NON_COMMERCIAL = "NC"  # ... and does not go on with this
 SCANS = {"train": ("Lung_Dx-A0001", "pyradiomics-lung2"), "tune": ("Lung_Dx-A0002",)}
 SLICE_SPACINGS_MM = (2.5, 5.0)  # nodules are seen as in the phantom and as in the whole scans
 VOI_LESION_SHARE = 0.65  # of the crops that the search sees of them; the rest shows what is around
-MASSES_IN_SCANS = 64
-MASSES_PER_PHANTOM = 2
+MASSES_IN_SCANS = 64  # few scans, each shown with many masses ...
+MASSES_PER_PHANTOM = 2  # ... and many phantom patients, each with few
 BOX_MARGIN_PX = 8
 BOX_MARGIN_SLICES = 1
 
@@ -431,7 +431,7 @@ def _mass_crops(
         smallest, largest = NODULES_MM
         raise DataError(
             f"no {split} nodule is of soft tissue and {smallest:g} to {largest:g} mm wide: masses "
-            "are made of such; set mass_crops to 0 to train without"
+            "are made of such; a profile with mass_crops of 0 trains without"
         )
     scans = [prepare_scan(scan, far) for scan in real.read_scans(split)]
     synthetic = phantom_volumes(phantom, split, far, [far], known=set())
