@@ -30,6 +30,9 @@
       element.textContent = code;
     }
     await mermaid.run({ nodes: diagrams.map(({ element }) => element) });
+    for (const svg of document.querySelectorAll(".mermaid-diagram svg")) {
+      svg.style.setProperty("--drawn-width", svg.style.maxWidth || "32rem");
+    }
   };
 
   const begin = () => {
