@@ -286,7 +286,8 @@ def train_on(
 ) -> Trained:
     """Train a network; keep the weights that the configuration says.
 
-    The same configuration and crops give the same weights on the same CPU and library versions.
+    The same configuration and crops give the same weights on the same CPU with as many threads and
+    the same library versions.
 
     Parameters
     ----------
