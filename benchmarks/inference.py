@@ -1,8 +1,10 @@
 """From a DICOM folder to a mask: how long it takes, where the time goes, and peak memory.
 
-    python benchmarks/inference.py [--run RUN] [--input FOLDER] [--slices 300]
+    python benchmarks/inference.py [--run RUN] [--input FOLDER] [--slices 300] [--out FILE]
 
-Without ``--input`` a chest of simple shapes is written as DICOM first: 300 slices of 512 x 512.
+Without ``--input`` a chest of simple shapes is written as DICOM first: 300 slices of 512 x 512. The
+result goes to reference_runs/speed/inference.json, which chapter 4 shows; what was read from
+``--input`` is printed only, unless ``--out`` names a file.
 """
 
 from __future__ import annotations
@@ -17,14 +19,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from record import machine, write
 
 from medlib.baseline import inference
+from medlib.baseline.device import best_device
 from medlib.baseline.grid import WorkingGrid
 from medlib.images.dicom import read_series, write_series
 from medlib.images.nifti import write_mask
 from medlib.images.volume import SeriesIdentity, Volume
+from medlib.paths import REFERENCE_RUNS
 from medlib.review.model import load_model
 
+RESULT = REFERENCE_RUNS / "speed" / "inference.json"
 SPACING_MM = (1.0, 0.7, 0.7)
 
 
@@ -71,11 +77,12 @@ class Clock:
 
 
 def main() -> None:
-    """Run once and print the profile as JSON."""
+    """Run once; print the profile as JSON and write it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path)
     parser.add_argument("--input", type=Path)
     parser.add_argument("--slices", type=int, default=300)
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.input or Path(temporary) / "ct"
@@ -100,21 +107,23 @@ def main() -> None:
         write_mask(found.labels, volume, Path(temporary) / "mask.nii.gz")
         clock.seconds["writing the mask"] = time.perf_counter() - before
         total = time.perf_counter() - start
-    print(
-        json.dumps(
-            {
-                "shape_zyx": volume.hu.shape,
-                "threads": torch.get_num_threads(),
-                "seconds": round(total, 1),
-                "profile_s": {name: round(s, 1) for name, s in clock.seconds.items()},
-                "peak_memory_gib": round(
-                    resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2
-                ),
-                "candidates": len(found.candidates),
-            },
-            indent=2,
-        )
-    )
+    result = {
+        "what": "from a folder of DICOM to a mask, once, in a process of its own; loading the "
+        "model and writing the drawn chest as DICOM are not counted",
+        "machine": machine("torch", "openvino"),
+        "device": str(best_device()),
+        "weights_sha256": model.identity.sha256,
+        "shape_zyx": volume.hu.shape,
+        "threads": torch.get_num_threads(),
+        "seconds": round(total, 1),
+        "profile_s": {name: round(s, 1) for name, s in clock.seconds.items()},
+        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "candidates": len(found.candidates),
+    }
+    print(json.dumps(result, indent=2))
+    out = options.out or (None if options.input else RESULT)
+    if out:
+        write(result, out)
 
 
 if __name__ == "__main__":

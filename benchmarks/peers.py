@@ -14,6 +14,7 @@ network, loss, rates, augmentation.
                random flips and quarter turns
     nnunet     nnU-Net v2 in its configuration 2d, which plans its own windows, network and batch;
                the target is the readers' majority in the same volumes. See peers_nnunet.py
+    dots       the classical blob detector of medlib.baseline.comparators; no training
     threshold  what is denser than half-way between lung and tissue, in the middle; no training
 
     MEDLIB_REAL_CT=DIR python benchmarks/peers.py --seconds 50 200 --nnunet-python ENV/bin/python
@@ -54,6 +55,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from medlib.annotation import voi
+from medlib.baseline.comparators import predict_threshold
 from medlib.baseline.config import train_config, without_phantom
 from medlib.baseline.device import best_device, describe
 from medlib.baseline.network import build_network
@@ -73,8 +75,9 @@ from medlib.risk.bootstrap import bootstrap_mean
 from medlib.risk.voi import OUTLINE_METRICS, score_voi
 from medlib.risk.voxel import dice
 
-UNTRAINED, NNUNET = "threshold", "nnunet"
-PEERS = ("medlib", "smp", "monai", NNUNET, UNTRAINED)
+NNUNET, DOTS, ABOVE = "nnunet", "dots", "threshold"
+UNTRAINED = (DOTS, ABOVE)
+PEERS = ("medlib", "smp", "monai", NNUNET, *UNTRAINED)
 NNUNET_SCRIPT = Path(__file__).with_name("peers_nnunet.py")
 HELD_OUT = ("test", "external")
 HALF_WAY_HU = -400.0  # between lung and soft tissue
@@ -225,6 +228,18 @@ def run_nnunet(real: RealCT, seconds: float, python: str, folder: Path) -> dict:
     return json.loads(report.read_bytes())
 
 
+def in_the_middle(marked: np.ndarray, found: voi.Voi) -> np.ndarray:
+    """Keep the region in the middle, as a close look does."""
+    center = np.array(marked.shape) / 2 - 0.5
+    # `central_region` adds a rim of what is not marked, which the others' level takes away.
+    return marked & central_region(marked, center, found.volume.spacing_mm)
+
+
+def dots(found: voi.Voi) -> np.ndarray:
+    """Mark what the blob detector finds in the middle."""
+    return in_the_middle(predict_threshold(CONFIG, found.volume, is_window=True).labels > 0, found)
+
+
 def judge_nnunet(real: RealCT, masks: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score nnU-Net's masks: of each the region in the middle, as the others keep it, and all."""
     all_marked = []
@@ -234,9 +249,7 @@ def judge_nnunet(real: RealCT, masks: Path) -> tuple[pd.DataFrame, pd.DataFrame]
         marked = SimpleITK.GetArrayFromImage(image) > 0
         whole = dice(voi.majority(found.readers), marked)
         all_marked.append({"patient_id": found.patient_id, "dice": whole})
-        center = np.array(marked.shape) / 2 - 0.5
-        # `central_region` adds a rim of what is not marked, which the others' level takes away.
-        return marked & central_region(marked, center, found.volume.spacing_mm)
+        return in_the_middle(marked, found)
 
     return judge(real, mark), pd.DataFrame(all_marked)
 
@@ -255,8 +268,13 @@ def one(peer: str, seconds: float, nnunet_python: str | None = None) -> dict:
         start -= report.pop("predict_seconds")
         peak_memory_gb = report.pop("peak_memory_gb")
         more = {"nnunet": report, "dice_all_marked": asdict(bootstrap_mean(all_marked, "dice"))}
+    elif peer == DOTS:
+        parameters, seen, took = 0, 0, 0.0
+        start = time.perf_counter()
+        cases = judge(real, dots)
+        peak_memory_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     else:
-        if peer == UNTRAINED:
+        if peer == ABOVE:
             network, seen, took = AboveHalfWay(), 0, 0.0
         else:
             train = {"medlib": train_medlib, "smp": train_smp, "monai": train_monai}[peer]
@@ -275,7 +293,14 @@ def one(peer: str, seconds: float, nnunet_python: str | None = None) -> dict:
         "seconds_per_volume": round((time.perf_counter() - start) / len(cases), 3),
         "peak_memory_gb": round(peak_memory_gb, 2),
         "n_volumes": len(cases),
-        "metrics": {name: asdict(bootstrap_mean(cases, name)) for name in OUTLINE_METRICS},
+        "metrics": {
+            **{name: asdict(bootstrap_mean(cases, name)) for name in OUTLINE_METRICS},
+            "patients_with_a_miss": asdict(
+                bootstrap_mean(
+                    cases.groupby("patient_id", as_index=False)["missed"].max(), "missed"
+                )
+            ),
+        },
         "dice_by_volume": dict(zip(cases["voi_id"], cases["dice"].round(4), strict=True)),
         **more,
     }
@@ -337,7 +362,7 @@ def main() -> None:
         return
     peers = chosen(given)
     budgets = sorted(set(given.seconds))
-    todo = [(p, s) for p in peers for s in ([0.0] if p == UNTRAINED else budgets)]
+    todo = [(p, s) for p in peers for s in ([0.0] if p in UNTRAINED else budgets)]
     run = {"device": describe(best_device()), "settings": settings()}
     results = kept(given.out, run, todo) if given.peers else []
     for peer, seconds in todo:

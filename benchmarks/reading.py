@@ -8,14 +8,10 @@ and all returns are compared voxel by voxel.
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +19,7 @@ import pydicom
 import SimpleITK as sitk  # noqa: N813
 import typer
 from numpy.typing import NDArray
+from record import machine, write
 
 from medlib.images.dicom import read_series, write_series
 from medlib.images.volume import SeriesIdentity, Volume
@@ -80,23 +77,6 @@ def chest(slices: int) -> Volume:
     return Volume(hu, affine, SeriesIdentity("P", "1.2.3", f"1.2.3.{slices}", "1.2.3.5", "M", "X"))
 
 
-def machine() -> dict[str, object]:
-    """Say what the figures hang on."""
-    cpu = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0].partition(": ")[2] if names else cpu
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("numpy", "pydicom", "SimpleITK")},
-        "load": round(os.getloadavg()[0], 1),  # of the last minute: others may use the machine
-    }
-
-
 def measure(folder: Path, slices: int, rounds: int) -> dict[str, object]:
     """Time every reader in turn, after one round that warms the cache and compares the voxels."""
     volume = chest(slices)
@@ -139,10 +119,10 @@ def main(slices: list[int] | None = None, rounds: int = 7) -> None:
     record = {
         "what": f"seconds from a folder to HU, {SIDE} x {SIDE} x slices, plain little endian, "
         f"warm cache, median of {rounds} interleaved rounds",
-        "machine": machine(),
+        "machine": machine("numpy", "pydicom", "SimpleITK"),
         "results": results,
     }
-    RESULT.write_text(json.dumps(record, indent=2) + "\n")
+    write(record, RESULT)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """On a CPU: OpenVINO as it is shipped, torch, compiled torch, ONNX Runtime, on the same slices.
 
-    python benchmarks/runtimes.py [--run RUN] [--slices 16] [--rounds 5]
+    python benchmarks/runtimes.py [--run RUN] [--slices 16] [--rounds 5] [--out FILE]
 
 Each runtime sees the same batches of noise and balls through the network that searches, in single
 precision and with as many threads as torch has. Printed are the milliseconds a slice (the fastest
 of the rounds, which take turns), the ratio to the shipped way, the time until the first answer, and
-the largest difference of a probability. A runtime that is not installed is left out.
+the largest difference of a probability. A runtime that is not installed is left out. The result
+goes to reference_runs/speed/runtimes.json, which chapter 4 shows.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from record import machine, write
 from torch import nn
 
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.network import load_weights
 from medlib.baseline.run import WEIGHTS, Run
+from medlib.paths import REFERENCE_RUNS
 from medlib.risk.real import shipped_run
 
+RESULT = REFERENCE_RUNS / "speed" / "runtimes.json"
 SIDE_PX = 320
 PER_BATCH = 2  # as `medlib.baseline.views.BATCH_PX` has it for this side
 Runtime = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -94,6 +98,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=None)
     parser.add_argument("--slices", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args()
     run = Run(given.run or shipped_run())
     image = slices(given.slices, run.config)
@@ -131,12 +136,30 @@ def main() -> None:
     print(f"{len(image)} slices of {SIDE_PX} x {SIDE_PX}, {torch.get_num_threads()} threads")
     print(f"shipped is {shipped.runtime_name}")
     print(f"{'':40}{'ms a slice':>12}{'ratio':>8}{'first (s)':>11}{'difference':>12}")
+    rows = []
     for name, (_, first) in ready.items():
-        difference = float(np.abs(answers[name] - answers["shipped"]).max())
+        row = {
+            "runtime": name,
+            "ms_a_slice": round(1000 * seconds[name] / len(image), 1),
+            "ratio": round(seconds[name] / seconds["shipped"], 2),
+            "first_answer_s": round(first, 1),
+            "largest_difference": float(np.abs(answers[name] - answers["shipped"]).max()),
+        }
+        rows.append(row)
         print(
-            f"{name:40}{1000 * seconds[name] / len(image):12.1f}"
-            f"{seconds[name] / seconds['shipped']:8.2f}{first:11.1f}{difference:12.1e}"
+            f"{name:40}{row['ms_a_slice']:12.1f}{row['ratio']:8.2f}{row['first_answer_s']:11.1f}"
+            f"{row['largest_difference']:12.1e}"
         )
+    result = {
+        "what": f"the network that searches, {len(image)} slices of {SIDE_PX} x {SIDE_PX}, fastest "
+        f"of {given.rounds} rounds that take turns",
+        "machine": machine("torch", "openvino", "onnxruntime"),
+        "threads": torch.get_num_threads(),
+        "shipped": shipped.runtime_name,
+        "weights_sha256": run.weights_sha256(),
+        "runtimes": rows,
+    }
+    write(result, given.out)
 
 
 if __name__ == "__main__":

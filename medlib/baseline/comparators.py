@@ -25,8 +25,17 @@ LOWEST_SCORE = 0.9 * SEED_HU / (SEED_HU + HALF_SCORE_HU)  # just below that of t
 GROWTH_MM = 2.0  # how far a candidate grows from its seed into tissue
 
 
-def predict_threshold(config: TrainConfig, volume: Volume) -> Prediction:
+def predict_threshold(
+    config: TrainConfig, volume: Volume, *, is_window: bool = False
+) -> Prediction:
     """Find candidates with a HU threshold and a dot filter inside the lung field.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    volume : Volume
+    is_window : bool
+        The volume was cut out of a scan around a nodule: no lung field is looked for.
 
     Returns
     -------
@@ -36,8 +45,9 @@ def predict_threshold(config: TrainConfig, volume: Volume) -> Prediction:
     """
     grid = WorkingGrid.of(volume.hu.shape, volume.spacing_mm, config)
     hu = grid.from_source(volume.hu)
-    lung = lung_field(hu, grid.spacing_mm)
-    tissue = lung & (hu > TISSUE_HU)
+    tissue = hu > TISSUE_HU
+    if not is_window:
+        tissue &= lung_field(hu, grid.spacing_mm)
     dots = dot_enhancement(np.clip(hu, *HU_RANGE), grid.spacing_mm, tissue)
     seeds, n_seeds = ndimage.label(dots > SEED_HU, structure=np.ones((3, 3, 3)))
     seeded = seeds > 0

@@ -65,6 +65,7 @@ class TrainConfig(BaseModel):
     dice_weight: float = Field(default=0.5, ge=0)  # Dice over the voxels of all crops together
     crop_dice_weight: float = Field(default=0.5, ge=0)  # mean Dice of the crops with a lesion
     bce_weight: float = Field(default=1.0, ge=0)
+    alarm_weight: float = Field(default=0.0, ge=0)  # the surest false voxels of each crop
     tune_every: int = Field(default=50, ge=1)  # steps between two looks at the tune part
     tune_crops: int = Field(default=96, ge=1)
     patience: int = Field(default=4, ge=1)  # looks without a better tune loss before stopping
@@ -130,9 +131,10 @@ PROFILES: dict[str, TrainConfig] = {
         voi_crops=0.35,
         scan_crops=0.25,
         mass_crops=0.15,
-        steps=6000,
+        alarm_weight=0.2,
+        steps=12_000,
         learning_rate=2e-3,
-        tune_every=500,
+        tune_every=1000,
         tune_crops=192,
         patience=100,  # the whole schedule: the last steps, at a small rate, gain most ...
         keep="last",  # ... in false alarms, which so few tune crops do not show

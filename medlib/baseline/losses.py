@@ -10,11 +10,14 @@ from segmentation_models_pytorch.losses import (
     TverskyLoss,
 )
 from torch import nn
+from torch.nn import functional
 
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.slices import IGNORED, LESION_SHARE
 
 SMOOTH_PX = 8.0
+ALARM_PX = 20  # about what a nodule of 4 mm fills on the grid of the search
+EDGE_PX = 2  # beyond a lesion, where readers disagree: nothing there is a false alarm
 LESION_WEIGHT = 10.0  # of a lesion voxel in weighted cross-entropy
 FOCAL_ALPHA, FOCAL_GAMMA = 0.75, 2.0  # the lesion's weight; how little a voxel that is right counts
 MISS_WEIGHT = 0.7  # Tversky: of a missed voxel; a false one has the rest
@@ -48,7 +51,9 @@ def build_loss(config: TrainConfig) -> nn.Module:
             "binary", alpha=1 - MISS_WEIGHT, beta=MISS_WEIGHT, ignore_index=IGNORED
         )
         return tversky
-    return DiceBCELoss(config.dice_weight, config.bce_weight, config.crop_dice_weight)
+    return DiceBCELoss(
+        config.dice_weight, config.bce_weight, config.crop_dice_weight, config.alarm_weight
+    )
 
 
 class DiceBCELoss(nn.Module):
@@ -66,15 +71,22 @@ class DiceBCELoss(nn.Module):
     crop_dice_weight : float
         Of the mean Dice of the single crops with a lesion, in which a small lesion counts as much
         as a large one.
+    alarm_weight : float
+        Of `alarm_loss`, in which a false alarm counts, however small it is.
     """
 
     def __init__(
-        self, dice_weight: float = 1.0, bce_weight: float = 1.0, crop_dice_weight: float = 0.0
+        self,
+        dice_weight: float = 1.0,
+        bce_weight: float = 1.0,
+        crop_dice_weight: float = 0.0,
+        alarm_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.dice_weight = dice_weight
         self.bce_weight = bce_weight
         self.crop_dice_weight = crop_dice_weight
+        self.alarm_weight = alarm_weight
         self.dice = DiceLoss("binary", ignore_index=IGNORED)
         self.bce = SoftBCEWithLogitsLoss(ignore_index=IGNORED)
 
@@ -85,6 +97,8 @@ class DiceBCELoss(nn.Module):
         loss = self.dice_weight * dice + self.bce_weight * bce
         if self.crop_dice_weight:
             loss = loss + self.crop_dice_weight * crop_dice_loss(logits, target)
+        if self.alarm_weight:
+            loss = loss + self.alarm_weight * alarm_loss(logits, target)
         return loss
 
 
@@ -102,3 +116,16 @@ def crop_dice_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     with_lesion = lesion.amax(dim=(1, 2, 3)) >= LESION_SHARE
     loss = 1 - (2 * both + SMOOTH_PX) / (total + SMOOTH_PX)
     return (loss * with_lesion).sum() / with_lesion.sum().clamp(min=1)
+
+
+def alarm_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return the cross-entropy of the surest false voxels of each crop, averaged.
+
+    Among thousands of voxels the few of a false alarm cost next to nothing, in either of the other
+    terms. Here the `ALARM_PX` surest of each crop are all that counts, so that one spot that looks
+    like a nodule costs the same however much quiet lung is around it. What lies within `EDGE_PX`
+    of a lesion or of what is left out is no false alarm.
+    """
+    near = functional.max_pool2d((target != 0).float(), 2 * EDGE_PX + 1, 1, EDGE_PX) > 0
+    quiet = functional.softplus(logits.masked_fill(near, -30.0)).flatten(1)
+    return quiet.topk(ALARM_PX, dim=1).values.mean()

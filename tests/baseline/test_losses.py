@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from medlib.baseline.config import TrainConfig
-from medlib.baseline.losses import DiceBCELoss, build_loss, crop_dice_loss
+from medlib.baseline.losses import (
+    ALARM_PX,
+    EDGE_PX,
+    DiceBCELoss,
+    alarm_loss,
+    build_loss,
+    crop_dice_loss,
+)
 from medlib.baseline.slices import IGNORED
 
 
@@ -73,6 +80,42 @@ def test_dice_by_crop_is_blind_to_what_is_left_out():
     logits = torch.where(target == 1, 20.0, -20.0)
     logits[target == IGNORED] = 20
     assert crop_dice_loss(logits, target) == pytest.approx(0, abs=1e-4)
+
+
+def test_a_small_false_alarm_costs_as_much_as_a_large_one():
+    target = torch.zeros(1, 1, 64, 64)
+    target[:, :, :6, :6] = 1
+    right = torch.where(target == 1, 20.0, -20.0)
+    small, large = right.clone(), right.clone()
+    small[:, :, 40:44, 40:45] = 4.0  # ALARM_PX voxels
+    large[:, :, 30:60, 30:60] = 4.0
+    assert (small != right).sum() == ALARM_PX
+    assert alarm_loss(right, target) == pytest.approx(0, abs=1e-4)
+    assert alarm_loss(small, target) == pytest.approx(4.018, abs=1e-3)  # log(1 + e^4)
+    assert alarm_loss(large, target) == pytest.approx(float(alarm_loss(small, target)))
+    two_crops = torch.cat([small, right]), torch.cat([target, target])
+    assert alarm_loss(*two_crops) == pytest.approx(4.018 / 2, abs=1e-3)
+    assert DiceBCELoss()(small, target) < 0.8  # the other terms hardly notice it
+    with_alarms = DiceBCELoss(alarm_weight=0.2)(small, target)
+    assert with_alarms - DiceBCELoss()(small, target) == pytest.approx(0.2 * 4.018, abs=1e-3)
+
+
+def test_the_edge_of_a_lesion_and_what_is_left_out_are_no_false_alarm():
+    target = torch.zeros(1, 1, 64, 64)
+    target[:, :, 10:20, 10:20] = 1
+    target[:, :, 40:50, 40:50] = IGNORED
+    logits = torch.full(target.shape, -20.0)
+    for first, last in ((10, 20), (40, 50)):
+        around = slice(first - EDGE_PX, last + EDGE_PX)
+        logits[:, :, around, around] = 9.0
+    logits.requires_grad_()
+    loss = alarm_loss(logits, target)
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-4)
+    assert logits.grad[:, :, 8:22, 8:22].abs().max() == 0
+    one_further = logits.detach().clone()
+    one_further[:, :, 10, 20 + EDGE_PX] = 9.0
+    assert alarm_loss(one_further, target) > 0.4
 
 
 LOSSES = ["combined", "bce", "weighted-bce", "dice", "focal", "tversky"]
