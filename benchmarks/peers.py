@@ -14,7 +14,8 @@ network, loss, rates, augmentation.
                random flips and quarter turns
     nnunet     nnU-Net v2 in its configuration 2d, which plans its own windows, network and batch;
                the target is the readers' majority in the same volumes. See peers_nnunet.py
-    dots       the classical blob detector of medlib.baseline.comparators; no training
+    dots       the classical blob detector of medlib.baseline.comparators, with the settings that
+               were chosen on the phantom; no training
     threshold  what is denser than half-way between lung and tissue, in the middle; no training
 
     MEDLIB_REAL_CT=DIR python benchmarks/peers.py --seconds 50 200 --nnunet-python ENV/bin/python
@@ -295,7 +296,7 @@ def one(peer: str, seconds: float, nnunet_python: str | None = None) -> dict:
         "n_volumes": len(cases),
         "metrics": {
             **{name: asdict(bootstrap_mean(cases, name)) for name in OUTLINE_METRICS},
-            "patients_with_a_miss": asdict(
+            "missed_in_patient": asdict(
                 bootstrap_mean(
                     cases.groupby("patient_id", as_index=False)["missed"].max(), "missed"
                 )

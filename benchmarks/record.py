@@ -1,4 +1,4 @@
-"""What every benchmark writes beside its figures: the machine that they hang on."""
+"""Writing a result, with the machine that its figures hang on."""
 
 from __future__ import annotations
 
@@ -40,3 +40,14 @@ def write(result: dict[str, object], path: Path) -> None:
     beside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     beside.replace(path)
     print(f"written: {path}")
+
+
+def place(out: Path | None, stored: Path, *, as_stored: bool) -> Path | None:
+    """Return where a result goes: where it was asked to, or to its place in the tree.
+
+    A trial, with other options than those of the stored result, takes no place by itself.
+    """
+    if out is None and not as_stored:
+        print("not stored: with other options than the defaults, name a file with --out")
+        return None
+    return out or stored

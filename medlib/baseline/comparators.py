@@ -28,7 +28,7 @@ GROWTH_MM = 2.0  # how far a candidate grows from its seed into tissue
 def predict_threshold(
     config: TrainConfig, volume: Volume, *, is_window: bool = False
 ) -> Prediction:
-    """Find candidates with a HU threshold and a dot filter inside the lung field.
+    """Find candidates with a HU threshold and a dot filter, in the lung field or in a window.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The loss: Dice plus binary cross-entropy, blind to voxels that are left out."""
+"""The loss: Dice, binary cross-entropy and false alarms, blind to voxels that are left out."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from medlib.baseline.config import TrainConfig
 from medlib.baseline.slices import IGNORED, LESION_SHARE
 
 SMOOTH_PX = 8.0
-ALARM_PX = 20  # about what a nodule of 4 mm fills on the grid of the search
-EDGE_PX = 2  # beyond a lesion, where readers disagree: nothing there is a false alarm
+ALARM_PX = 20  # about what a nodule of 4 mm fills in a slice of the fine grid of the search
+EDGE_PX = 2  # beyond a lesion in its slice, where readers disagree most
 LESION_WEIGHT = 10.0  # of a lesion voxel in weighted cross-entropy
 FOCAL_ALPHA, FOCAL_GAMMA = 0.75, 2.0  # the lesion's weight; how little a voxel that is right counts
 MISS_WEIGHT = 0.7  # Tversky: of a missed voxel; a false one has the rest
@@ -57,7 +57,7 @@ def build_loss(config: TrainConfig) -> nn.Module:
 
 
 class DiceBCELoss(nn.Module):
-    """Weighted sum of the Dice loss and the binary cross-entropy.
+    """Weighted sum of the Dice loss, the binary cross-entropy and the loss by false alarms.
 
     Cross-entropy weighs every voxel alike, so with one lesion voxel in thousands it is nearly
     content with an empty mask; its gradient is smooth. Dice compares lesion with prediction and so
@@ -121,10 +121,11 @@ def crop_dice_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def alarm_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Return the cross-entropy of the surest false voxels of each crop, averaged.
 
-    Among thousands of voxels the few of a false alarm cost next to nothing, in either of the other
-    terms. Here the `ALARM_PX` surest of each crop are all that counts, so that one spot that looks
-    like a nodule costs the same however much quiet lung is around it. What lies within `EDGE_PX`
-    of a lesion or of what is left out is no false alarm.
+    In the mean over all voxels the few of a false alarm cost next to nothing, and the Dice of a
+    crop does not see crops without a lesion. Here the `ALARM_PX` surest of each crop are all that
+    counts, so that one spot that looks like a nodule costs the same however much quiet lung is
+    around it. What lies within `EDGE_PX` of a lesion in this slice, or of what is left out, is no
+    false alarm; a slice just beyond the end of a lesion has none, so there the blurred end counts.
     """
     near = functional.max_pool2d((target != 0).float(), 2 * EDGE_PX + 1, 1, EDGE_PX) > 0
     quiet = functional.softplus(logits.masked_fill(near, -30.0)).flatten(1)

@@ -7,6 +7,7 @@ from toy import Ball, toy_volume
 from medlib.baseline.comparators import predict_nothing, predict_threshold
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.dots import dot_enhancement
+from medlib.images.volume import Volume
 
 
 def shape_image(exponents: tuple[int, int, int], spacing_mm) -> np.ndarray:
@@ -66,6 +67,15 @@ def test_the_blob_detector_finds_balls_and_passes_over_vessels(tiny: TrainConfig
 def test_a_lung_without_a_dot_has_no_candidate(tiny: TrainConfig):
     volume, _ = toy_volume([], noise_hu=0.0)
     assert predict_threshold(tiny, volume).candidates.empty
+
+
+def test_in_a_window_no_lung_field_is_needed(tiny: TrainConfig):
+    volume, [ball] = toy_volume([Ball((20.0, 64.0, 36.0), 4.0)], noise_hu=20.0)
+    window = np.s_[2:14, 50:78, 22:50]  # lung and ball alone: no body around it
+    cut = Volume(volume.hu[window], volume.affine, volume.identity)
+    assert predict_threshold(tiny, cut).candidates.empty
+    found = predict_threshold(tiny, cut, is_window=True).labels == 1
+    assert 2 * (found & ball[window]).sum() / (found.sum() + ball[window].sum()) > 0.6
 
 
 def test_the_empty_predictor_marks_nothing(tiny: TrainConfig):
