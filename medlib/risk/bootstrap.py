@@ -45,12 +45,12 @@ class Estimate:
         return self.text()
 
     def text(self, digits: int = 2) -> str:
-        """Return value and interval with so many decimals."""
+        """Return value and interval with so many decimals; what rounds to zero has no sign."""
         if np.isnan(self.value):
             return "undefined"
         if np.isnan(self.low):
-            return f"{self.value:.{digits}f} (interval undefined)"
-        return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+            return f"{self.value:z.{digits}f} (interval undefined)"
+        return f"{self.value:z.{digits}f} ({self.low:z.{digits}f} to {self.high:z.{digits}f})"
 
 
 def bootstrap(

@@ -92,3 +92,8 @@ def test_an_estimate_reads_as_a_figure():
     assert str(Estimate(0.8215, 0.7, 0.914, 9)) == "0.82 (0.70 to 0.91)"
     assert str(Estimate(0.5, np.nan, np.nan, 1)) == "0.50 (interval undefined)"
     assert str(Estimate(np.nan, np.nan, np.nan, 0)) == "undefined"
+
+
+def test_what_rounds_to_zero_has_no_sign():
+    assert Estimate(-0.0003, -0.0051, 0.004, n=9).text(3) == "0.000 (-0.005 to 0.004)"
+    assert Estimate(-0.0003, float("nan"), float("nan"), n=9).text(3).startswith("0.000 ")
