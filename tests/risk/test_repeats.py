@@ -101,7 +101,7 @@ def test_nodules_reported_are_traced_against_alarms_in_scans_never_seen(referenc
 
 def test_the_model_card_tells_of_the_repeats(reference):
     words = model_card(Run(reference))
-    assert "| 7 | one, two | 0.500 (0.500 to 0.500) |" in words
+    assert "| 7 | one, two | none | 0.500 (0.500 to 0.500) |" in words
     assert "| Lung_Dx-A0001 | 7 | yes | 3 | undefined | undefined |" in words
     shutil.rmtree(reference.parent / "left-out")
     assert "Made again" not in model_card(Run(reference))
