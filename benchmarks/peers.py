@@ -51,6 +51,7 @@ import numpy as np
 import pandas as pd
 import SimpleITK
 import torch
+from record import write
 from segmentation_models_pytorch.losses import DiceLoss
 from torch import nn
 from torch.utils.data import DataLoader
@@ -379,10 +380,7 @@ def main() -> None:
               f"{found['high']:.3f}), {results[-1]['crops_per_second']} crops a second",
               flush=True)  # fmt: skip
     results.sort(key=lambda result: (PEERS.index(result["peer"]), result["budget_s"]))
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    beside = given.out.with_suffix(".new")
-    beside.write_text(json.dumps({**run, "peers": results}, indent=2) + "\n")
-    beside.replace(given.out)
+    write({**run, "peers": results}, given.out)
 
 
 if __name__ == "__main__":

@@ -125,6 +125,8 @@ def main() -> None:
                 runtime = make()
                 runtime(batches[0])
             except Exception as error:  # not installed, or no compiler: the others can be measured
+                if name == "shipped":  # they are held against it
+                    raise
                 left_out[name] = str(error).splitlines()[0]
                 print(f"{name}: left out, {left_out[name]}")
                 continue
