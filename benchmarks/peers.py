@@ -62,15 +62,9 @@ from medlib.baseline.config import train_config, without_phantom
 from medlib.baseline.device import best_device, describe
 from medlib.baseline.network import build_network
 from medlib.baseline.outline import Outliner, central_region, outline_window
-from medlib.baseline.real_training import (
-    VOI_FOLDER,
-    MixedCrops,
-    RealCT,
-    open_real_ct,
-    outline_crops,
-    outline_data,
-)
+from medlib.baseline.real_training import MixedCrops, outline_crops, outline_data
 from medlib.baseline.slices import Crops
+from medlib.baseline.sources import VOI_FOLDER, RealCT, open_real_ct
 from medlib.baseline.train import train_on
 from medlib.paths import REFERENCE_RUNS
 from medlib.risk.bootstrap import bootstrap_mean

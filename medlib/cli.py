@@ -93,23 +93,25 @@ def train(
     ] = None,
 ) -> None:
     """Find or make a run, and evaluate it on held-out patients."""
-    if dataset == "lidc-voi":
+    from medlib.baseline.config import is_pair
+
+    if leave_out and dataset != "lidc-voi":
+        raise RunError(f"--leave-out {leave_out}: only a run on lidc-voi sees whole real scans")
+    if dataset == "lidc-voi" or (dataset == "phantom" and is_pair(profile)):
         from medlib.paths import RUNS
         from medlib.risk.reference_run import make_reference_run
 
         if change:
             raise RunError(
-                f"--set {change[0]}: a run on lidc-voi has two networks with a profile each, in "
+                f"--set {change[0]}: such a run has two networks with a profile each, in "
                 "medlib/baseline/config.py; change it there"
             )
-        name = f"{profile}-seed{seed}"
+        name = f"{profile}{'-phantom' if dataset == 'phantom' else ''}-seed{seed}"
         if leave_out:
             name = f"left-out/{name}-without-{leave_out}"
         folder = run_dir or RUNS / name
-        typer.echo(make_reference_run(profile, seed, folder, leave_out).folder)
+        typer.echo(make_reference_run(profile, seed, folder, leave_out, dataset).folder)
         return
-    if leave_out:
-        raise RunError(f"--leave-out {leave_out}: only a run on lidc-voi sees whole real scans")
     from medlib.risk.evaluation import evaluated_run
 
     typer.echo(evaluated_run(profile, dataset, seed, run_dir, change or ()).run.folder)

@@ -166,7 +166,13 @@ PROFILES: dict[str, TrainConfig] = {
 }
 
 
+OUTLINE_PROFILE = "{profile}-outline"
 NOT_TO_CHANGE = ("profile", "cohort", "seed")  # they have options of their own, or name the data
+
+
+def is_pair(profile: str) -> bool:
+    """Say whether a run of this profile has two networks: another profile draws the outlines."""
+    return OUTLINE_PROFILE.format(profile=profile) in PROFILES
 
 
 def train_config(profile: str, seed: int = 0, changes: Sequence[str] = ()) -> TrainConfig:

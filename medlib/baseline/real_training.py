@@ -3,26 +3,20 @@
 Volumes of interest around LIDC nodules show what a nodule looks like and how far readers draw it.
 They are cut around the nodule, which gives the place away; so their crops are shifted, and crops of
 whole scans are looked at through windows as narrow. Whole real scans and the phantom's lungs show
-what is no nodule, with nodules of train patients set into them.
-
-Weights that are shared may only rest on images whose licence allows it; others are refused here.
+what is no nodule, with nodules of train patients set into them. The phantom may stand in for all of
+the real CT: see `medlib.baseline.sources`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from medlib import progress
-from medlib.annotation import real_scans, voi
+from medlib.annotation import voi
 from medlib.annotation.case import Case
 from medlib.annotation.cohort import Cohort
 from medlib.annotation.real_scans import RealScan
@@ -46,147 +40,17 @@ from medlib.baseline.slices import (
     flat_indices,
     prepare,
 )
+from medlib.baseline.sources import VOI_FOLDER, VOI_LICENCE, TrainingSource, check_licence
 from medlib.baseline.transplant import Graft, take
 from medlib.errors import DataError, OverlapError
 from medlib.images.lungs import lung_field
 
-REAL_CT = "MEDLIB_REAL_CT"
-VOI_FOLDER, SCAN_FOLDER = "lidc_voi", "full_ct"
-VOI_LICENCE = "CC BY 3.0"
-MAY_TRAIN = ("CC BY 3.0", "CC BY 4.0", "BSD-3-Clause")  # a licence begins with one of these ...
-NON_COMMERCIAL = "NC"  # ... and does not go on with this
-# One scan is kept to watch the training by; LUNG1 may only test.
-SCANS = {"train": ("Lung_Dx-A0001", "pyradiomics-lung2"), "tune": ("Lung_Dx-A0002",)}
 SLICE_SPACINGS_MM = (2.5, 5.0)  # nodules are seen as in the phantom and as in the whole scans
 VOI_LESION_SHARE = 0.65  # of the crops that the search sees of them; the rest shows what is around
 MASSES_IN_SCANS = 64  # few scans, each shown with many masses ...
 MASSES_PER_PHANTOM = 2  # ... and many phantom patients, each with few
 BOX_MARGIN_PX = 8
 BOX_MARGIN_SLICES = 1
-
-
-@dataclass(frozen=True)
-class RealCT:
-    """The folder of real CT: its tables, with the part of each patient.
-
-    Attributes
-    ----------
-    folder : Path
-    vois : DataFrame
-        As `medlib.annotation.voi.read_voi_table`, with `split`.
-    scans : DataFrame
-        As `medlib.annotation.real_scans.read_scan_table`, with `split`: ``train``, ``tune``, or
-        ``test`` for those that training never sees.
-    """
-
-    folder: Path
-    vois: pd.DataFrame
-    scans: pd.DataFrame
-
-    def read_vois(self, split: str) -> Iterable[Voi]:
-        """Yield the volumes of interest of one part."""
-        rows = self.vois[self.vois["split"] == split]
-        for _, row in progress.track(rows.iterrows(), f"{split} nodules", total=len(rows)):
-            yield voi.read_voi(self.folder / VOI_FOLDER, row)
-
-    def training_vois(self, split: str) -> list[Voi]:
-        """Read the volumes of interest that hold one nodule and no other annotation."""
-        rows = self.vois[self.vois["split"] == split]
-        return [
-            found
-            for found, row in zip(self.read_vois(split), rows.itertuples(), strict=True)
-            if row.flag != voi.MERGED and not row.other_annotations_in_voi
-        ]
-
-    def read_scans(self, split: str) -> Iterable[RealScan]:
-        """Yield the whole scans of one part."""
-        for _, row in self.scans[self.scans["split"] == split].iterrows():
-            yield real_scans.read_scan(self.folder / SCAN_FOLDER, row)
-
-    def leaving_out(self, case: str) -> RealCT:
-        """Keep one more whole scan away from training, as a test.
-
-        If it is the one that the training is watched by, the first of the train part takes that
-        place.
-
-        Parameters
-        ----------
-        case : str
-            The scan's name.
-
-        Raises
-        ------
-        DataError
-            If training does not see such a scan, or would see none without it.
-        """
-        split = dict(zip(self.scans["case"], self.scans["split"], strict=True))
-        trained = [name for name, part in split.items() if part == "train"]
-        if split.get(case, "test") == "test":
-            seen = [name for name, part in split.items() if part != "test"]
-            raise DataError(
-                f"no scan '{case}' is seen by training; leave out one of {', '.join(seen) or '-'}"
-            )
-        if split[case] == "tune":
-            split[trained[0]] = "tune"
-        split[case] = "test"
-        if "train" not in split.values():
-            raise DataError(f"without the scan '{case}' no whole scan is left to train on")
-        return replace(self, scans=self.scans.assign(split=self.scans["case"].map(split)))
-
-    def checksum(self) -> str:
-        """Return the SHA-256 of the tables and of every file that they name."""
-        total = hashlib.sha256()
-        files = [self.folder / VOI_FOLDER / voi.TABLE, self.folder / SCAN_FOLDER / real_scans.TABLE]
-        for column in ("ct_file", "readers_file"):
-            files += [self.folder / VOI_FOLDER / name for name in self.vois[column]]
-        for row in self.scans.itertuples():
-            scan = self.folder / SCAN_FOLDER / row.case
-            files += [scan / row.image_file, scan / row.mask_file]
-        for path in files:
-            total.update(path.relative_to(self.folder).as_posix().encode())
-            total.update(hashlib.sha256(path.read_bytes()).digest())
-        return total.hexdigest()
-
-
-def open_real_ct(folder: Path | None = None) -> RealCT:
-    """Open the folder that ``MEDLIB_REAL_CT`` names, or another.
-
-    Raises
-    ------
-    DataError
-        If there is none, or its tables are not what they should be.
-    """
-    if folder is None:
-        if not os.environ.get(REAL_CT):
-            raise DataError(
-                f"real CT is needed: set {REAL_CT} to a folder with {VOI_FOLDER}/ and "
-                f"{SCAN_FOLDER}/"
-            )
-        folder = Path(os.environ[REAL_CT])
-    for part in (VOI_FOLDER, SCAN_FOLDER):
-        if not (folder / part).is_dir():
-            raise DataError(f"{folder} has no folder {part}; set {REAL_CT} to the real CT")
-    vois = voi.read_voi_table(folder / VOI_FOLDER)
-    vois["split"] = voi.split_of_patients(vois["patient_id"])
-    scans = real_scans.read_scan_table(folder / SCAN_FOLDER)
-    split_of_scan = {case: split for split, cases in SCANS.items() for case in cases}
-    scans["split"] = scans["case"].map(split_of_scan).fillna("test")
-    return RealCT(folder, vois, scans)
-
-
-def check_licence(name: str, licence: str) -> None:
-    """Refuse images whose licence does not let the weights be shared.
-
-    Raises
-    ------
-    DataError
-        If it is not one of `MAY_TRAIN`, or non-commercial.
-    """
-    if not licence.startswith(MAY_TRAIN) or NON_COMMERCIAL in licence.split("(")[0]:
-        raise DataError(
-            f"{name} has the licence '{licence}': it is for testing alone; train on images under "
-            f"{', '.join(MAY_TRAIN)}"
-        )
 
 
 def prepare_voi(
@@ -357,17 +221,18 @@ def phantom_share(config: TrainConfig) -> float:
 
 
 def real_crops(
-    real: RealCT, phantom: Cohort, config: TrainConfig
+    source: TrainingSource, phantom: Cohort, config: TrainConfig
 ) -> tuple[DrawnCrops, DrawnCrops, dict[str, list[str]]]:
     """Prepare the crops that a network is trained and tuned on.
 
     Parameters
     ----------
-    real : RealCT
+    source : TrainingSource
+        Where it has no whole scans, the phantom stands in for them.
     phantom : Cohort
     config : TrainConfig
-        `voi_crops`, `scan_crops` and `mass_crops` are the shares of real volumes of interest, of
-        whole real scans and of masses; the phantom has the rest.
+        `voi_crops`, `scan_crops` and `mass_crops` are the shares of volumes of interest, of whole
+        scans and of masses; the phantom has the rest.
 
     Returns
     -------
@@ -386,11 +251,11 @@ def real_crops(
     patients: dict[str, list[str]] = {}
     made: dict[str, list[tuple[float, DrawnCrops]]] = {}
     for split in ("train", "tune"):
-        vois = real.training_vois(split)
+        vois = source.training_vois(split)
         windows = [
             prepare_voi(found, config, spacing) for found in vois for spacing in SLICE_SPACINGS_MM
         ]
-        scans = [prepare_scan(scan, config) for scan in real.read_scans(split)]
+        scans = [prepare_scan(scan, config) for scan in source.read_scans(split)]
         synthetic = phantom_volumes(phantom, split, config, [config])
         as_drawn = config if split == "train" else config.model_copy(update={"graft_share": 0.0})
         thin, thick = (
@@ -400,20 +265,21 @@ def real_crops(
         nodules = config.model_copy(update={"graft_share": 0.0, "lesion_share": VOI_LESION_SHARE})
         patients[split] = sorted({volume.patient_id for volume in (*windows, *scans, *synthetic)})
         rest = phantom_share(config)
+        whole, grafts = (scans, thick) if scans else (synthetic, thin)
         made[split] = [
             (config.voi_crops, WindowCrops(windows, nodules, 0, config.seed, grafts=[])),
-            (config.scan_crops, Crops(scans, as_drawn, 0, config.seed, grafts=thick)),
+            (config.scan_crops, Crops(whole, as_drawn, 0, config.seed, grafts=grafts)),
             (rest, Crops(synthetic, as_drawn, 0, config.seed, grafts=thin)),
         ]
         if config.mass_crops:
-            made[split] += _mass_crops(real, phantom, vois, split, config)
+            made[split] += _mass_crops(source, phantom, vois, split, config)
     return (*_mixed(made, patients, config), patients)
 
 
 def _mass_crops(
-    real: RealCT, phantom: Cohort, vois: list[Voi], split: str, config: TrainConfig
+    source: TrainingSource, phantom: Cohort, vois: list[Voi], split: str, config: TrainConfig
 ) -> list[tuple[float, DrawnCrops]]:
-    """Return the crops seen from afar, half of real scans and half of the phantom, with masses.
+    """Return the crops seen from afar, half of whole scans and half of the phantom, with masses.
 
     The phantom's own lesions are left out of the loss: from afar nobody looks for what is small. So
     crops without a mass lie on anything dense, not on what looks like a nodule.
@@ -433,13 +299,15 @@ def _mass_crops(
             f"no {split} nodule is of soft tissue and {smallest:g} to {largest:g} mm wide: masses "
             "are made of such; a profile with mass_crops of 0 trains without"
         )
-    scans = [prepare_scan(scan, far) for scan in real.read_scans(split)]
+    scans = [prepare_scan(scan, far) for scan in source.read_scans(split)]
     synthetic = phantom_volumes(phantom, split, far, [far], known=set())
-    sources = ((scans, MASSES_IN_SCANS), (synthetic, MASSES_PER_PHANTOM * len(synthetic)))
+    places = [(scans, MASSES_IN_SCANS)] if scans else []
+    places.append((synthetic, MASSES_PER_PHANTOM * len(synthetic)))
     crops: list[tuple[float, DrawnCrops]] = []
-    for k, (volumes, n) in enumerate(sources):
+    for k, (volumes, n) in enumerate(places):
         shown = with_masses(volumes, masses, n, np.random.default_rng((config.seed, k)))
-        crops.append((config.mass_crops / 2, Crops(shown, far, 0, config.seed, grafts=[])))
+        share = config.mass_crops / len(places)
+        crops.append((share, Crops(shown, far, 0, config.seed, grafts=[])))
     return crops
 
 
@@ -505,7 +373,7 @@ class OutlineData(NamedTuple):
 
 
 def outline_data(
-    real: RealCT, phantom: Cohort | None, config: TrainConfig
+    source: TrainingSource, phantom: Cohort | None, config: TrainConfig
 ) -> dict[str, OutlineData]:
     """Prepare the ``train`` and the ``tune`` part for a network for outlines.
 
@@ -514,7 +382,7 @@ def outline_data(
 
     Parameters
     ----------
-    real : RealCT
+    source : TrainingSource
     phantom : Cohort or None
         Not needed where `voi_crops` and `scan_crops` leave nothing to it.
     config : TrainConfig
@@ -531,7 +399,7 @@ def outline_data(
     )
     data = {}
     for split in ("train", "tune"):
-        vois = real.training_vois(split)
+        vois = source.training_vois(split)
         widths = [width_mm(majority(found.readers), found.volume.spacing_mm) for found in vois]
         nodules = tuple(
             (
@@ -544,7 +412,7 @@ def outline_data(
             )
             for seen, (narrowest, widest), share in views
         )
-        scans = [prepare_scan(scan, config) for scan in real.read_scans(split)]
+        scans = [prepare_scan(scan, config) for scan in source.read_scans(split)]
         synthetic: list[TrainingVolume] = []
         if phantom is not None:
             synthetic = phantom_volumes(phantom, split, config, grids)
@@ -560,7 +428,8 @@ def outline_crops(
     """Make the crops that a network for outlines is trained and tuned on.
 
     They are centred, give or take `jitter_px`, on a nodule; the others lie on a vessel or a wall,
-    in the same volumes and in whole scans, where there may be nothing to draw.
+    in the same volumes and in whole scans (where there are none, in the phantom), where there may
+    be nothing to draw.
 
     Parameters
     ----------
@@ -586,7 +455,7 @@ def outline_crops(
             raise DataError(f"{rest:.0%} of the crops are the phantom's, and no phantom was given")
         sources = [
             *((config.voi_crops * share, volumes, config) for share, volumes in part.nodules),
-            (config.scan_crops, part.scans, empty),
+            (config.scan_crops, part.scans or part.phantom, empty),
             (rest, part.phantom, config),
         ]
         made[split] = [

@@ -31,12 +31,8 @@ from medlib.annotation.voi import Voi
 from medlib.baseline.config import TrainConfig, train_config, without_phantom
 from medlib.baseline.device import best_device, describe
 from medlib.baseline.outline import Outliner, outline_window
-from medlib.baseline.real_training import (
-    OutlineData,
-    open_real_ct,
-    outline_crops,
-    outline_data,
-)
+from medlib.baseline.real_training import OutlineData, outline_crops, outline_data
+from medlib.baseline.sources import open_real_ct
 from medlib.baseline.train import train_on
 from medlib.errors import MedlibError, RunError
 from medlib.paths import REFERENCE_RUNS

@@ -15,8 +15,8 @@ RULE = (
 
 MIN_SENSITIVITY = 0.9
 SENSITIVITY_RULE = (
-    f"the highest lesion score at which at least {MIN_SENSITIVITY:.0%} of the real nodules of the "
-    "tune part are reported, searched for in the blocks around them"
+    f"the highest lesion score at which at least {MIN_SENSITIVITY:.0%} of the nodules of the tune "
+    "part are reported, searched for in the blocks around them"
 )
 
 ALARM_BAR = 2  # false alarms a whole real scan, set before training; no threshold is chosen by it

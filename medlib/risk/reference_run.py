@@ -5,6 +5,9 @@ last look at the tune part. Two networks are trained: one searches whole scans, 
 what is found. The folder is a run like any other, the second network a run inside it, with more
 evidence: metrics of each held-out volume of interest and whole scan, a failure report and a model
 card.
+
+With ``--dataset phantom`` the phantom takes the place of real CT in training and in every choice,
+and the same real patients test what came of it: what is missing then is missing in the phantom.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,22 +25,16 @@ from torch import nn
 
 from medlib import progress
 from medlib.annotation.cohort import Cohort, open_cohort
-from medlib.annotation.voi import majority, split_of_patients
+from medlib.annotation.voi import majority
 from medlib.baseline import processes
 from medlib.baseline.card import evidence_card, now
-from medlib.baseline.config import PROFILES, TrainConfig, train_config
+from medlib.baseline.config import OUTLINE_PROFILE, TrainConfig, is_pair, train_config
 from medlib.baseline.device import best_device
 from medlib.baseline.inference import predict_volume
 from medlib.baseline.keys import TRAINING_MODULES, cohort_key, digest, source_key
 from medlib.baseline.network import save_weights
 from medlib.baseline.outline import Outliner, outline_window
 from medlib.baseline.real_training import (
-    SCAN_FOLDER,
-    SCANS,
-    VOI_FOLDER,
-    VOI_LICENCE,
-    RealCT,
-    open_real_ct,
     outline_crops,
     outline_data,
     phantom_share,
@@ -46,6 +42,15 @@ from medlib.baseline.real_training import (
 )
 from medlib.baseline.run import CARD, CONFIG, HISTORY, OUTLINER, WEIGHTS, Run
 from medlib.baseline.slices import DrawnCrops
+from medlib.baseline.sources import (
+    SCAN_FOLDER,
+    SCANS,
+    VOI_FOLDER,
+    PhantomCT,
+    RealCT,
+    TrainingSource,
+    open_real_ct,
+)
 from medlib.baseline.train import Trained, train_on
 from medlib.errors import DataError, RunError
 from medlib.paths import BUILD
@@ -60,9 +65,8 @@ from medlib.risk.repeats import REAL_SCANS, REAL_VOIS
 from medlib.risk.voi import search_score
 from medlib.risk.voxel import dice
 
-DATASET = "lidc-voi"
+DATASET, PHANTOM = "lidc-voi", "phantom"
 LEVELS = (0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
-OUTLINE_PROFILE = "{profile}-outline"
 REFERENCE_MODULES = (
     *TRAINING_MODULES,
     "medlib.annotation.voi",
@@ -71,11 +75,18 @@ REFERENCE_MODULES = (
     "medlib.baseline.outline",
     "medlib.baseline.prediction",
     "medlib.baseline.real_training",
+    "medlib.baseline.sources",
 )
 
 
-def make_reference_run(profile: str, seed: int, folder: Path, left_out: str | None = None) -> Run:
-    """Train on the folder that ``MEDLIB_REAL_CT`` names and on the phantom, then judge the result.
+def make_reference_run(
+    profile: str,
+    seed: int,
+    folder: Path,
+    left_out: str | None = None,
+    dataset: str = DATASET,
+) -> Run:
+    """Train on real CT and on the phantom, or on the phantom alone, then judge the result.
 
     Parameters
     ----------
@@ -86,6 +97,9 @@ def make_reference_run(profile: str, seed: int, folder: Path, left_out: str | No
         Of the run; it must not exist yet.
     left_out : str, optional
         A whole scan that training would see, kept for testing.
+    dataset : str
+        ``"lidc-voi"``, the folder that ``MEDLIB_REAL_CT`` names, or ``"phantom"``, which takes its
+        place in training; the real CT then tests.
 
     Returns
     -------
@@ -101,30 +115,40 @@ def make_reference_run(profile: str, seed: int, folder: Path, left_out: str | No
     if folder.exists():
         raise RunError(f"{folder} exists: delete it to make the run again, or name another folder")
     config = train_config(profile, seed)
-    if not config.voi_crops or OUTLINE_PROFILE.format(profile=profile) not in PROFILES:
+    if not is_pair(profile):
         raise RunError(f"profile '{profile}' makes no run on real CT: use the profile 'lidc'")
     outline_config = train_config(OUTLINE_PROFILE.format(profile=profile), seed)
     real = open_real_ct()
     if left_out is not None:
         real = real.leaving_out(left_out)
+    phantom = open_cohort("phantom", config.cohort, seed)
+    source: TrainingSource
+    if dataset == PHANTOM:
+        source, inputs = PhantomCT(phantom), PHANTOM
+    else:
+        _check_scans(real)
+        scans = real.scans[["case", "split"]].to_json()  # one may be left out
+        source, inputs = real, digest(real.checksum(), scans)
+    inputs = digest(inputs, cohort_key(phantom), source_key(REFERENCE_MODULES))
+    search = _trained(config, real_crops(source, phantom, config), inputs, folder)
+    synthetic = phantom if phantom_share(outline_config) else None
+    outline_parts = outline_crops(outline_data(source, synthetic, outline_config), outline_config)
+    outlines = _trained(outline_config, outline_parts, inputs, folder)
+    if processes.rank():
+        raise SystemExit(0)  # the first process judges and writes
+    told = f"--dataset {dataset}{f' --leave-out {left_out}' if left_out else ''}"
+    run = finish(search, outlines, source, real, phantom, folder, told)
+    shutil.rmtree(BUILD / "checkpoints" / folder.name)
+    return run
+
+
+def _check_scans(real: RealCT) -> None:
     for split in ("train", "tune"):
         if not (real.scans["split"] == split).any():
             raise DataError(
                 f"{real.folder / SCAN_FOLDER} has no scan of the {split} part; it needs one of "
                 f"{', '.join(SCANS[split])}"
             )
-    phantom = open_cohort("phantom", config.cohort, seed)
-    scans = real.scans[["case", "split"]].to_json()  # one may be left out
-    inputs = digest(real.checksum(), scans, cohort_key(phantom), source_key(REFERENCE_MODULES))
-    search = _trained(config, real_crops(real, phantom, config), inputs, folder)
-    synthetic = phantom if phantom_share(outline_config) else None
-    outline_parts = outline_crops(outline_data(real, synthetic, outline_config), outline_config)
-    outlines = _trained(outline_config, outline_parts, inputs, folder)
-    if processes.rank():
-        raise SystemExit(0)  # the first process judges and writes
-    run = finish(search, outlines, real, phantom, folder, left_out)
-    shutil.rmtree(BUILD / "checkpoints" / folder.name)
-    return run
 
 
 class Part(NamedTuple):
@@ -152,42 +176,47 @@ def _trained(
 def finish(
     search: Part,
     outlines: Part,
+    source: TrainingSource,
     real: RealCT,
     phantom: Cohort,
     folder: Path,
-    left_out: str | None = None,
+    told: str,
 ) -> Run:
     """Choose level and operating point on the tune part, judge, and write the run folder."""
     patients = {
-        split: sorted({*search.patients[split], *outlines.patients[split]})
-        for split in search.patients
+        split: sorted({*known, *outlines.patients[split], *source.outlines_of(split)})
+        for split, known in search.patients.items()
     }
     beside = folder.parent / f".{folder.name}.{os.getpid()}"
     shutil.rmtree(beside, ignore_errors=True)
     (beside / FOLDER).mkdir(parents=True)
     try:
-        real_data = _data(real, phantom)
+        described = source.describe()
+        learned_from = described | {
+            "cohort": f"{described['cohort']}, {phantom.folder.name}",
+            "phantom": phantom.folder.name,
+        }
         # Chosen with the networks as they are shipped, in half precision: the operating point is
         # the score of one nodule.
         _write_part(beside / OUTLINER, outlines, phantom)
         shipped = Run(beside / OUTLINER).load_network()
-        level, by_level = choose_level(shipped, outlines.config, real)
+        level, by_level = choose_level(shipped, outlines.config, source)
         outlines = outlines._replace(
             config=outlines.config.model_copy(update={"candidate_level": level})
         )
         inner = _write_part(beside / OUTLINER, outlines, phantom)
         if phantom_share(outlines.config):
-            inner["data"] |= real_data
+            inner["data"] |= learned_from
         else:
-            inner["data"] = {"patients": outlines.patients, "real_ct": real_data["real_ct"]}
+            inner["data"] = {"patients": outlines.patients, **described}
         _write(beside / OUTLINER / CARD, inner)
         card = _write_part(beside, search._replace(patients=patients), phantom)
         run = Run(beside)
         network = run.load_network()
         operating_point = choose_operating_point_on_nodules(
-            network, run.config, Outliner(shipped, outlines.config), real
+            network, run.config, Outliner(shipped, outlines.config), source
         )
-        card["data"] |= real_data
+        card["data"] |= learned_from
         card["data"]["outlines_saw_the_phantom"] = phantom_share(outlines.config) > 0
         card["metric"] |= {
             "candidate_level": level,
@@ -195,14 +224,15 @@ def finish(
             "tune_dice_by_level": by_level,
             "operating_point_rule": SENSITIVITY_RULE,
         }
-        card["artifacts"] |= {
-            "evaluation": f"{REAL_VOIS}, {REAL_SCANS}: held-out real CT; the others: the phantom",
-            MODEL_CARD: "intended use, training data, limits, failures",
-        }
+        card["artifacts"]["evaluation"] = (
+            f"{REAL_VOIS}, {REAL_SCANS}: held-out real CT; the others: the phantom"
+        )
+        learned_from_patients = "real_ct" in described
+        if learned_from_patients:
+            card["artifacts"][MODEL_CARD] = "intended use, training data, limits, failures"
         card["expected_output"] = (
-            f"this folder; medlib train --profile {search.config.profile} --dataset {DATASET} "
-            f"--seed {search.config.seed} "
-            f"{f'--leave-out {left_out} ' if left_out else ''}--run-dir DIR makes it again"
+            f"this folder; medlib train --profile {search.config.profile} --seed "
+            f"{search.config.seed} {told} --run-dir DIR makes it again"
         )
         del card["artifacts"]["predictions"]  # not kept
         _write(beside / CARD, card)
@@ -216,7 +246,8 @@ def finish(
         shutil.rmtree(beside / ".work")
         card["time"]["judged"] = now()
         _write(beside / CARD, card)
-        (beside / MODEL_CARD).write_text(model_card(Run(beside), folder.name), encoding="utf-8")
+        if learned_from_patients:
+            (beside / MODEL_CARD).write_text(model_card(Run(beside), folder.name), encoding="utf-8")
         folder.parent.mkdir(parents=True, exist_ok=True)
         beside.rename(folder)
     finally:
@@ -237,7 +268,7 @@ def _write_part(folder: Path, part: Part, phantom: Cohort) -> dict[str, Any]:
 
 
 def choose_level(
-    network: nn.Module, config: TrainConfig, real: RealCT
+    network: nn.Module, config: TrainConfig, source: TrainingSource
 ) -> tuple[float, dict[str, float]]:
     """Choose the probability from which a voxel is marked: best mean Dice on the tune part.
 
@@ -245,7 +276,7 @@ def choose_level(
     ----------
     network, config
         Of the close look.
-    real : RealCT
+    source : TrainingSource
 
     Returns
     -------
@@ -261,7 +292,7 @@ def choose_level(
             dice(majority(voi.readers), outline_window(outliner, voi.volume) >= level)
             for outliner, level in zip(outliners, LEVELS, strict=True)
         ]
-        for voi in real.read_vois("tune")
+        for voi in source.read_vois("tune")
     ]
     mean = np.nanmean(np.array(rows), axis=0)
     by_level = {f"{level:g}": round(float(d), 4) for level, d in zip(LEVELS, mean, strict=True)}
@@ -269,7 +300,7 @@ def choose_level(
 
 
 def choose_operating_point_on_nodules(
-    network: nn.Module, config: TrainConfig, outliner: Outliner, real: RealCT
+    network: nn.Module, config: TrainConfig, outliner: Outliner, source: TrainingSource
 ) -> float:
     """Choose the lowest score that is reported, by `SENSITIVITY_RULE`: the miss comes first.
 
@@ -280,11 +311,11 @@ def choose_operating_point_on_nodules(
     nodules = pd.DataFrame(
         [
             (found.patient_id, search_score(found, predict(found.volume)))
-            for found in real.read_vois("tune")
+            for found in source.read_vois("tune")
         ],
         columns=["patient_id", "best_score"],
     )
-    nodules["split"] = split_of_patients(nodules["patient_id"])
+    nodules["split"] = source.part_of(nodules["patient_id"])
     return choose_for_sensitivity(nodules.dropna(subset="best_score"))
 
 
@@ -317,27 +348,6 @@ def _judge_on_phantom(run: Run, network: nn.Module, phantom: Cohort, threshold: 
         for name, required in (("luna16", LUNA16), ("luna16_own", OWN))
     }
     _write(run.folder / FOLDER / METRICS_FILE, {"network": metrics, **by_distance})
-
-
-def _data(real: RealCT, phantom: Cohort) -> dict[str, Any]:
-    return {
-        "cohort": f"LIDC volumes of interest and real scans, {phantom.folder.name}",
-        "phantom": phantom.folder.name,
-        "real_ct": {
-            "sha256": real.checksum(),
-            "split": "data_manifests/lidc_idri_split.csv",
-            "n_vois": _counts(real.vois["split"]),
-            "scans": {split: sorted(group["case"]) for split, group in real.scans.groupby("split")},
-            "licences": {
-                "LIDC-IDRI": VOI_LICENCE,
-                **dict(zip(real.scans["case"], real.scans["licence"], strict=True)),
-            },
-        },
-    }
-
-
-def _counts(values: Iterable[str]) -> dict[str, int]:
-    return {str(k): int(n) for k, n in pd.Series(list(values)).value_counts().items()}
 
 
 def _write(path: Path, content: object) -> None:

@@ -23,11 +23,8 @@ from medlib.baseline.real_training import (
     MASSES_IN_SCANS,
     MASSES_PER_PHANTOM,
     MixedCrops,
-    RealCT,
     WindowCrops,
-    check_licence,
     mass_of,
-    open_real_ct,
     outline_crops,
     outline_data,
     phantom_share,
@@ -50,6 +47,7 @@ from medlib.baseline.slices import (
     dense_voxels,
     mirrored,
 )
+from medlib.baseline.sources import RealCT, check_licence, open_real_ct
 from medlib.baseline.views import predict_window
 from medlib.errors import DataError, OverlapError
 from medlib.images.volume import SeriesIdentity, Volume

@@ -12,9 +12,10 @@ from toy import Ball, ToyCohort, toy_case, toy_volume
 
 from medlib.annotation import voi
 from medlib.annotation.case import LESION_COLUMNS, Case
-from medlib.annotation.voi import Voi
+from medlib.annotation.voi import Voi, split_of_patients
 from medlib.baseline import config
 from medlib.baseline.prediction import CANDIDATE_COLUMNS, Prediction
+from medlib.baseline.run import OUTLINER, Run
 from medlib.errors import DataError, OverlapError, RunError
 from medlib.images.volume import Volume
 from medlib.paths import MANIFESTS
@@ -83,8 +84,8 @@ def real_ct(tmp_path, monkeypatch) -> Path:
 
 
 def rated(case: Case) -> Case:
-    """Add what a real reader says of a lesion; its outline is that of a train patient."""
-    origin = f"{patients('train')[0]}/1"
+    """Add what a real reader says of a lesion; its outline is that of a patient of its part."""
+    origin = f"{patients(case.split)[0]}/1"
     said = dict.fromkeys(set(LESION_COLUMNS) - set(case.lesions), 3)
     return replace(case, lesions=case.lesions.assign(**said | {"origin": origin}))
 
@@ -100,7 +101,7 @@ def small(tmp_path, monkeypatch) -> None:
         monkeypatch.setitem(config.PROFILES, name, config.PROFILES[name].model_copy(update=tiny))
     cases = []
     for seed, split in enumerate(("train", "tune", "test", "external")):
-        case = toy_case([Ball((20, 64, 36), 5)], f"toy-{seed}", split, noise_hu=20, seed=seed)
+        case = toy_case([Ball((20, 64, 36), 6)], f"toy-{seed}", split, noise_hu=20, seed=seed)
         cases.append(rated(case))
         (tmp_path / "phantom" / case.case_id).mkdir(parents=True)
         receipt = tmp_path / "phantom" / case.case_id / "receipt.json"
@@ -133,6 +134,33 @@ def test_who_had_a_say_is_in_the_card_and_not_among_the_held_out(real_ct, small,
         make_reference_run("lidc", 0, run.folder)
 
 
+def test_the_phantom_takes_the_place_of_real_ct(real_ct, small, tmp_path):
+    run = make_reference_run("lidc", 0, tmp_path / "run", dataset="phantom")
+    assert run.card["data"]["cohort"] == "the phantom in the place of real CT, phantom"
+    assert "real_ct" not in run.card["data"]
+    assert "--dataset phantom" in run.card["expected_output"]
+    assert not (run.folder / MODEL_CARD).exists()
+    known = run.card["data"]["patients"]
+    # Besides the phantom's patients those who gave the outlines: they are no test.
+    assert known == {
+        "train": sorted(["toy-0", patients("train")[0]]),
+        "tune": sorted(["toy-1", patients("tune")[0]]),
+    }
+    vois, scans = (
+        json.loads((run.folder / "evaluation" / f"real-{kind}.json").read_bytes())["cases"]
+        for kind in ("vois", "scans")
+    )
+    tested = {row["patient_id"] for row in vois}
+    assert tested == {patients("train")[1], patients("tune")[1], *patients("test")[:2]}
+    assert not any(row["seen_by_the_run"] for row in scans)
+    settings = config.PROFILES["lidc"].model_dump()
+    assert run.config.model_dump() == settings  # as on real CT
+    assert Run(run.folder / OUTLINER).card["data"]["patients"] == {
+        "train": ["toy-0"],
+        "tune": ["toy-1"],
+    }
+
+
 def test_the_operating_point_reports_nine_in_ten_real_tune_nodules(monkeypatch):
     ball = Ball((20, 24, 24), 6)
     volume, masks = toy_volume([ball], size_mm=(40.0, 48.0, 48.0))
@@ -146,6 +174,9 @@ def test_the_operating_point_reports_nine_in_ten_real_tune_nodules(monkeypatch):
                 Voi(f"v{k}", owner[split], replace(volume, hu=np.full_like(volume.hu, k)), readers)
                 for k in range(len(scores))
             ]
+
+        def part_of(self, patient_ids: pd.Series) -> pd.Series:
+            return split_of_patients(patient_ids)
 
     def predict(network, config, volume, outliner, is_window):
         assert is_window

@@ -1,0 +1,290 @@
+"""Where training data come from: the folder of real CT, or the phantom in its place.
+
+Weights that are shared may only rest on images whose licence allows it; others are refused here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from medlib import progress
+from medlib.annotation import real_scans, voi
+from medlib.annotation.case import Case
+from medlib.annotation.cohort import Cohort
+from medlib.annotation.real_scans import RealScan
+from medlib.annotation.voi import Voi
+from medlib.errors import DataError
+from medlib.images.volume import Volume
+
+REAL_CT = "MEDLIB_REAL_CT"
+VOI_FOLDER, SCAN_FOLDER = "lidc_voi", "full_ct"
+VOI_LICENCE = "CC BY 3.0"
+MAY_TRAIN = ("CC BY 3.0", "CC BY 4.0", "BSD-3-Clause")  # a licence begins with one of these ...
+NON_COMMERCIAL = "NC"  # ... and does not go on with this
+# One scan is kept to watch the training by; LUNG1 may only test.
+SCANS = {"train": ("Lung_Dx-A0001", "pyradiomics-lung2"), "tune": ("Lung_Dx-A0002",)}
+# The phantom is cut as the real volumes of interest are.
+VOI_MIN_READERS = 3
+VOI_SMALLEST_PX, VOI_MARGIN_PX = 43, 6  # in plane; along z it ends with the nodule
+
+
+class TrainingSource(Protocol):
+    """Nodules in their surroundings, and whole scans."""
+
+    def read_vois(self, split: str) -> Iterable[Voi]:
+        """Yield the volumes of interest of one part."""
+
+    def training_vois(self, split: str) -> list[Voi]:
+        """Read the volumes of interest that hold one nodule and no other annotation."""
+
+    def read_scans(self, split: str) -> Iterable[RealScan]:
+        """Yield the whole scans of one part."""
+
+    def part_of(self, patient_ids: pd.Series) -> pd.Series:
+        """Look up in which part patients are; empty for those of none."""
+
+    def outlines_of(self, split: str) -> set[str]:
+        """Return the patients whose outlines one part has, besides those named in the volumes."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the evidence card says of it."""
+
+
+@dataclass(frozen=True)
+class RealCT:
+    """The folder of real CT: its tables, with the part of each patient.
+
+    Attributes
+    ----------
+    folder : Path
+    vois : DataFrame
+        As `medlib.annotation.voi.read_voi_table`, with `split`.
+    scans : DataFrame
+        As `medlib.annotation.real_scans.read_scan_table`, with `split`: ``train``, ``tune``, or
+        ``test`` for those that training never sees.
+    """
+
+    folder: Path
+    vois: pd.DataFrame
+    scans: pd.DataFrame
+
+    def read_vois(self, split: str) -> Iterable[Voi]:
+        """Yield the volumes of interest of one part."""
+        rows = self.vois[self.vois["split"] == split]
+        for _, row in progress.track(rows.iterrows(), f"{split} nodules", total=len(rows)):
+            yield voi.read_voi(self.folder / VOI_FOLDER, row)
+
+    def training_vois(self, split: str) -> list[Voi]:
+        """Read the volumes of interest that hold one nodule and no other annotation."""
+        rows = self.vois[self.vois["split"] == split]
+        return [
+            found
+            for found, row in zip(self.read_vois(split), rows.itertuples(), strict=True)
+            if row.flag != voi.MERGED and not row.other_annotations_in_voi
+        ]
+
+    def read_scans(self, split: str) -> Iterable[RealScan]:
+        """Yield the whole scans of one part."""
+        for _, row in self.scans[self.scans["split"] == split].iterrows():
+            yield real_scans.read_scan(self.folder / SCAN_FOLDER, row)
+
+    def part_of(self, patient_ids: pd.Series) -> pd.Series:
+        """Look up in which part of the project's split patients are; empty for those of none."""
+        return voi.split_of_patients(patient_ids)
+
+    def outlines_of(self, split: str) -> set[str]:  # noqa: ARG002
+        """Return none: every volume has the outlines of its own patient."""
+        return set()
+
+    def describe(self) -> dict[str, Any]:
+        """Return checksum, counts, scans and licences."""
+        scans = self.scans.groupby("split")["case"]
+        licences = dict(zip(self.scans["case"], self.scans["licence"], strict=True))
+        return {
+            "cohort": "LIDC volumes of interest and real scans",
+            "real_ct": {
+                "sha256": self.checksum(),
+                "split": "data_manifests/lidc_idri_split.csv",
+                "n_vois": {str(k): int(n) for k, n in self.vois["split"].value_counts().items()},
+                "scans": {split: sorted(cases) for split, cases in scans},
+                "licences": {"LIDC-IDRI": VOI_LICENCE, **licences},
+            },
+        }
+
+    def leaving_out(self, case: str) -> RealCT:
+        """Keep one more whole scan away from training, as a test.
+
+        If it is the one that the training is watched by, the first of the train part takes that
+        place.
+
+        Parameters
+        ----------
+        case : str
+            The scan's name.
+
+        Raises
+        ------
+        DataError
+            If training does not see such a scan, or would see none without it.
+        """
+        split = dict(zip(self.scans["case"], self.scans["split"], strict=True))
+        trained = [name for name, part in split.items() if part == "train"]
+        if split.get(case, "test") == "test":
+            seen = [name for name, part in split.items() if part != "test"]
+            raise DataError(
+                f"no scan '{case}' is seen by training; leave out one of {', '.join(seen) or '-'}"
+            )
+        if split[case] == "tune":
+            split[trained[0]] = "tune"
+        split[case] = "test"
+        if "train" not in split.values():
+            raise DataError(f"without the scan '{case}' no whole scan is left to train on")
+        return replace(self, scans=self.scans.assign(split=self.scans["case"].map(split)))
+
+    def checksum(self) -> str:
+        """Return the SHA-256 of the tables and of every file that they name."""
+        total = hashlib.sha256()
+        files = [self.folder / VOI_FOLDER / voi.TABLE, self.folder / SCAN_FOLDER / real_scans.TABLE]
+        for column in ("ct_file", "readers_file"):
+            files += [self.folder / VOI_FOLDER / name for name in self.vois[column]]
+        for row in self.scans.itertuples():
+            scan = self.folder / SCAN_FOLDER / row.case
+            files += [scan / row.image_file, scan / row.mask_file]
+        for path in files:
+            total.update(path.relative_to(self.folder).as_posix().encode())
+            total.update(hashlib.sha256(path.read_bytes()).digest())
+        return total.hexdigest()
+
+
+def open_real_ct(folder: Path | None = None) -> RealCT:
+    """Open the folder that ``MEDLIB_REAL_CT`` names, or another.
+
+    Raises
+    ------
+    DataError
+        If there is none, or its tables are not what they should be.
+    """
+    if folder is None:
+        if not os.environ.get(REAL_CT):
+            raise DataError(
+                f"real CT is needed: set {REAL_CT} to a folder with {VOI_FOLDER}/ and "
+                f"{SCAN_FOLDER}/"
+            )
+        folder = Path(os.environ[REAL_CT])
+    for part in (VOI_FOLDER, SCAN_FOLDER):
+        if not (folder / part).is_dir():
+            raise DataError(f"{folder} has no folder {part}; set {REAL_CT} to the real CT")
+    vois = voi.read_voi_table(folder / VOI_FOLDER)
+    vois["split"] = voi.split_of_patients(vois["patient_id"])
+    scans = real_scans.read_scan_table(folder / SCAN_FOLDER)
+    split_of_scan = {case: split for split, cases in SCANS.items() for case in cases}
+    scans["split"] = scans["case"].map(split_of_scan).fillna("test")
+    return RealCT(folder, vois, scans)
+
+
+def check_licence(name: str, licence: str) -> None:
+    """Refuse images whose licence does not let the weights be shared.
+
+    Raises
+    ------
+    DataError
+        If it is not one of `MAY_TRAIN`, or non-commercial.
+    """
+    if not licence.startswith(MAY_TRAIN) or NON_COMMERCIAL in licence.split("(")[0]:
+        raise DataError(
+            f"{name} has the licence '{licence}': it is for testing alone; train on images under "
+            f"{', '.join(MAY_TRAIN)}"
+        )
+
+
+@dataclass(frozen=True)
+class PhantomCT:
+    """The phantom in the place of real CT: nothing measured in a patient but outlines.
+
+    Its nodules are cut out as the real ones were. There are no whole scans apart from the phantom
+    patients that a training draws from anyway. Lesions with the outline of a LIDC-IDRI patient of
+    another part are not among them.
+
+    Attributes
+    ----------
+    phantom : Cohort
+    """
+
+    phantom: Cohort
+
+    def read_vois(self, split: str) -> Iterable[Voi]:
+        """Yield the volumes of interest of one part."""
+        for case in self.phantom.cases(split):
+            yield from (found for found, _ in _cut(case, split))
+
+    def training_vois(self, split: str) -> list[Voi]:
+        """Cut the volumes of interest that hold one nodule and no other annotation."""
+        cases = self.phantom.cases(split)
+        return [found for case in cases for found, alone in _cut(case, split) if alone]
+
+    def read_scans(self, split: str) -> Iterable[RealScan]:  # noqa: ARG002
+        """Yield none."""
+        return ()
+
+    def part_of(self, patient_ids: pd.Series) -> pd.Series:
+        """Look up in which part of the cohort patients are; empty for those of none."""
+        parts = self.phantom.table.drop_duplicates("patient_id").set_index("patient_id")["split"]
+        return patient_ids.map(parts).fillna("")
+
+    def outlines_of(self, split: str) -> set[str]:
+        """Return the LIDC-IDRI patients whose nodules gave outlines to lesions of one part."""
+        return {
+            patient
+            for case in self.phantom.cases(split)
+            for patient in _origins(case)
+            if patient in voi.patients_of(split)
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Return whose place it takes."""
+        return {"cohort": "the phantom in the place of real CT"}
+
+
+def _origins(case: Case) -> pd.Series:
+    """Return the LIDC-IDRI patient of each lesion of a phantom patient."""
+    return case.lesions["origin"].str.split("/").str[0]
+
+
+def _cut(case: Case, split: str) -> Iterable[tuple[Voi, bool]]:
+    """Yield the nodules that enough readers drew, and whether each is alone in its volume."""
+    wanted = _origins(case).isin(voi.patients_of(split))
+    wanted &= case.lesions["n_readers"] >= VOI_MIN_READERS
+    for lesion in case.lesions[wanted].itertuples():
+        (z, *in_plane), _ = case.lesion_readers(int(lesion.label))
+        rows, columns = (
+            _widened(side, length)
+            for side, length in zip(in_plane, case.volume.hu.shape[1:], strict=True)
+        )
+        block = (z, rows, columns)
+        labels = case.lesion_labels[block]
+        bits = np.where(labels == lesion.label, case.readers[block], np.uint8(0))
+        masks = np.stack([(bits >> reader & 1).astype(bool) for reader in range(8)])
+        affine = case.volume.affine.copy()
+        corner_zyx = np.array([side.start for side in block], dtype=float)
+        affine[:3, 3] = case.volume.to_patient_mm(corner_zyx)
+        volume = Volume(case.volume.hu[block].copy(), affine, case.volume.identity)
+        readers = masks[masks.any(axis=(1, 2, 3))]
+        yield (
+            Voi(str(lesion.lesion_id), case.patient_id, volume, readers),
+            set(np.unique(labels)) <= {0, lesion.label},
+        )
+
+
+def _widened(side: slice, length: int) -> slice:
+    """Widen the side of a block as the real volumes of interest are, within the grid."""
+    size = min(max(VOI_SMALLEST_PX, side.stop - side.start + 2 * VOI_MARGIN_PX), length)
+    start = min(max(0, (side.start + side.stop - size) // 2), length - size)
+    return slice(start, start + size)

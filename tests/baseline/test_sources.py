@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from toy import Ball, ToyCohort, toy_case
+
+from medlib.annotation import voi
+from medlib.annotation.case import Case
+from medlib.baseline.sources import VOI_MARGIN_PX, VOI_SMALLEST_PX, PhantomCT
+
+TUNE, TEST = (min(voi.patients_of(split)) for split in ("tune", "test"))
+SMALL, LARGE, NEAR = Ball((20, 64, 92), 6, 3), Ball((20, 64, 36), 19), Ball((20, 70, 104), 3)
+
+
+def case_of(balls: list[Ball], origins: list[str]) -> Case:
+    case = toy_case(balls, "toy", "tune")
+    return replace(case, lesions=case.lesions.assign(origin=[f"{name}/1" for name in origins]))
+
+
+def source_of(*cases: Case) -> PhantomCT:
+    return PhantomCT(ToyCohort(cases, Path()))
+
+
+def test_a_phantom_nodule_is_cut_as_the_real_ones_were():
+    case = case_of([SMALL, LARGE], [TUNE, TUNE])
+    small, large = source_of(case).read_vois("tune")
+    assert small.volume.hu.shape[1:] == (VOI_SMALLEST_PX,) * 2
+    assert large.volume.hu.shape[1:] == (38 + 2 * VOI_MARGIN_PX,) * 2
+    for found, label in ((small, 1), (large, 2)):
+        lesion = np.argwhere(case.lesion_labels == label)
+        inside = np.argwhere(found.readers[0])
+        # Along z it ends with the nodule; in the patient it lies where it lay.
+        assert len(found.volume.hu) == np.ptp(lesion[:, 0]) + 1
+        assert found.readers.sum() == len(found.readers) * len(lesion)
+        np.testing.assert_allclose(
+            found.volume.to_patient_mm(inside.astype(float)),
+            case.volume.to_patient_mm(lesion.astype(float)),
+        )
+        assert found.volume.hu[tuple(inside.T)] == pytest.approx(40)
+    assert len(small.readers) == 3
+    assert [found.voi_id for found in (small, large)] == ["toy-1", "toy-2"]
+
+
+def test_what_two_readers_drew_and_outlines_of_another_part_are_not_among_them():
+    few = replace(SMALL, n_readers=2)
+    source = source_of(case_of([few, LARGE], [TUNE, TUNE]), case_of([LARGE], [TEST]))
+    assert [found.voi_id for found in source.read_vois("tune")] == ["toy-2"]
+    assert source.outlines_of("tune") == {TUNE}
+
+
+def test_with_another_lesion_beside_it_a_nodule_is_not_trained_on():
+    source = source_of(case_of([SMALL, NEAR, LARGE], [TUNE, TUNE, TUNE]))
+    every = list(source.read_vois("tune"))
+    assert len(every) == 3
+    assert [found.voi_id for found in source.training_vois("tune")] == ["toy-3"]
+    # The other one is no part of its outline.
+    assert (
+        every[0].readers.any(axis=0).sum() == (source.phantom.all_cases[0].lesion_labels == 1).sum()
+    )
+
+
+def test_the_part_of_a_patient_is_that_of_the_cohort():
+    source = source_of(case_of([SMALL], [TUNE]))
+    parts = source.part_of(pd.Series(["toy", "LIDC-IDRI-0001"]))
+    assert parts.tolist() == ["tune", ""]
+    assert list(source.read_scans("tune")) == []
