@@ -210,8 +210,9 @@ class PhantomCT:
     """The phantom in the place of real CT: nothing measured in a patient but outlines.
 
     Its nodules are cut out as the real ones were. There are no whole scans apart from the phantom
-    patients that a training draws from anyway. Lesions with the outline of a LIDC-IDRI patient of
-    another part are not among them.
+    patients that a training draws from anyway. Nodules to train on have the outlines of LIDC-IDRI
+    patients of the train part; the few to choose by may have those of any patient, who then is no
+    test.
 
     Attributes
     ----------
@@ -244,8 +245,7 @@ class PhantomCT:
         return {
             patient
             for case in self.phantom.cases(split)
-            for patient in _origins(case)
-            if patient in voi.patients_of(split)
+            for patient in _origins(case)[_usable(case, split)]
         }
 
     def describe(self) -> dict[str, Any]:
@@ -258,10 +258,15 @@ def _origins(case: Case) -> pd.Series:
     return case.lesions["origin"].str.split("/").str[0]
 
 
+def _usable(case: Case, split: str) -> pd.Series:
+    """Say which lesions may be learned from."""
+    anyone = pd.Series(True, index=case.lesions.index)
+    return _origins(case).isin(voi.patients_of("train")) if split == "train" else anyone
+
+
 def _cut(case: Case, split: str) -> Iterable[tuple[Voi, bool]]:
     """Yield the nodules that enough readers drew, and whether each is alone in its volume."""
-    wanted = _origins(case).isin(voi.patients_of(split))
-    wanted &= case.lesions["n_readers"] >= VOI_MIN_READERS
+    wanted = _usable(case, split) & (case.lesions["n_readers"] >= VOI_MIN_READERS)
     for lesion in case.lesions[wanted].itertuples():
         (z, *in_plane), _ = case.lesion_readers(int(lesion.label))
         rows, columns = (

@@ -52,7 +52,7 @@ from medlib.baseline.sources import (
     open_real_ct,
 )
 from medlib.baseline.train import Trained, train_on
-from medlib.errors import DataError, RunError
+from medlib.errors import DataError, OverlapError, RunError
 from medlib.paths import BUILD
 from medlib.risk.evaluation import FOLDER, HELD_OUT, METRICS_FILE, OPERATING_POINT, for_json
 from medlib.risk.lesions import concatenate, match_case
@@ -111,6 +111,8 @@ def make_reference_run(
         If the folder exists, or the profile is not one of a run on real CT.
     DataError
         If the real CT or a scan to train on is not there, or no such scan can be left out.
+    OverlapError
+        If a patient would stand in train and in tune, or has given outlines to both.
     """
     if folder.exists():
         raise RunError(f"{folder} exists: delete it to make the run again, or name another folder")
@@ -130,7 +132,12 @@ def make_reference_run(
         scans = real.scans[["case", "split"]].to_json()  # one may be left out
         source, inputs = real, digest(real.checksum(), scans)
     inputs = digest(inputs, cohort_key(phantom), source_key(REFERENCE_MODULES))
+    givers = {split: source.outlines_of(split) for split in ("train", "tune")}
+    if both := givers["train"] & givers["tune"]:
+        raise OverlapError(f"{min(both)} gave outlines to train and to tune patients")
     search = _trained(config, real_crops(source, phantom, config), inputs, folder)
+    for split, names in givers.items():  # they are no test
+        search.patients[split] = sorted({*search.patients[split], *names})
     synthetic = phantom if phantom_share(outline_config) else None
     outline_parts = outline_crops(outline_data(source, synthetic, outline_config), outline_config)
     outlines = _trained(outline_config, outline_parts, inputs, folder)
@@ -184,8 +191,8 @@ def finish(
 ) -> Run:
     """Choose level and operating point on the tune part, judge, and write the run folder."""
     patients = {
-        split: sorted({*known, *outlines.patients[split], *source.outlines_of(split)})
-        for split, known in search.patients.items()
+        split: sorted({*search.patients[split], *outlines.patients[split]})
+        for split in search.patients
     }
     beside = folder.parent / f".{folder.name}.{os.getpid()}"
     shutil.rmtree(beside, ignore_errors=True)

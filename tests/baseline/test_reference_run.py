@@ -161,6 +161,12 @@ def test_the_phantom_takes_the_place_of_real_ct(real_ct, small, tmp_path):
     }
 
 
+def test_nobody_gives_outlines_to_train_and_to_tune(real_ct, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(reference_run.PhantomCT, "outlines_of", lambda *_: {"LIDC-IDRI-0001"})
+    with pytest.raises(OverlapError, match="LIDC-IDRI-0001 gave outlines to train and to tune"):
+        make_reference_run("lidc", 0, tmp_path / "run", dataset="phantom")
+
+
 def test_the_operating_point_reports_nine_in_ten_real_tune_nodules(monkeypatch):
     ball = Ball((20, 24, 24), 6)
     volume, masks = toy_volume([ball], size_mm=(40.0, 48.0, 48.0))

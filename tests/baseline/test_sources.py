@@ -12,7 +12,7 @@ from medlib.annotation import voi
 from medlib.annotation.case import Case
 from medlib.baseline.sources import VOI_MARGIN_PX, VOI_SMALLEST_PX, PhantomCT
 
-TUNE, TEST = (min(voi.patients_of(split)) for split in ("tune", "test"))
+TRAIN, TUNE, TEST = (min(voi.patients_of(split)) for split in ("train", "tune", "test"))
 SMALL, LARGE, NEAR = Ball((20, 64, 92), 6, 3), Ball((20, 64, 36), 19), Ball((20, 70, 104), 3)
 
 
@@ -45,11 +45,19 @@ def test_a_phantom_nodule_is_cut_as_the_real_ones_were():
     assert [found.voi_id for found in (small, large)] == ["toy-1", "toy-2"]
 
 
-def test_what_two_readers_drew_and_outlines_of_another_part_are_not_among_them():
-    few = replace(SMALL, n_readers=2)
-    source = source_of(case_of([few, LARGE], [TUNE, TUNE]), case_of([LARGE], [TEST]))
+def test_what_two_readers_drew_is_not_among_them():
+    source = source_of(case_of([replace(SMALL, n_readers=2), LARGE], [TUNE, TUNE]))
     assert [found.voi_id for found in source.read_vois("tune")] == ["toy-2"]
-    assert source.outlines_of("tune") == {TUNE}
+
+
+def test_nodules_to_train_on_have_outlines_of_the_train_part():
+    cases = [case_of([SMALL, LARGE], [TRAIN, TEST])]
+    cases.append(replace(cases[0], split="train"))
+    source = source_of(*cases)
+    assert [found.voi_id for found in source.read_vois("train")] == ["toy-1"]
+    assert source.outlines_of("train") == {TRAIN}
+    assert [found.voi_id for found in source.read_vois("tune")] == ["toy-1", "toy-2"]
+    assert source.outlines_of("tune") == {TRAIN, TEST}
 
 
 def test_with_another_lesion_beside_it_a_nodule_is_not_trained_on():
