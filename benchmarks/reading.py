@@ -19,12 +19,13 @@ import pydicom
 import SimpleITK as sitk  # noqa: N813
 import typer
 from numpy.typing import NDArray
-from record import machine, write
+from record import machine, place, write
 
 from medlib.images.dicom import read_series, write_series
 from medlib.images.volume import SeriesIdentity, Volume
 
 RESULT = Path(__file__).with_name("reading.json")
+SLICES, ROUNDS = (100, 300, 600), 7
 SIDE = 512
 SPACING_MM = (1.0, 0.7, 0.7)
 
@@ -105,12 +106,12 @@ def measure(folder: Path, slices: int, rounds: int) -> dict[str, object]:
     }
 
 
-def main(slices: list[int] | None = None, rounds: int = 7) -> None:
-    """Measure, print a table, and write benchmarks/reading.json."""
+def main(slices: list[int] | None = None, rounds: int = ROUNDS, out: Path | None = None) -> None:
+    """Measure, print a table, and write benchmarks/reading.json, or OUT for a trial."""
     results = []
     header = f"{'slices':>6}" + "".join(f"{name + ', s':>16}" for name in READERS)
     print(header + "".join(f"{'medlib / ' + name:>24}" for name in list(READERS)[1:]))
-    for count in slices or [100, 300, 600]:
+    for count in slices or SLICES:
         with tempfile.TemporaryDirectory() as scratch:
             result = measure(Path(scratch) / "ct", count, rounds)
         results.append(result)
@@ -122,7 +123,8 @@ def main(slices: list[int] | None = None, rounds: int = 7) -> None:
         "machine": machine("numpy", "pydicom", "SimpleITK"),
         "results": results,
     }
-    write(record, RESULT)
+    if target := place(out, RESULT, as_stored=not slices and rounds == ROUNDS):
+        write(record, target)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from medlib.baseline.grid import Spacing
 from medlib.baseline.slices import DENSE_HU, TrainingVolume
-from medlib.baseline.transplant import Graft, insert, take, vary
+from medlib.baseline.transplant import Graft, insert, overlap, take, vary
 
 # Nodules of 10 to 20 mm, enlarged 3 to 5 times, are masses of 30 to 100 mm: smaller nodules have
 # too few voxels for it, larger masses leave no edge in a crop.
@@ -93,9 +93,8 @@ def set_into(
     for _ in range(TRIES if len(volume.aerated) else 0):
         centre = np.unravel_index(volume.aerated[rng.integers(len(volume.aerated))], shape)
         corner = np.subtract(centre, np.array(mass.mask.shape) // 2)
-        low, high = np.maximum(corner, 0), np.minimum(corner + mass.mask.shape, shape)
-        here = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        part = tuple(slice(a, b) for a, b in zip(low - corner, high - corner, strict=True))
+        here, part = overlap(corner, mass.mask.shape, shape)
+        low = np.array([side.start for side in here])
         own = cc3d.largest_k(mass.mask[part] & lung[here], k=1, connectivity=26) > 0
         if (own & (volume.hu[here] <= DENSE_HU)).sum() < LEAST_SHOWN * mass.mask.sum():
             continue

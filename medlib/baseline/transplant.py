@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from medlib.baseline.grid import Box
+
 MARGIN_PX = (1, 4, 4)  # lung copied with the lesion along z, y, x; it holds the blurred edge
 SCALE = (0.6, 1.4)  # of a copy's diameter; below 1 is likelier, as most nodules are small
 SHIFT_HU = 60.0  # largest change of a copy's density
@@ -74,6 +76,27 @@ def vary(graft: Graft, rng: np.random.Generator, scale: tuple[float, float] = SC
     return Graft(changed(graft.hu, -1000) + shift_hu, changed(graft.share, 0), mask)
 
 
+def overlap(
+    corner: NDArray[np.intp], shape: tuple[int, ...], within: tuple[int, ...]
+) -> tuple[Box, Box]:
+    """Return where a block meets the grid it is set into, in the grid and in the block.
+
+    Both are empty where they do not meet.
+
+    Parameters
+    ----------
+    corner : ndarray of int, shape (3,)
+        Where the block's first voxel goes; it may lie outside.
+    shape, within : tuple of int
+        Of the block and of the grid.
+    """
+    low = np.maximum(corner, 0)
+    high = np.maximum(np.minimum(corner + shape, within), low)
+    z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    dz, dy, dx = (slice(int(a), int(b)) for a, b in zip(low - corner, high - corner, strict=True))
+    return (z, y, x), (dz, dy, dx)
+
+
 def insert(
     graft: Graft, hu: NDArray[np.int16], target: NDArray[np.generic], corner: NDArray[np.intp]
 ) -> None:
@@ -88,12 +111,7 @@ def insert(
     corner : ndarray of int, shape (3,)
         Where the graft's first voxel goes; what falls outside is left out.
     """
-    low = np.maximum(corner, 0)
-    high = np.minimum(corner + graft.mask.shape, hu.shape)
-    if (low >= high).any():
-        return
-    here = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    part = tuple(slice(a, b) for a, b in zip(low - corner, high - corner, strict=True))
+    here, part = overlap(corner, graft.mask.shape, hu.shape)
     there, share = hu[here], graft.share[part]
     blended = there + share * (graft.hu[part] - there)
     hu[here] = np.rint(np.maximum(there, blended)).astype(np.int16)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from golden import STORED, marked
+from golden import CASES, STORED, marked, weights
 
 DEVICES = [
     "cpu",
@@ -14,12 +14,13 @@ DEVICES = [
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_the_shipped_weights_give_the_stored_mask(device: str):
+@pytest.mark.parametrize("name", CASES)
+def test_the_shipped_weights_give_the_stored_mask(name: str, device: str):
     with np.load(STORED) as stored:
-        shape = tuple(stored["shape"])
-        mask = np.unpackbits(stored["mask"], count=np.prod(shape)).reshape(shape).astype(bool)
-        weights = str(stored["weights"])
-    found, _, used = marked(torch.device(device))
-    assert used == weights, "other weights are shipped: python tests/baseline/golden.py"
-    assert mask.sum() > 500
+        shape = tuple(stored[f"{name}_shape"])
+        mask = np.unpackbits(stored[name], count=np.prod(shape)).reshape(shape).astype(bool)
+        of_weights = str(stored["weights"])
+    assert weights() == of_weights, "other weights are shipped: python tests/baseline/golden.py"
+    found = marked(CASES[name]()[0], torch.device(device))
+    assert mask.sum() > 400
     assert 2 * (found & mask).sum() / (found.sum() + mask.sum()) > 0.99
