@@ -127,7 +127,11 @@ def test_a_real_scan_can_only_be_left_out_where_one_is_seen():
     ("arguments", "said"),
     [
         (["--set", "loss=foo"], "loss cannot be 'foo'"),
-        (["--dataset", "lidc-voi", "--set", "loss=bce"], "--set loss=bce: a run on lidc-voi has"),
+        (["--dataset", "lidc-voi", "--set", "loss=bce"], "--set loss=bce: such a run has two"),
+        (["--profile", "lidc", "--set", "loss=bce"], "--set loss=bce: such a run has two"),
+        (["--profile", "lidc", "--leave-out", "scan"], "only a run on lidc-voi sees whole"),
+        (["--profile", "lidc"], "there is nothing here has no folder lidc_voi"),
+        (["--profile", "lidc", "--dataset", "mine"], "'lidc' learns from real CT: use"),
         (["--dataset", "lidc-voi"], "profile 'quick' makes no run on real CT: use the profile"),
         (["--dataset", "lidc-voi", "--profile", "lidc-outline"], "'lidc-outline' makes no run"),
     ],
@@ -143,12 +147,18 @@ def test_a_run_made_by_a_user_does_not_become_the_one_that_is_shipped(monkeypatc
     asked = []
     monkeypatch.setattr(
         "medlib.risk.reference_run.make_reference_run",
-        lambda profile, seed, folder, left_out: asked.append(folder) or SimpleNamespace(folder="x"),
+        lambda *given: asked.append(given) or SimpleNamespace(folder="x"),
     )
-    train = ["train", "--profile", "lidc", "--dataset", "lidc-voi", "--seed", "5"]
-    for more in ([], ["--leave-out", "scan"]):
-        assert CliRunner().invoke(cli.app, [*train, *more]).exit_code == 0
-    assert asked == [RUNS / "lidc-seed5", RUNS / "left-out" / "lidc-seed5-without-scan"]
+    real, leave_out = ["--dataset", "lidc-voi"], ["--leave-out", "scan"]
+    for more in (real, [*real, *leave_out], []):
+        train = ["train", "--profile", "lidc", "--seed", "5", *more]
+        assert CliRunner().invoke(cli.app, train).exit_code == 0
+    without = RUNS / "left-out" / "lidc-seed5-without-scan"
+    assert asked == [
+        ("lidc", 5, RUNS / "lidc-seed5", None, "lidc-voi"),
+        ("lidc", 5, without, "scan", "lidc-voi"),
+        ("lidc", 5, RUNS / "lidc-phantom-seed5", None, "phantom"),
+    ]
 
 
 def test_help_is_quick_and_says_what_it_is_not():

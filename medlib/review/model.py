@@ -123,7 +123,8 @@ def _identity(run: Run) -> ModelIdentity:
 def _warnings(data: Mapping[str, Any]) -> tuple[str, ...]:
     if "real_ct" in data:
         return (REAL_WARNING,)
-    return (PHANTOM_WARNING,) if data["cohort"].startswith("phantom") else ()
+    of_phantom = "phantom" in data or data["cohort"].startswith("phantom")
+    return (PHANTOM_WARNING,) if of_phantom else ()
 
 
 def _most_marks(candidates: pd.DataFrame) -> int:

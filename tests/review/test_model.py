@@ -33,6 +33,14 @@ def test_no_phantom_warning_for_other_data(tmp_path, write_run):
     assert load_model(write_run(tmp_path / "mine", cohort="lidc")).warnings == ()
 
 
+def test_the_phantom_in_the_place_of_real_ct_is_a_phantom(tmp_path, write_run):
+    folder = write_run(tmp_path / "mine", cohort="in the place of real CT, phantom-many-seed0")
+    card = json.loads((folder / "card.json").read_bytes())
+    card["data"]["phantom"] = "phantom-many-seed0"
+    (folder / "card.json").write_text(json.dumps(card))
+    assert load_model(folder).warnings == (PHANTOM_WARNING,)
+
+
 def test_a_run_on_real_ct_says_how_far_it_was_tested(tmp_path, write_run):
     folder = write_run(tmp_path / "mine", cohort="lidc")
     card = json.loads((folder / "card.json").read_bytes())
