@@ -23,6 +23,7 @@ import pandas as pd
 
 from medlib import paths
 from medlib.annotation.case import Case
+from medlib.annotation.voi import lesion_voi
 from medlib.annotation.voi_features import FEATURES, NOT_CLASSIFIED, measure
 from medlib.errors import DataError
 
@@ -30,7 +31,6 @@ REAL_STATISTICS = paths.MANIFESTS / "real_voi_statistics.csv"
 EVIDENCE = paths.MANIFESTS / "phantom_realism.json"
 TABLE = "lidc_voi.csv"
 LEVELS = tuple(k / 20 for k in range(1, 20))
-SMALLEST_PX, MARGIN_PX = 43, 6
 _FOLDS, _RESAMPLES = 5, 1000
 _SOURCE = """\
 # Figures of medlib.annotation.voi_features over volumes of interest cut from LIDC-IDRI scans.
@@ -73,24 +73,8 @@ def measure_folder(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def lesion_voi(case: Case, label: int) -> tuple[slice, slice, slice]:
-    """Return the crop around a lesion, as the real volumes of interest were cut.
-
-    Its outlines' slices; in plane `MARGIN_PX` more on each side, and at least `SMALLEST_PX`.
-    """
-    marked = np.argwhere(case.lesion_labels == label)
-    low, high = marked.min(axis=0), marked.max(axis=0) + 1
-    crop = [slice(int(low[0]), int(high[0]))]
-    for axis in (1, 2):
-        size = max(SMALLEST_PX, int(high[axis] - low[axis]) + 2 * MARGIN_PX)
-        room = case.lesion_labels.shape[axis] - size
-        start = int(np.clip((low[axis] + high[axis] - size) // 2, 0, max(0, room)))
-        crop.append(slice(start, start + size))
-    return crop[0], crop[1], crop[2]
-
-
 def measure_lesion(case: Case, label: int) -> dict[str, float]:
-    """Measure one lesion of a cohort in the crop of `lesion_voi`."""
+    """Measure one lesion of a cohort in the crop of `medlib.annotation.voi.lesion_voi`."""
     crop = lesion_voi(case, label)
     own = np.where(case.lesion_labels[crop] == label, case.readers[crop], 0).astype(np.uint8)
     return measure(case.volume.hu[crop], own, case.volume.spacing_mm)

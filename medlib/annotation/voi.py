@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from medlib.annotation.case import Case
 from medlib.annotation.tables import read_table
 from medlib.errors import DataError
 from medlib.images.image_files import read_image
@@ -18,9 +19,12 @@ from medlib.images.volume import Volume
 from medlib.paths import MANIFESTS
 
 TABLE = "lidc_voi.csv"
+SPLIT = MANIFESTS / "lidc_idri_split.csv"
 FILES = ("ct_file", "readers_file")
 COLUMNS = ("voi_id", "patient_id", *FILES, "n_readers")
 MERGED = "merged_cluster_gt4_annotations"  # two nodules in one: no agreement to be had
+# How the real ones were cut, in plane; along z they end with the nodule.
+SMALLEST_PX, MARGIN_PX = 43, 6
 Masks = NDArray[np.bool_]
 
 
@@ -101,6 +105,30 @@ def read_voi(folder: Path, row: pd.Series) -> Voi:
     return Voi(row["voi_id"], row["patient_id"], volume, readers)
 
 
+def lesion_voi(
+    case: Case, label: int, smallest_px: int = SMALLEST_PX, margin_px: int = MARGIN_PX
+) -> tuple[slice, slice, slice]:
+    """Return the crop around a lesion of a case, as the real volumes of interest were cut.
+
+    Parameters
+    ----------
+    case : Case
+    label : int
+        Of `Case.lesion_labels`.
+    smallest_px, margin_px : int
+        Its least side in plane, and how much more than the outlines it shows on each side.
+    """
+    marked = np.argwhere(case.lesion_labels == label)
+    low, high = marked.min(axis=0), marked.max(axis=0) + 1
+    crop = [slice(int(low[0]), int(high[0]))]
+    for axis in (1, 2):
+        size = max(smallest_px, int(high[axis] - low[axis]) + 2 * margin_px)
+        room = case.lesion_labels.shape[axis] - size
+        start = int(np.clip((low[axis] + high[axis] - size) // 2, 0, max(0, room)))
+        crop.append(slice(start, start + size))
+    return crop[0], crop[1], crop[2]
+
+
 def split_of_patients(patient_ids: pd.Series) -> pd.Series:
     """Look patients of LIDC-IDRI up in the project's split.
 
@@ -119,5 +147,5 @@ def patients_of(split: str) -> set[str]:
 
 
 def _split() -> pd.Series:
-    table = pd.read_csv(MANIFESTS / "lidc_idri_split.csv").drop_duplicates("patient_id")
+    table = pd.read_csv(SPLIT).drop_duplicates("patient_id")
     return table.set_index("patient_id")["split"]

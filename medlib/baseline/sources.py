@@ -20,6 +20,7 @@ from medlib.annotation import real_scans, voi
 from medlib.annotation.case import Case
 from medlib.annotation.cohort import Cohort
 from medlib.annotation.real_scans import RealScan
+from medlib.annotation.reference import MIN_READERS
 from medlib.annotation.voi import Voi
 from medlib.errors import DataError
 from medlib.images.volume import Volume
@@ -31,9 +32,9 @@ MAY_TRAIN = ("CC BY 3.0", "CC BY 4.0", "BSD-3-Clause")  # a licence begins with 
 NON_COMMERCIAL = "NC"  # ... and does not go on with this
 # One scan is kept to watch the training by; LUNG1 may only test.
 SCANS = {"train": ("Lung_Dx-A0001", "pyradiomics-lung2"), "tune": ("Lung_Dx-A0002",)}
-# The phantom is cut as the real volumes of interest are.
+# The phantom is cut as the real volumes of interest were: as wide in mm.
 VOI_MIN_READERS = 3
-VOI_SMALLEST_PX, VOI_MARGIN_PX = 43, 6  # in plane; along z it ends with the nodule
+VOI_PIXEL_MM = 0.7  # of the real ones, at the median
 
 
 class TrainingSource(Protocol):
@@ -223,13 +224,17 @@ class PhantomCT:
 
     def read_vois(self, split: str) -> Iterable[Voi]:
         """Yield the volumes of interest of one part."""
-        for case in self.phantom.cases(split):
+        for case in self._cases(split):
             yield from (found for found, _ in _cut(case, split))
 
     def training_vois(self, split: str) -> list[Voi]:
         """Cut the volumes of interest that hold one nodule and no other annotation."""
-        cases = self.phantom.cases(split)
+        cases = self._cases(split)
         return [found for case in cases for found, alone in _cut(case, split) if alone]
+
+    def _cases(self, split: str) -> Iterable[Case]:
+        n_cases = int((self.phantom.table["split"] == split).sum())
+        return progress.track(self.phantom.cases(split), f"{split} phantom nodules", total=n_cases)
 
     def read_scans(self, split: str) -> Iterable[RealScan]:  # noqa: ARG002
         """Yield none."""
@@ -249,8 +254,9 @@ class PhantomCT:
         }
 
     def describe(self) -> dict[str, Any]:
-        """Return whose place it takes."""
-        return {"cohort": "the phantom in the place of real CT"}
+        """Return whose place it takes, and the number of nodules."""
+        n_vois = {split: sum(1 for _ in self.read_vois(split)) for split in ("train", "tune")}
+        return {"cohort": "phantom in the place of real CT", "n_vois": n_vois}
 
 
 def _origins(case: Case) -> pd.Series:
@@ -259,21 +265,20 @@ def _origins(case: Case) -> pd.Series:
 
 
 def _usable(case: Case, split: str) -> pd.Series:
-    """Say which lesions may be learned from."""
-    anyone = pd.Series(True, index=case.lesions.index)
-    return _origins(case).isin(voi.patients_of("train")) if split == "train" else anyone
+    """Say which lesions may be learned from; one reader's alone are left out of every loss."""
+    usable = case.lesions["n_readers"] >= MIN_READERS
+    return usable & _origins(case).isin(voi.patients_of("train")) if split == "train" else usable
 
 
 def _cut(case: Case, split: str) -> Iterable[tuple[Voi, bool]]:
     """Yield the nodules that enough readers drew, and whether each is alone in its volume."""
     wanted = _usable(case, split) & (case.lesions["n_readers"] >= VOI_MIN_READERS)
+    pixel_mm = case.volume.spacing_mm[1]
+    smallest, margin = (
+        round(px * VOI_PIXEL_MM / pixel_mm) for px in (voi.SMALLEST_PX, voi.MARGIN_PX)
+    )
     for lesion in case.lesions[wanted].itertuples():
-        (z, *in_plane), _ = case.lesion_readers(int(lesion.label))
-        rows, columns = (
-            _widened(side, length)
-            for side, length in zip(in_plane, case.volume.hu.shape[1:], strict=True)
-        )
-        block = (z, rows, columns)
+        block = voi.lesion_voi(case, int(lesion.label), smallest, margin)
         labels = case.lesion_labels[block]
         bits = np.where(labels == lesion.label, case.readers[block], np.uint8(0))
         masks = np.stack([(bits >> reader & 1).astype(bool) for reader in range(8)])
@@ -286,10 +291,3 @@ def _cut(case: Case, split: str) -> Iterable[tuple[Voi, bool]]:
             Voi(str(lesion.lesion_id), case.patient_id, volume, readers),
             set(np.unique(labels)) <= {0, lesion.label},
         )
-
-
-def _widened(side: slice, length: int) -> slice:
-    """Widen the side of a block as the real volumes of interest are, within the grid."""
-    size = min(max(VOI_SMALLEST_PX, side.stop - side.start + 2 * VOI_MARGIN_PX), length)
-    start = min(max(0, (side.start + side.stop - size) // 2), length - size)
-    return slice(start, start + size)

@@ -7,7 +7,7 @@ evidence: metrics of each held-out volume of interest and whole scan, a failure 
 card.
 
 With ``--dataset phantom`` the phantom takes the place of real CT in training and in every choice,
-and the same real patients test what came of it: what is missing then is missing in the phantom.
+and real patients test what came of it: how much worse it is bounds what the phantom does not show.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ import pandas as pd
 from torch import nn
 
 from medlib import progress
+from medlib.annotation import voi
 from medlib.annotation.cohort import Cohort, open_cohort
 from medlib.annotation.voi import majority
 from medlib.baseline import processes
@@ -69,6 +71,7 @@ DATASET, PHANTOM = "lidc-voi", "phantom"
 LEVELS = (0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
 REFERENCE_MODULES = (
     *TRAINING_MODULES,
+    "medlib.annotation.case",
     "medlib.annotation.voi",
     "medlib.annotation.real_scans",
     "medlib.baseline.masses",
@@ -131,16 +134,16 @@ def make_reference_run(
         _check_scans(real)
         scans = real.scans[["case", "split"]].to_json()  # one may be left out
         source, inputs = real, digest(real.checksum(), scans)
-    inputs = digest(inputs, cohort_key(phantom), source_key(REFERENCE_MODULES))
-    givers = {split: source.outlines_of(split) for split in ("train", "tune")}
+    inputs = digest(
+        inputs, voi.SPLIT.read_text(), cohort_key(phantom), source_key(REFERENCE_MODULES)
+    )
+    givers = {part: source.outlines_of(part) for part in ("train", "tune")}
     if both := givers["train"] & givers["tune"]:
         raise OverlapError(f"{min(both)} gave outlines to train and to tune patients")
-    search = _trained(config, real_crops(source, phantom, config), inputs, folder)
-    for split, names in givers.items():  # they are no test
-        search.patients[split] = sorted({*search.patients[split], *names})
-    synthetic = phantom if phantom_share(outline_config) else None
+    search = _trained(config, real_crops(source, phantom, config), givers, inputs, folder)
+    synthetic = phantom if dataset == PHANTOM or phantom_share(outline_config) else None
     outline_parts = outline_crops(outline_data(source, synthetic, outline_config), outline_config)
-    outlines = _trained(outline_config, outline_parts, inputs, folder)
+    outlines = _trained(outline_config, outline_parts, givers, inputs, folder)
     if processes.rank():
         raise SystemExit(0)  # the first process judges and writes
     told = f"--dataset {dataset}{f' --leave-out {left_out}' if left_out else ''}"
@@ -169,6 +172,7 @@ class Part(NamedTuple):
 def _trained(
     config: TrainConfig,
     crops: tuple[DrawnCrops, DrawnCrops, dict[str, list[str]]],
+    givers: Mapping[str, set[str]],
     inputs: str,
     folder: Path,
 ) -> Part:
@@ -176,7 +180,9 @@ def _trained(
     key = digest(config.model_dump_json(), inputs)
     checkpoints = BUILD / "checkpoints" / folder.name / f"{config.profile}-{key[:12]}"
     checkpoints.mkdir(parents=True, exist_ok=True)
-    train, tune, patients = crops
+    train, tune, shown = crops
+    # Who gave the outlines of what is shown is no test either.
+    patients = {part: sorted({*names, *givers[part]}) for part, names in shown.items()}
     return Part(config, train_on(train, tune, config, best_device(), checkpoints), patients)
 
 
@@ -198,7 +204,7 @@ def finish(
     shutil.rmtree(beside, ignore_errors=True)
     (beside / FOLDER).mkdir(parents=True)
     try:
-        described = source.describe()
+        described, of_patients = source.describe(), isinstance(source, RealCT)
         learned_from = described | {
             "cohort": f"{described['cohort']}, {phantom.folder.name}",
             "phantom": phantom.folder.name,
@@ -234,8 +240,7 @@ def finish(
         card["artifacts"]["evaluation"] = (
             f"{REAL_VOIS}, {REAL_SCANS}: held-out real CT; the others: the phantom"
         )
-        learned_from_patients = "real_ct" in described
-        if learned_from_patients:
+        if of_patients:
             card["artifacts"][MODEL_CARD] = "intended use, training data, limits, failures"
         card["expected_output"] = (
             f"this folder; medlib train --profile {search.config.profile} --seed "
@@ -253,7 +258,7 @@ def finish(
         shutil.rmtree(beside / ".work")
         card["time"]["judged"] = now()
         _write(beside / CARD, card)
-        if learned_from_patients:
+        if of_patients:
             (beside / MODEL_CARD).write_text(model_card(Run(beside), folder.name), encoding="utf-8")
         folder.parent.mkdir(parents=True, exist_ok=True)
         beside.rename(folder)
@@ -296,10 +301,10 @@ def choose_level(
     ]
     rows = [
         [
-            dice(majority(voi.readers), outline_window(outliner, voi.volume) >= level)
+            dice(majority(found.readers), outline_window(outliner, found.volume) >= level)
             for outliner, level in zip(outliners, LEVELS, strict=True)
         ]
-        for voi in source.read_vois("tune")
+        for found in source.read_vois("tune")
     ]
     mean = np.nanmean(np.array(rows), axis=0)
     by_level = {f"{level:g}": round(float(d), 4) for level, d in zip(LEVELS, mean, strict=True)}

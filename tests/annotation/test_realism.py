@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from medlib.annotation import realism
+from medlib.annotation import realism, voi
 from medlib.annotation.case import Case
 from medlib.annotation.voi_features import FEATURES, NOT_CLASSIFIED, measure
 from medlib.errors import DataError
@@ -79,7 +79,7 @@ def test_a_lesion_of_a_cohort_is_cut_like_the_real_ones():
     labels = np.pad((readers > 0).astype(np.uint8) * 2, pad)
     volume = Volume(np.pad(hu, pad, constant_values=-850), np.diag([0.7, 0.7, 1.25, 1]), IDENTITY)
     case = Case("c", "p", "s", "test", volume, np.pad(readers, pad), labels, pd.DataFrame())
-    crop = realism.lesion_voi(case, 2)
+    crop = voi.lesion_voi(case, 2)
     assert labels[crop].shape[1:] == (43, 43)
     assert (labels[crop] > 0).sum() == (labels > 0).sum()
     assert (labels[crop] > 0).any(axis=(1, 2)).all()  # no slice without an outline

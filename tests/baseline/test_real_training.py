@@ -15,7 +15,7 @@ from toy import Ball, toy_case, toy_volume
 from medlib.annotation.case import Case
 from medlib.annotation.real_scans import RealScan
 from medlib.annotation.voi import Voi, patients_of
-from medlib.baseline import real_training
+from medlib.baseline import real_training, sources
 from medlib.baseline.config import TrainConfig, without_phantom
 from medlib.baseline.grid import WorkingGrid
 from medlib.baseline.outline import ZOOMS, zoomed
@@ -390,13 +390,17 @@ def box_of(hu: np.ndarray, box: tuple[slice, ...]) -> np.ndarray:
 
 
 def test_the_key_of_a_checkpoint_rests_on_all_that_makes_the_crops():
-    source = ast.parse(Path(real_training.__file__).read_text(encoding="utf-8"))
-    imported = {
-        node.module
-        for node in ast.walk(source)
-        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("medlib.baseline")
-    }
-    assert imported - {"medlib.baseline.config"} <= set(REFERENCE_MODULES)  # in the key as values
+    imported = set()
+    for module in (real_training, sources):
+        for node in ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "medlib.annotation":
+                imported |= {f"medlib.annotation.{name.name}" for name in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(str(node.module))
+    # The configuration and the cohort are in the key as values.
+    as_values = {"medlib.baseline.config", "medlib.annotation.cohort"}
+    rooms = ("medlib.baseline", "medlib.annotation.")
+    assert {name for name in imported if name.startswith(rooms)} - as_values <= {*REFERENCE_MODULES}
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_who_had_a_say_is_in_the_card_and_not_among_the_held_out(real_ct, small,
 
 def test_the_phantom_takes_the_place_of_real_ct(real_ct, small, tmp_path):
     run = make_reference_run("lidc", 0, tmp_path / "run", dataset="phantom")
-    assert run.card["data"]["cohort"] == "the phantom in the place of real CT, phantom"
+    assert run.card["data"]["cohort"] == "phantom in the place of real CT, phantom"
     assert "real_ct" not in run.card["data"]
     assert "--dataset phantom" in run.card["expected_output"]
     assert not (run.folder / MODEL_CARD).exists()
@@ -155,10 +155,9 @@ def test_the_phantom_takes_the_place_of_real_ct(real_ct, small, tmp_path):
     assert not any(row["seen_by_the_run"] for row in scans)
     settings = config.PROFILES["lidc"].model_dump()
     assert run.config.model_dump() == settings  # as on real CT
-    assert Run(run.folder / OUTLINER).card["data"]["patients"] == {
-        "train": ["toy-0"],
-        "tune": ["toy-1"],
-    }
+    inner = Run(run.folder / OUTLINER).card["data"]
+    assert inner["patients"] == known
+    assert inner["n_vois"] == run.card["data"]["n_vois"] == {"train": 1, "tune": 1}
 
 
 def test_nobody_gives_outlines_to_train_and_to_tune(real_ct, small, tmp_path, monkeypatch):

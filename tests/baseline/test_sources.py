@@ -10,7 +10,8 @@ from toy import Ball, ToyCohort, toy_case
 
 from medlib.annotation import voi
 from medlib.annotation.case import Case
-from medlib.baseline.sources import VOI_MARGIN_PX, VOI_SMALLEST_PX, PhantomCT
+from medlib.annotation.voi import MARGIN_PX, SMALLEST_PX
+from medlib.baseline.sources import PhantomCT
 
 TRAIN, TUNE, TEST = (min(voi.patients_of(split)) for split in ("train", "tune", "test"))
 SMALL, LARGE, NEAR = Ball((20, 64, 92), 6, 3), Ball((20, 64, 36), 19), Ball((20, 70, 104), 3)
@@ -28,8 +29,9 @@ def source_of(*cases: Case) -> PhantomCT:
 def test_a_phantom_nodule_is_cut_as_the_real_ones_were():
     case = case_of([SMALL, LARGE], [TUNE, TUNE])
     small, large = source_of(case).read_vois("tune")
-    assert small.volume.hu.shape[1:] == (VOI_SMALLEST_PX,) * 2
-    assert large.volume.hu.shape[1:] == (38 + 2 * VOI_MARGIN_PX,) * 2
+    # The median of the real pixels is 0.7 mm, here 1.
+    assert small.volume.hu.shape[1:] == (round(0.7 * SMALLEST_PX),) * 2
+    assert large.volume.hu.shape[1:] == (38 + 2 * round(0.7 * MARGIN_PX),) * 2
     for found, label in ((small, 1), (large, 2)):
         lesion = np.argwhere(case.lesion_labels == label)
         inside = np.argwhere(found.readers[0])
@@ -58,6 +60,28 @@ def test_nodules_to_train_on_have_outlines_of_the_train_part():
     assert source.outlines_of("train") == {TRAIN}
     assert [found.voi_id for found in source.read_vois("tune")] == ["toy-1", "toy-2"]
     assert source.outlines_of("tune") == {TRAIN, TEST}
+
+
+def test_a_nodule_at_the_wall_of_the_grid_is_cut_within_it():
+    case = case_of([Ball((20, 12, 120), 4)], [TUNE])
+    (found,) = source_of(case).read_vois("tune")
+    assert found.volume.hu.shape[1:] == (round(0.7 * SMALLEST_PX),) * 2
+    lesion = np.argwhere(case.lesion_labels == 1)
+    np.testing.assert_allclose(
+        found.volume.to_patient_mm(np.argwhere(found.readers[0]).astype(float)),
+        case.volume.to_patient_mm(lesion.astype(float)),
+    )
+
+
+def test_each_reader_keeps_an_outline_of_their_own():
+    case = case_of([LARGE], [TUNE])
+    readers = case.readers.copy()
+    half = np.argwhere(readers > 0)[::2]
+    readers[tuple(half.T)] &= 0b1101  # the second drew half of it
+    readers &= 0b1011  # the third drew nothing
+    (found,) = source_of(replace(case, readers=readers)).read_vois("tune")
+    whole = int((case.readers > 0).sum())
+    assert found.readers.sum(axis=(1, 2, 3)).tolist() == [whole, whole - len(half), whole]
 
 
 def test_with_another_lesion_beside_it_a_nodule_is_not_trained_on():
