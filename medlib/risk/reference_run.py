@@ -218,6 +218,8 @@ def finish(
             config=outlines.config.model_copy(update={"candidate_level": level})
         )
         inner = _write_part(beside / OUTLINER, outlines, phantom)
+        for absent in ("predictions", "evaluation"):
+            del inner["artifacts"][absent]
         if phantom_share(outlines.config):
             inner["data"] |= learned_from
         else:
@@ -230,6 +232,8 @@ def finish(
             network, run.config, Outliner(shipped, outlines.config), source
         )
         card["data"] |= learned_from
+        if not of_patients:
+            card["data"]["tested_on"] = real.describe()["real_ct"]
         card["data"]["outlines_saw_the_phantom"] = phantom_share(outlines.config) > 0
         card["metric"] |= {
             "candidate_level": level,
@@ -237,9 +241,11 @@ def finish(
             "tune_dice_by_level": by_level,
             "operating_point_rule": SENSITIVITY_RULE,
         }
-        card["artifacts"]["evaluation"] = (
-            f"{REAL_VOIS}, {REAL_SCANS}: held-out real CT; the others: the phantom"
-        )
+        card["artifacts"] |= {
+            WEIGHTS: "the network that searches, half precision",
+            OUTLINER: "the network that outlines: weights, configuration, curves and card",
+            "evaluation": f"{REAL_VOIS}, {REAL_SCANS}: held-out real CT; the others: the phantom",
+        }
         if of_patients:
             card["artifacts"][MODEL_CARD] = "intended use, training data, limits, failures"
         card["expected_output"] = (

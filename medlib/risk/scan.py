@@ -9,6 +9,7 @@ import pandas as pd
 
 from medlib.annotation.real_scans import RealScan
 from medlib.baseline.prediction import Prediction
+from medlib.images.lungs import lung_field
 from medlib.risk.bootstrap import Estimate, bootstrap_mean
 from medlib.risk.lesions import MIN_IOU
 
@@ -18,6 +19,7 @@ METRICS = {
     "false_alarms": ("per scan", "candidates reported that do not touch the tumour"),
     "dice": ("", "3D Dice of all that is reported and touches the outlined tumour"),
     "tumour_share": ("", "share of the outlined tumour's voxels that is marked"),
+    "tumour_in_field": ("", "share of the outlined tumour's voxels that the lung field keeps"),
 }
 
 
@@ -79,7 +81,13 @@ def score_scan(scan: RealScan, found: Prediction, operating_point: float) -> dic
         "false_alarm_scores": sorted((round(score, 6) for score in alarms), reverse=True),
         "dice": 2 * right / (marked + size) if has_outline else float("nan"),
         "tumour_share": right / size if has_outline else float("nan"),
+        "tumour_in_field": _share_in_field(scan) if has_outline else float("nan"),
     }
+
+
+def _share_in_field(scan: RealScan) -> float:
+    field = lung_field(scan.volume.hu, scan.volume.spacing_mm)
+    return float(field[scan.tumour].mean())
 
 
 def summarise(cases: pd.DataFrame) -> dict[str, Estimate]:

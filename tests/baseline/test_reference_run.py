@@ -138,6 +138,7 @@ def test_the_phantom_takes_the_place_of_real_ct(real_ct, small, tmp_path):
     run = make_reference_run("lidc", 0, tmp_path / "run", dataset="phantom")
     assert run.card["data"]["cohort"] == "phantom in the place of real CT, phantom"
     assert "real_ct" not in run.card["data"]
+    assert run.card["data"]["tested_on"]["n_vois"] == {"train": 2, "tune": 2, "test": 2}
     assert "--dataset phantom" in run.card["expected_output"]
     assert not (run.folder / MODEL_CARD).exists()
     known = run.card["data"]["patients"]
