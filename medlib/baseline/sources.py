@@ -5,7 +5,6 @@ Weights that are shared may only rest on images whose licence allows it; others 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from medlib.annotation.cohort import Cohort
 from medlib.annotation.real_scans import RealScan
 from medlib.annotation.reference import MIN_READERS
 from medlib.annotation.voi import Voi
+from medlib.baseline import real_manifest
 from medlib.errors import DataError
 from medlib.images.volume import Volume
 
@@ -113,6 +113,7 @@ class RealCT:
             "cohort": "LIDC volumes of interest and real scans",
             "real_ct": {
                 "sha256": self.checksum(),
+                "manifest": "data_manifests/real_ct.csv",
                 "split": "data_manifests/lidc_idri_split.csv",
                 "n_vois": {str(k): int(n) for k, n in self.vois["split"].value_counts().items()},
                 "scans": {split: sorted(cases) for split, cases in scans},
@@ -150,19 +151,14 @@ class RealCT:
             raise DataError(f"without the scan '{case}' no whole scan is left to train on")
         return replace(self, scans=self.scans.assign(split=self.scans["case"].map(split)))
 
+    def manifest(self) -> pd.DataFrame:
+        """List the tables and every file that they name; see `medlib.baseline.real_manifest`."""
+        parts = (VOI_FOLDER, SCAN_FOLDER)
+        return real_manifest.manifest(self.folder, self.vois, self.scans, parts, VOI_LICENCE)
+
     def checksum(self) -> str:
-        """Return the SHA-256 of the tables and of every file that they name."""
-        total = hashlib.sha256()
-        files = [self.folder / VOI_FOLDER / voi.TABLE, self.folder / SCAN_FOLDER / real_scans.TABLE]
-        for column in ("ct_file", "readers_file"):
-            files += [self.folder / VOI_FOLDER / name for name in self.vois[column]]
-        for row in self.scans.itertuples():
-            scan = self.folder / SCAN_FOLDER / row.case
-            files += [scan / row.image_file, scan / row.mask_file]
-        for path in files:
-            total.update(path.relative_to(self.folder).as_posix().encode())
-            total.update(hashlib.sha256(path.read_bytes()).digest())
-        return total.hexdigest()
+        """Return the SHA-256 over the tables and every file that they name."""
+        return real_manifest.checksum(self.manifest())
 
 
 def open_real_ct(folder: Path | None = None) -> RealCT:

@@ -18,7 +18,9 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from medlib.baseline.masses import ENLARGED, NODULES_MM, VARIED
+from medlib.baseline.real_manifest import FILE
 from medlib.baseline.run import OUTLINER, Run
+from medlib.paths import ROOT
 from medlib.risk.bootstrap import Estimate
 from medlib.risk.evaluation import FOLDER, HELD_OUT, METRICS_FILE
 from medlib.risk.luna16 import LUNA16, OWN
@@ -29,6 +31,13 @@ from medlib.scope import DISCLAIMER
 MODEL_CARD = "MODEL_CARD.md"
 N_WORST = 10
 LUNA16_POINTS = (*(f"{point:g}" for point in FROC_POINTS), "mean")
+MANIFEST = FILE.relative_to(ROOT).as_posix()
+CITATIONS = {  # by how the names of a collection's cases begin
+    "LIDC-IDRI": "Armato et al., TCIA 2015, doi:10.7937/K9/TCIA.2015.LO9QL9SX",
+    "LUNG1": "Aerts et al., TCIA 2019, doi:10.7937/K9/TCIA.2015.PF0M9REI",
+    "Lung_Dx": "Li et al., TCIA 2020, doi:10.7937/TCIA.2020.NNC2-0461",
+    "pyradiomics": "van Griethuysen et al., Cancer Res 2017, doi:10.1158/0008-5472.CAN-17-0339",
+}
 LESIONS_OF = {  # in metrics.json: which lesions have to be found
     "luna16": f"{LUNA16.min_readers} readers or more, from {LUNA16.min_diameter_mm:g} mm",
     "luna16_own": f"{OWN.min_readers} readers or more",
@@ -84,11 +93,18 @@ def model_card(run: Run, name: str | None = None) -> str:
         "part, those above and others; all other lesions are left out of the loss.",
         *_masses_in_words(run),
         "- LUNG1 cases (CC BY-NC 3.0) are for testing alone; the code refuses to train on them.",
-        f"- Split by patient: `{data['split']}`. Files: SHA-256 `{data['sha256']}`.",
+        f"- Split by patient: `{data['split']}`. Files, each with its checksum: "
+        f"`{MANIFEST}`, together SHA-256 `{data['sha256']}`.",
+        "- The encoders began from ImageNet weights of EfficientNet-Lite0 (Apache-2.0).",
+        "- The weights of this run are under Apache-2.0, as the project is; the data keep the "
+        "licences below, which ask to be named.",
         "",
-        "| Data | Licence |",
-        "|---|---|",
-        *(f"| {source} | {licence} |" for source, licence in data["licences"].items()),
+        "| Data | Licence | Used for | Cite |",
+        "|---|---|---|---|",
+        *(
+            f"| {source} | {licence} | {_use(source, data)} | {_citation(source)} |"
+            for source, licence in data["licences"].items()
+        ),
         "",
         "## Held-out real nodules",
         "",
@@ -109,6 +125,14 @@ def model_card(run: Run, name: str | None = None) -> str:
         "",
         _missed_in_words(vois),
         "",
+        "| Part of the split | Nodules | Dice | Missed | Not reported |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {part} | {found['n_cases']} | {estimate(found['dice'])} | "
+            f"{estimate(found['missed'])} | {estimate(found['not_reported'])} |"
+            for part, found in held_out["by_split"].items()
+        ),
+        "",
         "| Diameter, mm | Nodules | Dice | Model, left out | Reader, left out | Missed | "
         "Not reported |",
         "|---|---|---|---|---|---|---|",
@@ -120,6 +144,8 @@ def model_card(run: Run, name: str | None = None) -> str:
         ),
         "",
         "## Whole real scans",
+        "",
+        f"Times on {card['environment']['device']}, whatever else ran beside.",
         "",
         "| Scan | Seen by training | Tumour hit | False alarms | Tumour marked | Dice | Time, s |",
         "|---|---|---|---|---|---|---|",
@@ -211,6 +237,16 @@ def model_card(run: Run, name: str | None = None) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _use(source: str, data: Mapping[str, Any]) -> str:
+    """Say which part a source had."""
+    parts = [part for part, names in data["scans"].items() if source in names]
+    return " and ".join(parts) if parts else "train, tune and test, by patient"
+
+
+def _citation(source: str) -> str:
+    return next((text for name, text in CITATIONS.items() if source.startswith(name)), "")
 
 
 def _masses_in_words(run: Run) -> list[str]:

@@ -77,6 +77,7 @@ REFERENCE_MODULES = (
     "medlib.baseline.masses",
     "medlib.baseline.outline",
     "medlib.baseline.prediction",
+    "medlib.baseline.real_manifest",
     "medlib.baseline.real_training",
     "medlib.baseline.sources",
 )
