@@ -135,14 +135,15 @@ def evaluate(
 
     Volumes of interest: lidc_voi.csv names for each its voi_id, patient_id, ct_file, readers_file
     (both NIfTI; in the second a bit for each reader) and n_readers. Whole scans: cases.csv names
-    for each its case, licence, image_file and mask_file (or a table of boxes) in a folder of the
-    case's name.
+    for each its case, licence, image_file and mask_file in a folder of the case's name; where
+    there are only boxes, mask_file is a table with slice_index_ascending_z, xmin, xmax, ymin, ymax.
     """
+    from medlib.risk.real import METRICS_FILE, in_words
     from medlib.risk.real import evaluate as evaluate_folder
-    from medlib.risk.real import in_words
 
     for line in in_words(evaluate_folder(data, out, run, save_masks=save_masks)):
         typer.echo(line)
+    typer.echo(f"each case, and this summary: {out / METRICS_FILE}")
     typer.echo(DISCLAIMER)
 
 

@@ -20,6 +20,8 @@ from medlib.images.volume import Volume
 
 TABLE = "cases.csv"
 COLUMNS = ("case", "licence", "image_file", "mask_file")
+BOX_COLUMNS = ("slice_index_ascending_z", "xmin", "xmax", "ymin", "ymax")
+SAME_PLACE_MM = 0.1
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,14 @@ def read_scan(folder: Path, row: pd.Series) -> RealScan:
     mask_file = case / row["mask_file"]
     outlined = mask_file.suffix != ".csv"
     if not outlined:
-        tumour = _inside_boxes(pd.read_csv(mask_file), volume)
+        tumour = _inside_boxes(mask_file, volume)
     elif mask_file.name.endswith(".nrrd"):
-        tumour = read_image(mask_file).hu > 0
+        mask = read_image(mask_file)
+        if mask.hu.shape == volume.hu.shape and not np.allclose(
+            mask.affine, volume.affine, atol=SAME_PLACE_MM
+        ):
+            raise DataError(f"{mask_file}: lies elsewhere than its CT; give the mask of this CT")
+        tumour = mask.hu > 0
     else:
         tumour = read_mask(mask_file, volume) > 0
     if tumour.shape != volume.hu.shape:
@@ -106,12 +113,16 @@ def _read_volume(path: Path, case_id: str) -> Volume:
     return found[0]
 
 
-def _inside_boxes(boxes: pd.DataFrame, volume: Volume) -> NDArray[np.bool_]:
+def _inside_boxes(path: Path, volume: Volume) -> NDArray[np.bool_]:
     """Fill boxes slice by slice; corners belong to them."""
+    boxes = read_table(path, BOX_COLUMNS, unique=False)
+    for name in BOX_COLUMNS:
+        if not pd.api.types.is_numeric_dtype(boxes[name]):
+            raise DataError(f"{path}: the column {name} holds more than numbers; mend it")
     inside = np.zeros(volume.hu.shape, dtype=bool)
     for box in boxes.itertuples():
         z = int(box.slice_index_ascending_z)
         if not 0 <= z < len(inside):
-            raise DataError(f"a box lies on slice {z} of {len(inside)}; mend the table of boxes")
+            raise DataError(f"{path}: a box lies on slice {z} of {len(inside)}; mend the table")
         inside[z, int(box.ymin) : int(box.ymax) + 1, int(box.xmin) : int(box.xmax) + 1] = True
     return inside

@@ -10,7 +10,9 @@ import pandas as pd
 from medlib.errors import DataError
 
 
-def read_table(path: Path, columns: Sequence[str], texts: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(
+    path: Path, columns: Sequence[str], texts: Sequence[str] = (), *, unique: bool = True
+) -> pd.DataFrame:
     """Read a CSV table with a row for each value of its first named column.
 
     Parameters
@@ -20,6 +22,8 @@ def read_table(path: Path, columns: Sequence[str], texts: Sequence[str] = ()) ->
         Columns that it must have, without an empty cell.
     texts : sequence of str
         Columns that are read as text, even where they look like numbers.
+    unique : bool
+        A value of the first named column may stand in one row only.
 
     Raises
     ------
@@ -37,6 +41,7 @@ def read_table(path: Path, columns: Sequence[str], texts: Sequence[str] = ()) ->
         raise DataError(f"{path} lacks the columns {', '.join(missing)}; add them")
     if empty := [column for column in columns if table[column].isna().any()]:
         raise DataError(f"{path}: the column {empty[0]} has empty cells; fill them")
-    if table.empty or table[key].duplicated().any():
-        raise DataError(f"{path}: expected a row for each {key}, each once; mend it")
+    if table.empty or (unique and table[key].duplicated().any()):
+        once = ", each once" if unique else ""
+        raise DataError(f"{path}: expected a row for each {key}{once}; mend it")
     return table

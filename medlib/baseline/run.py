@@ -62,7 +62,13 @@ class Run:
     @cached_property
     def card(self) -> dict[str, Any]:
         """The evidence card; see `medlib.baseline.card`."""
-        card: dict[str, Any] = json.loads(self._file(CARD).read_bytes())
+        try:
+            card: dict[str, Any] = json.loads(self._file(CARD).read_bytes())
+        except ValueError as error:  # cut short, or edited
+            raise RunError(
+                f"the run folder {self.folder.name} has a {CARD} that is no JSON: restore it, or "
+                "make the run again"
+            ) from error
         return card
 
     @cached_property
@@ -165,7 +171,7 @@ def _what_changed(folder: Path, keys: dict[str, str]) -> list[str]:
         raise RunError(
             f"{folder} holds files but no {CARD}, so it is no run: name an empty or a new folder"
         )
-    before = json.loads((folder / CARD).read_bytes()).get("keys", {})
+    before = Run(folder).card.get("keys", {})
     return [f"another {name}" for name, key in keys.items() if before.get(name) != key]
 
 

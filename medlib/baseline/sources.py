@@ -22,6 +22,7 @@ from medlib.annotation.real_scans import RealScan
 from medlib.annotation.reference import MIN_READERS
 from medlib.annotation.voi import Voi
 from medlib.baseline import real_manifest
+from medlib.baseline.keys import cohort_key
 from medlib.errors import DataError
 from medlib.images.volume import Volume
 
@@ -54,6 +55,9 @@ class TrainingSource(Protocol):
 
     def outlines_of(self, split: str) -> set[str]:
         """Return the patients whose outlines one part has, besides those named in the volumes."""
+
+    def checksum(self) -> str:
+        """Return the digest of all that it holds."""
 
     def describe(self) -> dict[str, Any]:
         """Return what the evidence card says of it."""
@@ -248,6 +252,10 @@ class PhantomCT:
             for case in self.phantom.cases(split)
             for patient in _origins(case)[_usable(case, split)]
         }
+
+    def checksum(self) -> str:
+        """Return the digest of what the cohort's files hold."""
+        return cohort_key(self.phantom)
 
     def describe(self) -> dict[str, Any]:
         """Return whose place it takes, and the number of nodules."""

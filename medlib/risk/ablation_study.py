@@ -10,7 +10,7 @@ downloaded, so all of them start from random weights and are held against the Li
     python -m medlib.risk.ablation_study --steps 200 --seeds 0 1
 
 Each training that is done is kept; a study that was cut off goes on with the next. Seeds are kept
-apart, so that several processes may share the work.
+apart, so that several processes may share the work. `quick_study` is a small one on the phantom.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +28,26 @@ import pandas as pd
 import torch
 
 from medlib import progress
+from medlib.annotation.cohort import Cohort
 from medlib.annotation.voi import Voi
 from medlib.baseline.config import TrainConfig, train_config, without_phantom
 from medlib.baseline.device import best_device, describe
+from medlib.baseline.keys import digest, source_key
 from medlib.baseline.outline import Outliner, outline_window
 from medlib.baseline.real_training import OutlineData, outline_crops, outline_data
-from medlib.baseline.sources import open_real_ct
+from medlib.baseline.sources import PhantomCT, RealCT, open_real_ct
 from medlib.baseline.train import train_on
 from medlib.errors import MedlibError, RunError
-from medlib.paths import REFERENCE_RUNS
+from medlib.paths import REFERENCE_RUNS, RUNS
 from medlib.risk.bootstrap import Estimate, bootstrap_mean
+from medlib.risk.reference_run import REFERENCE_MODULES
 from medlib.risk.voi import score_voi
 
 FOLDER = REFERENCE_RUNS / "ablation-lidc-outline"
 TABLE, SETTINGS = "seed{seed}.csv", "settings.json"
 BASE, RANDOM = "as trained", "random weights"
 LEVEL = 0.5  # the same for every variant
+QUICK_STEPS = 40
 VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     # name: what it is held against, kind of choice, what is changed
     BASE: (BASE, "", {}),
@@ -64,19 +69,28 @@ VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "EfficientNet-B0": (RANDOM, "encoder", {"encoder": "efficientnet-b0", "pretrained": False}),
     "DenseNet-121": (RANDOM, "encoder", {"encoder": "densenet121", "pretrained": False}),
 }
+QUICK = (BASE, "cross-entropy", "one slice (2D)", RANDOM)
 
 
-def variant_config(name: str, steps: int, seed: int) -> TrainConfig:
-    """Return the configuration of a variant at this budget."""
+def variant_config(name: str, steps: int, seed: int, *, has_scans: bool = True) -> TrainConfig:
+    """Return the configuration of a variant at this budget, with or without whole scans."""
     changes: dict[str, Any] = dict(VARIANTS[name][2])
     if "encoder_rate" in changes:
         changes["head_first_steps"] = steps // 4
     base = without_phantom(train_config("lidc-outline", seed))
+    if not has_scans:
+        base = base.model_copy(update={"voi_crops": 1.0, "scan_crops": 0.0})
     budget = {"steps": steps, "tune_every": steps, "candidate_level": LEVEL}
     return base.model_copy(update=budget | changes)
 
 
-def study(steps: int, seeds: Sequence[int], folder: Path = FOLDER) -> pd.DataFrame:
+def study(
+    steps: int,
+    seeds: Sequence[int],
+    folder: Path = FOLDER,
+    source: RealCT | PhantomCT | None = None,
+    names: Sequence[str] | None = None,
+) -> pd.DataFrame:
     """Train and judge every variant that has not been yet.
 
     Parameters
@@ -87,6 +101,10 @@ def study(steps: int, seeds: Sequence[int], folder: Path = FOLDER) -> pd.DataFra
         Each variant is trained with each of them.
     folder : Path
         Gets a table a seed, with a row a variant and volume.
+    source : RealCT or PhantomCT, optional
+        What is learned and judged on; by default the real CT that ``MEDLIB_REAL_CT`` names.
+    names : sequence of str, optional
+        Of `VARIANTS`; by default all.
 
     Returns
     -------
@@ -96,13 +114,14 @@ def study(steps: int, seeds: Sequence[int], folder: Path = FOLDER) -> pd.DataFra
     Raises
     ------
     DataError
-        If ``MEDLIB_REAL_CT`` names no folder with real CT.
+        If it takes real CT and ``MEDLIB_REAL_CT`` names no folder with any.
     RunError
         If the folder holds a study with other settings: another budget, other data or device.
     """
-    real = open_real_ct()
-    settings = {"steps": steps, "level": LEVEL, "real_ct_sha256": real.checksum(),
-                "config": variant_config(BASE, steps, 0).model_dump(mode="json"),
+    source = source or open_real_ct()
+    configured = partial(variant_config, steps=steps, has_scans=not isinstance(source, PhantomCT))
+    settings = {"steps": steps, "level": LEVEL, "real_ct_sha256": source.checksum(),
+                "config": configured(BASE, seed=0).model_dump(mode="json"),
                 "device": describe(best_device())}  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     stored = folder / SETTINGS
@@ -119,19 +138,40 @@ def study(steps: int, seeds: Sequence[int], folder: Path = FOLDER) -> pd.DataFra
             f"{folder} holds a study with another {' and '.join(differ)}: name another folder with "
             "--out, or delete this one"
         )
-    vois = list(real.read_vois("tune"))
+    vois = list(source.read_vois("tune"))
     data: dict[str, OutlineData] = {}
-    todo = [(name, seed) for seed in seeds for name in VARIANTS]
+    todo = [(name, seed) for seed in seeds for name in names or VARIANTS]
     for name, seed in progress.track(todo, "variants", total=len(todo)):
         table = folder / TABLE.format(seed=seed)
         done = pd.read_csv(table) if table.is_file() else pd.DataFrame(columns=["variant"])
         if (done["variant"] == name).any():
             continue
-        config = variant_config(name, steps, seed)
-        data = data or outline_data(real, None, config)
+        config = configured(name, seed=seed)
+        data = data or outline_data(source, None, config)
         rows = _judge(data, vois, config).assign(variant=name, seed=seed)
         _write(table, pd.concat([done, rows], ignore_index=True).to_csv(index=False).encode())
     return read_study(folder)
+
+
+def quick_study(phantom: Cohort, seed: int = 0, steps: int = QUICK_STEPS) -> pd.DataFrame:
+    """Make a small study on the phantom alone, or find it where nothing has changed.
+
+    Parameters
+    ----------
+    phantom : Cohort
+        Its train nodules are learned from, its tune nodules judged on, cut out as in `PhantomCT`.
+    seed, steps : int
+
+    Returns
+    -------
+    DataFrame
+        As `read_study`, for the variants `QUICK`.
+    """
+    source = PhantomCT(phantom)
+    key = digest(source.checksum(), source_key(REFERENCE_MODULES), str(steps))
+    folder = RUNS / f"ablation-{phantom.folder.name}-{key[:12]}"
+    made = study(steps, [seed], folder, source, QUICK)
+    return made[made["seed"] == seed]
 
 
 def read_study(folder: Path = FOLDER) -> pd.DataFrame:

@@ -75,6 +75,7 @@ REFERENCE_MODULES = (
     "medlib.annotation.voi",
     "medlib.annotation.real_scans",
     "medlib.baseline.masses",
+    "medlib.baseline.keys",
     "medlib.baseline.outline",
     "medlib.baseline.prediction",
     "medlib.baseline.real_manifest",
@@ -130,14 +131,14 @@ def make_reference_run(
     phantom = open_cohort("phantom", config.cohort, seed)
     source: TrainingSource
     if dataset == PHANTOM:
-        source, inputs = PhantomCT(phantom), PHANTOM
+        source, scans = PhantomCT(phantom), ""
     else:
         _check_scans(real)
-        scans = real.scans[["case", "split"]].to_json()  # one may be left out
-        source, inputs = real, digest(real.checksum(), scans)
+        source, scans = real, real.scans[["case", "split"]].to_json()  # one may be left out
     inputs = digest(
-        inputs, voi.SPLIT.read_text(), cohort_key(phantom), source_key(REFERENCE_MODULES)
-    )
+        source.checksum(), voi.SPLIT.read_text(), scans, cohort_key(phantom),
+        source_key(REFERENCE_MODULES),
+    )  # fmt: skip
     givers = {part: source.outlines_of(part) for part in ("train", "tune")}
     if both := givers["train"] & givers["tune"]:
         raise OverlapError(f"{min(both)} gave outlines to train and to tune patients")

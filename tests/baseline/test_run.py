@@ -83,6 +83,13 @@ def test_the_folder_holds_configuration_weights_history_and_card(quick, tmp_path
     assert kinds == {torch.float16, torch.int64}
 
 
+def test_a_card_cut_short_is_told(quick, tmp_path: Path):
+    made = find_or_make_run("quick", seed=0, run_dir=tmp_path / "run")
+    (made.folder / "card.json").write_text('{"seed": 0, ')
+    with pytest.raises(RunError, match=r"run has a card\.json that is no JSON"):
+        find_or_make_run("quick", seed=0, run_dir=tmp_path / "run")
+
+
 def test_the_card_says_what_was_made_from_what(quick, cohort: ToyCohort, tmp_path: Path):
     card = find_or_make_run("quick", seed=0, run_dir=tmp_path / "run").card
     assert set(list(card)[:5]) == EVIDENCE_CARD

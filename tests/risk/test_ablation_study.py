@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 
+from medlib.baseline.sources import PhantomCT
 from medlib.errors import RunError
 from medlib.risk import ablation_study
 from medlib.risk.ablation_study import (
@@ -82,3 +85,34 @@ def test_a_study_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
     (tmp_path / ablation_study.SETTINGS).unlink()
     with pytest.raises(RunError, match=r"tables without settings\.json"):
         study(40, [0], tmp_path)
+
+
+class FewCuts(PhantomCT):
+    """Stands in for the phantom: nothing to cut, always the same."""
+
+    def checksum(self) -> str:
+        return "0"
+
+    def read_vois(self, split: str) -> list:
+        return []
+
+
+def test_the_quick_study_is_found_where_nothing_has_changed(tmp_path, monkeypatch):
+    judged = []
+
+    def judge(data, vois, config):
+        judged.append(config)
+        return pd.DataFrame([{"voi_id": "a", "patient_id": "p", "dice": 0.5, "seconds": 1.0}])
+
+    for name, other in (("PhantomCT", FewCuts), ("RUNS", tmp_path), ("_judge", judge)):
+        monkeypatch.setattr(ablation_study, name, other)
+    monkeypatch.setattr(ablation_study, "outline_data", lambda *_: {"train": None})
+    phantom = SimpleNamespace(folder=tmp_path / "phantom")
+    assert ablation_study.quick_study(phantom)["variant"].tolist() == list(ablation_study.QUICK)
+    assert all(config.voi_crops == 1 and not config.scan_crops for config in judged)
+    assert len(ablation_study.quick_study(phantom)) == len(judged) == len(ablation_study.QUICK)
+    assert ablation_study.quick_study(phantom, seed=7)["seed"].unique().tolist() == [7]
+    monkeypatch.setattr(ablation_study, "source_key", lambda modules: "another code")
+    ablation_study.quick_study(phantom)
+    assert len(judged) == 3 * len(ablation_study.QUICK)
+    assert len(list(tmp_path.glob("ablation-phantom-*"))) == 2
