@@ -383,6 +383,36 @@ def test_masses_are_learned_from_afar_and_nothing_small_is_asked_for_there(monke
         real_crops(FewVois(real.patients), FewPatients(), config)
 
 
+class WithoutScans(WiderChests):
+    def read_scans(self, split: str) -> list[RealScan]:
+        return []
+
+
+def test_where_there_are_no_whole_scans_the_phantom_stands_in_for_them(monkeypatch):
+    shares = {"voi_crops": 0.4, "scan_crops": 0.2, "mass_crops": 0.3, "slice_spacing_mm": 2.5}
+    config = CONFIG.model_copy(update=shares)
+    source = WithoutScans({"train": "LIDC-IDRI-0001", "tune": "LIDC-IDRI-0002"})
+    monkeypatch.setattr(real_training, "lung_field", lambda hu, _: np.ones(hu.shape, dtype=bool))
+    train, _, patients = real_crops(source, FewPatients(), config)
+    assert train.shares.tolist() == pytest.approx([0.4, 0.2, 0.1, 0.3])
+    _, in_place_of_scans, phantom, masses = train.sources
+    assert in_place_of_scans.volumes == phantom.volumes
+    # Its slices are as thin as the phantom's, and so are the nodules set into it.
+    assert [len(each.mask) for each in in_place_of_scans.grafts] == [
+        len(each.mask) for each in phantom.grafts
+    ]
+    assert masses.config.in_plane_spacing_mm == 2 * config.in_plane_spacing_mm
+    assert patients["train"] == ["LIDC-IDRI-0001", "train"]
+
+    near = config.model_copy(update={"mass_crops": 0.0})
+    data = outline_data(source, FewPatients(), near)
+    outlines, _, _ = outline_crops(data, near)
+    background, lesions = outlines.sources[-2:]
+    assert background.volumes == lesions.volumes == data["train"].phantom
+    assert background.config.lesion_share == 0 < lesions.config.lesion_share
+    assert outlines.shares[-2:].tolist() == pytest.approx([0.2, 0.4])
+
+
 def box_of(hu: np.ndarray, box: tuple[slice, ...]) -> np.ndarray:
     inside = np.zeros(hu.shape, dtype=bool)
     inside[box] = True
