@@ -168,7 +168,9 @@ def quick_study(phantom: Cohort, seed: int = 0, steps: int = QUICK_STEPS) -> pd.
         As `read_study`, for the variants `QUICK`.
     """
     source = PhantomCT(phantom)
-    key = digest(source.checksum(), source_key(REFERENCE_MODULES), str(steps))
+    # Other threads round otherwise: what they made is not gone on with.
+    device = describe(best_device())
+    key = digest(source.checksum(), source_key(REFERENCE_MODULES), str(steps), device)
     folder = RUNS / f"ablation-{phantom.folder.name}-{key[:12]}"
     made = study(steps, [seed], folder, source, QUICK)
     return made[made["seed"] == seed]

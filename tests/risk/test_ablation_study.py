@@ -115,4 +115,7 @@ def test_the_quick_study_is_found_where_nothing_has_changed(tmp_path, monkeypatc
     monkeypatch.setattr(ablation_study, "source_key", lambda modules: "another code")
     ablation_study.quick_study(phantom)
     assert len(judged) == 3 * len(ablation_study.QUICK)
-    assert len(list(tmp_path.glob("ablation-phantom-*"))) == 2
+    monkeypatch.setattr(ablation_study, "describe", lambda device: "another device")
+    ablation_study.quick_study(phantom)
+    assert len(judged) == 4 * len(ablation_study.QUICK)
+    assert len(list(tmp_path.glob("ablation-phantom-*"))) == 3
