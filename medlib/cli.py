@@ -74,7 +74,13 @@ def assist(
 @app.command()
 def train(
     profile: Profile = "quick",
-    dataset: Dataset = "phantom",
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="'phantom', 'lidc-voi', or a folder like the phantom; the phantom by default, but "
+            "for a profile of real CT, where it has to be said."
+        ),
+    ] = None,
     seed: Seed = 0,
     run_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Run folder, made if need be.")
@@ -95,6 +101,12 @@ def train(
     """Find or make a run, and evaluate it on held-out patients."""
     from medlib.baseline.config import is_pair
 
+    if dataset is None and is_pair(profile):
+        raise RunError(
+            f"profile '{profile}' learns from real CT: use --dataset lidc-voi, or --dataset phantom "
+            "for the phantom in its place"
+        )
+    dataset = dataset or "phantom"
     if leave_out and dataset != "lidc-voi":
         raise RunError(f"--leave-out {leave_out}: only a run on lidc-voi sees whole real scans")
     if dataset == "lidc-voi" or (dataset == "phantom" and is_pair(profile)):

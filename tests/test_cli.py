@@ -123,14 +123,18 @@ def test_a_real_scan_can_only_be_left_out_where_one_is_seen():
     assert "--leave-out scan: only a run on lidc-voi" in one_line(result.stderr)
 
 
+PHANTOM_ALONE = ["--profile", "lidc", "--dataset", "phantom"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--set", "loss=foo"], "loss cannot be 'foo'"),
         (["--dataset", "lidc-voi", "--set", "loss=bce"], "--set loss=bce: such a run has two"),
-        (["--profile", "lidc", "--set", "loss=bce"], "--set loss=bce: such a run has two"),
-        (["--profile", "lidc", "--leave-out", "scan"], "only a run on lidc-voi sees whole"),
-        (["--profile", "lidc"], "there is nothing here has no folder lidc_voi"),
+        ([*PHANTOM_ALONE, "--set", "loss=bce"], "--set loss=bce: such a run has two"),
+        ([*PHANTOM_ALONE, "--leave-out", "scan"], "only a run on lidc-voi sees whole"),
+        (PHANTOM_ALONE, "there is nothing here has no folder lidc_voi"),
+        (["--profile", "lidc"], "'lidc' learns from real CT: use --dataset lidc-voi, or"),
         (["--profile", "lidc", "--dataset", "mine"], "'lidc' learns from real CT: use"),
         (["--dataset", "lidc-voi"], "profile 'quick' makes no run on real CT: use the profile"),
         (["--dataset", "lidc-voi", "--profile", "lidc-outline"], "'lidc-outline' makes no run"),
@@ -150,7 +154,7 @@ def test_a_run_made_by_a_user_does_not_become_the_one_that_is_shipped(monkeypatc
         lambda *given: asked.append(given) or SimpleNamespace(folder="x"),
     )
     real, leave_out = ["--dataset", "lidc-voi"], ["--leave-out", "scan"]
-    for more in (real, [*real, *leave_out], []):
+    for more in (real, [*real, *leave_out], ["--dataset", "phantom"]):
         train = ["train", "--profile", "lidc", "--seed", "5", *more]
         assert CliRunner().invoke(cli.app, train).exit_code == 0
     without = RUNS / "left-out" / "lidc-seed5-without-scan"

@@ -123,8 +123,7 @@ def _identity(run: Run) -> ModelIdentity:
 def _warnings(data: Mapping[str, Any]) -> tuple[str, ...]:
     if "real_ct" in data:
         return (REAL_WARNING,)
-    of_phantom = "phantom" in data or data["cohort"].startswith("phantom")
-    return (PHANTOM_WARNING,) if of_phantom else ()
+    return (PHANTOM_WARNING,) if data["cohort"].startswith("phantom") else ()
 
 
 def _most_marks(candidates: pd.DataFrame) -> int:

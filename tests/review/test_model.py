@@ -6,6 +6,7 @@ import pytest
 
 from medlib.baseline.run import Run
 from medlib.errors import RunError
+from medlib.paths import REFERENCE_RUNS
 from medlib.review import model as model_module
 from medlib.review.model import (
     PHANTOM_WARNING,
@@ -34,10 +35,8 @@ def test_no_phantom_warning_for_other_data(tmp_path, write_run):
 
 
 def test_the_phantom_in_the_place_of_real_ct_is_a_phantom(tmp_path, write_run):
-    folder = write_run(tmp_path / "mine", cohort="in the place of real CT, phantom-many-seed0")
-    card = json.loads((folder / "card.json").read_bytes())
-    card["data"]["phantom"] = "phantom-many-seed0"
-    (folder / "card.json").write_text(json.dumps(card))
+    card = json.loads((REFERENCE_RUNS / "lidc-phantom-seed0" / "card.json").read_bytes())
+    folder = write_run(tmp_path / "mine", cohort=card["data"]["cohort"])
     assert load_model(folder).warnings == (PHANTOM_WARNING,)
 
 

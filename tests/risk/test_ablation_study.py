@@ -87,14 +87,8 @@ def test_a_study_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
         study(40, [0], tmp_path)
 
 
-class FewCuts(PhantomCT):
-    """Stands in for the phantom: nothing to cut, always the same."""
-
-    def checksum(self) -> str:
-        return "0"
-
-    def read_vois(self, split: str) -> list:
-        return []
+class NoCuts(NoNodules, PhantomCT):
+    """Stands in for the phantom."""
 
 
 def test_the_quick_study_is_found_where_nothing_has_changed(tmp_path, monkeypatch):
@@ -104,7 +98,7 @@ def test_the_quick_study_is_found_where_nothing_has_changed(tmp_path, monkeypatc
         judged.append(config)
         return pd.DataFrame([{"voi_id": "a", "patient_id": "p", "dice": 0.5, "seconds": 1.0}])
 
-    for name, other in (("PhantomCT", FewCuts), ("RUNS", tmp_path), ("_judge", judge)):
+    for name, other in (("PhantomCT", NoCuts), ("RUNS", tmp_path), ("_judge", judge)):
         monkeypatch.setattr(ablation_study, name, other)
     monkeypatch.setattr(ablation_study, "outline_data", lambda *_: {"train": None})
     phantom = SimpleNamespace(folder=tmp_path / "phantom")
