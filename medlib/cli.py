@@ -103,8 +103,8 @@ def train(
 
     if dataset is None and is_pair(profile):
         raise RunError(
-            f"profile '{profile}' learns from real CT: use --dataset lidc-voi, or --dataset phantom "
-            "for the phantom in its place"
+            f"profile '{profile}' learns from real CT: use --dataset lidc-voi, or --dataset "
+            "phantom for the phantom in its place"
         )
     dataset = dataset or "phantom"
     if leave_out and dataset != "lidc-voi":
