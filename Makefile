@@ -13,33 +13,33 @@ help: ## this list
 		awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 book: $(INSTALLED) ## execute what has changed, build _build/html/index.html
-	@$(BIN)/medlib book build
+	@$(BIN)/python -m book build
 
 test: lint book ## everything CI runs: lint, types, unit tests, nbval, the built book's checks
-	@$(BIN)/medlib book nbval
+	@$(BIN)/python -m book nbval
 	@OMP_NUM_THREADS=1 PYTHONHASHSEED=0 MEDLIB_TEST_BOOK=1 $(BIN)/python -m pytest \
-		-n 2 --dist loadfile --nbval -p medlib.book.nbval_plugin tests _build/nbval
+		-n 2 --dist loadfile --nbval -p book.nbval_plugin tests _build/nbval
 
 serve: book ## the book at http://localhost:8000
 	@$(BIN)/python -m http.server 8000 --bind localhost --directory _build/html
 
 lint: $(INSTALLED) ## ruff, mypy, and which room imports which
-	@$(BIN)/ruff check --no-cache medlib tests
-	@$(BIN)/ruff format --no-cache --check medlib tests
+	@$(BIN)/ruff check --no-cache medlib book studies tools tests
+	@$(BIN)/ruff format --no-cache --check medlib book studies tools tests
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
 chapter: $(INSTALLED) ## execute one chapter and those it needs: make chapter N=04
 	@test -n "$(N)" || { echo "say which chapter: make chapter N=04" >&2; exit 2; }
-	@$(BIN)/medlib book chapter $(N)
+	@$(BIN)/python -m book chapter $(N)
 
 nbval: book ## run the chapters and compare their fixed tables with the stored ones
-	@$(BIN)/medlib book nbval
+	@$(BIN)/python -m book nbval
 	@OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest \
-		-n 2 --dist loadfile --nbval -p medlib.book.nbval_plugin _build/nbval
+		-n 2 --dist loadfile --nbval -p book.nbval_plugin _build/nbval
 
 expected: $(INSTALLED) ## store the chapters' fixed tables as they are now; look at the diff
-	@$(BIN)/medlib book expected
+	@$(BIN)/python -m book expected
 
 lock: $(INSTALLED) ## pin every dependency anew, with hashes and without addresses
 	@$(VENV)/uv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

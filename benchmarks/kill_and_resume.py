@@ -25,7 +25,7 @@ import pandas as pd
 import torch
 from record import machine, place, write
 
-from medlib.annotation.cohort import open_cohort
+from medlib.cohorts.cohort import open_cohort
 from medlib.baseline.config import train_config
 from medlib.baseline.network import save_weights
 from medlib.baseline.slices import training_volumes

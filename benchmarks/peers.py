@@ -56,19 +56,19 @@ from segmentation_models_pytorch.losses import DiceLoss
 from torch import nn
 from torch.utils.data import DataLoader
 
-from medlib.annotation import voi
+from medlib.cohorts import nodule_volumes as voi
 from medlib.baseline.comparators import predict_threshold
 from medlib.baseline.config import train_config, without_phantom
 from medlib.baseline.device import best_device, describe
 from medlib.baseline.network import build_network
 from medlib.baseline.outline import Outliner, central_region, outline_window
-from medlib.baseline.real_training import MixedCrops, outline_crops, outline_data
+from medlib.baseline.training_data import MixedCrops, outline_crops, outline_data
 from medlib.baseline.slices import Crops
-from medlib.baseline.sources import VOI_FOLDER, RealCT, open_real_ct
+from medlib.baseline.training_sources import VOI_FOLDER, RealCT, open_real_ct
 from medlib.baseline.train import train_on
 from medlib.paths import REFERENCE_RUNS
 from medlib.risk.bootstrap import bootstrap_mean
-from medlib.risk.voi import OUTLINE_METRICS, score_voi
+from medlib.risk.nodule_scores import OUTLINE_METRICS, score_voi
 from medlib.risk.voxel import dice
 
 NNUNET, DOTS, ABOVE = "nnunet", "dots", "threshold"

@@ -19,9 +19,10 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from medlib.annotation import nodules, recipe
+from medlib.annotation import nodules
+from medlib.phantom import recipe
 from medlib.annotation.case import Case
-from medlib.annotation.recipe import PatientPlan, make_case
+from medlib.phantom.recipe import PatientPlan, make_case
 
 HEIGHT_MM = 70.0
 NODULES_A_PATIENT = 8

@@ -33,7 +33,7 @@ from medlib.risk.real import shipped_run
 RESULT = REFERENCE_RUNS / "speed" / "runtimes.json"
 SIDE_PX = 320
 SLICES, ROUNDS = 16, 5
-PER_BATCH = 2  # as `medlib.baseline.views.BATCH_PX` has it for this side
+PER_BATCH = 2  # as `medlib.baseline.network_passes.BATCH_PX` has it for this side
 Runtime = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
@@ -50,7 +50,7 @@ def slices(n: int, config: TrainConfig) -> NDArray[np.float32]:
 
 
 def called(network: nn.Module) -> Runtime:
-    """Call as `medlib.baseline.views` does, pixels' channels last; in single precision."""
+    """Call as `medlib.baseline.network_passes` does, pixels' channels last; in single precision."""
 
     @torch.inference_mode()
     def run(image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -4,31 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from medlib.annotation.cli import annotation_app
-from medlib.annotation.data_cli import data_app
-from medlib.book.cli import book_app
-from medlib.errors import BookError, MedlibError, RunError
+from medlib.cohorts.data_cli import data_app
+from medlib.command_line import OneLineErrors
+from medlib.errors import RunError
 from medlib.scope import DISCLAIMER
 
-
-class _OneLineErrors(TyperGroup):
-    """Errors for people end in one line on standard error, everything else keeps its traceback."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except MedlibError as error:
-            typer.echo(f"medlib: {error}", err=True)
-            raise typer.Exit(1 if isinstance(error, BookError) else 2) from None
-
-
 app = typer.Typer(
-    cls=_OneLineErrors,
+    cls=OneLineErrors,
     help=f"Second Reader: a lung lesion segmentation assistant for research.\n\n{DISCLAIMER}",
     no_args_is_help=True,
     add_completion=False,
@@ -40,7 +27,6 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 app.add_typer(data_app, name="data")
 app.add_typer(annotation_app, name="annotation")
-app.add_typer(book_app, name="book")
 
 Profile = Annotated[str, typer.Option(help="Size of the run: quick, standard, gpu or lidc.")]
 Dataset = Annotated[str, typer.Option(help="'phantom', 'lidc-voi', or a folder like the phantom.")]

@@ -1,6 +1,6 @@
 """Progress of long work: a bar on a terminal, one line in a file inside a notebook.
 
-A notebook's output is part of the book, so nothing that moves may be printed there. `medlib book
+A notebook's output is part of the book, so nothing that moves may be printed there. `python -m book
 build` names a file in ``MEDLIB_PROGRESS_FILE``, the kernel writes its state into it, and the
 builder shows it beside the chapter's name.
 """

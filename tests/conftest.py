@@ -7,8 +7,14 @@ that a green run never means that the real images were not looked at.
 from __future__ import annotations
 
 import os
+import tarfile
+from pathlib import Path
 
 import pytest
+
+from medlib.images.dicom import read_series
+from medlib.images.volume import Volume
+from medlib.phantom import SITES, Anatomy, Scanner, acquire, draw_anatomy, site_grid
 
 MUST_RUN = "MEDLIB_MUST_RUN"
 
@@ -33,3 +39,32 @@ def _refuse_skip():
         if word.lower() in reason.lower():
             report.outcome = "failed"
             report.longrepr = f"skipped, though this machine has {word}: {reason}"
+
+
+@pytest.fixture(scope="session")
+def anatomy() -> Anatomy:
+    site = SITES["site-a"]
+    scanner = Scanner(site, site.protocols[0], 0.65625)
+    return draw_anatomy(4, scanner, site_grid(scanner))
+
+
+@pytest.fixture(scope="session")
+def scan(anatomy) -> Volume:
+    return acquire(anatomy, 4, "P-4")
+
+
+@pytest.fixture(scope="session")
+def real_ct() -> Path:
+    if not (folder := os.environ.get("MEDLIB_REAL_CT")):
+        pytest.skip("MEDLIB_REAL_CT names no folder with real CT")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def real_series(real_ct, tmp_path_factory) -> list[Volume]:
+    """The smallest real series: 30 slices."""
+    folder = tmp_path_factory.mktemp("real")
+    archive = real_ct / "full_ct" / "Lung_Dx-A0002" / "Lung_Dx-A0002_ct_dicom.tar.xz"
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    return read_series(folder)

@@ -95,7 +95,7 @@ def test_errors_for_people(monkeypatch, error, code):
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("medlib.annotation.cohort.open_cohort", fail)
+    monkeypatch.setattr("medlib.cohorts.cohort.open_cohort", fail)
     result = CliRunner().invoke(cli.app, ["data", "phantom"])
     assert result.exit_code == code
     assert result.stderr == f"medlib: {error}\n"
@@ -105,7 +105,7 @@ def test_other_errors_keep_their_traceback(monkeypatch):
     def fail(*_, **__):
         raise ZeroDivisionError("a fault of ours")
 
-    monkeypatch.setattr("medlib.annotation.cohort.open_cohort", fail)
+    monkeypatch.setattr("medlib.cohorts.cohort.open_cohort", fail)
     result = CliRunner().invoke(cli.app, ["data", "phantom"])
     assert isinstance(result.exception, ZeroDivisionError)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from medlib.annotation.marks import Annotation
+    from medlib.annotation.drawings import Annotation
     from medlib.annotation.validate import Finding
     from medlib.images.volume import Volume
 
@@ -42,7 +42,7 @@ def protocol() -> None:
 @annotation_app.command()
 def check(input_path: Input, series: Series) -> None:
     """Check an annotation against the protocol: exit 0 without findings, 1 with some."""
-    from medlib.annotation.marks import GridMismatchError
+    from medlib.annotation.drawings import GridMismatchError
     from medlib.annotation.validate import grid_mismatch, validate_annotation
 
     volume = _volume(series, input_path)

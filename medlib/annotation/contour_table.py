@@ -17,15 +17,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from medlib.annotation.borders import reader_lines
-from medlib.annotation.lidc import Contour
-from medlib.annotation.marks import (
+from medlib.annotation.drawings import (
     Annotation,
     GridMismatchError,
     LesionMask,
     Line,
     SeriesGrid,
 )
+from medlib.annotation.lidc import Contour
+from medlib.annotation.mask_outlines import reader_lines
 from medlib.annotation.outlines import bounding_box, outline_mask
 from medlib.errors import InputError
 

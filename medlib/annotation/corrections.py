@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medlib.annotation.marks import Annotation, LesionMask, shared_voxels
+from medlib.annotation.drawings import Annotation, LesionMask, shared_voxels
 from medlib.errors import InputError
 
 ANSWERS_FILE = "decisions.jsonl"

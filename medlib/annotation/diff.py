@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from medlib.annotation.marks import Annotation, GridMismatchError, on_common_block
+from medlib.annotation.drawings import Annotation, GridMismatchError, on_common_block
 
 MM3_PER_ML = 1000.0
 

@@ -10,7 +10,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from medlib.annotation import contour_table, mask_files, rtstruct, seg
-from medlib.annotation.marks import Annotation, SeriesGrid
+from medlib.annotation.drawings import Annotation, SeriesGrid
 from medlib.errors import InputError
 from medlib.images.volume import Volume
 

@@ -1,6 +1,6 @@
 """Masks as NIfTI: a label file for one reader, or a cohort's pair of files for several.
 
-The pair is that of `medlib.annotation.cohort`: ``readers.nii.gz`` with a bit for each reader and
+The pair is that of `medlib.cohorts.cohort`: ``readers.nii.gz`` with a bit for each reader and
 ``labels.nii.gz`` with the lesion's number.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medlib.annotation.marks import Annotation, GridMismatchError, LesionMask, SeriesGrid
+from medlib.annotation.drawings import Annotation, GridMismatchError, LesionMask, SeriesGrid
 from medlib.errors import InputError
 from medlib.images import nifti
 from medlib.images.volume import Volume

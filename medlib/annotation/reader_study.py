@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from medlib import progress
 from medlib.annotation import agreement, lidc, nodules, outlines, policies, reference, surface
 from medlib.annotation.nodules import Nodule, equivalent_diameter_mm
-from medlib.annotation.stored import database_key, stored_tables
+from medlib.annotation.table_cache import database_key, stored_tables
 
 DIAMETER_EDGES_MM = (0.0, 6.0, 10.0, 20.0, np.inf)
 STAPLE_STEP = 3  # STAPLE takes longer than all the rest: every third nodule is enough to compare

@@ -17,14 +17,14 @@ from datetime import date as Date
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medlib.annotation.contour_table import parse_table, table_text
 from medlib.annotation.diff import difference
-from medlib.annotation.marks import Annotation, GridMismatchError, SeriesGrid
+from medlib.annotation.drawings import Annotation, GridMismatchError, SeriesGrid
 from medlib.annotation.protocol import Protocol, default_protocol
 from medlib.errors import DataError, InputError
-from medlib.locks import exclusive
 
 MANIFEST_FILE = "annotations.json"
 
@@ -189,7 +189,7 @@ def revise(
         )
     if not reason.strip():
         raise InputError("the reason is empty; say in a few words why it was changed")
-    with exclusive(folder / ".annotations.lock"):
+    with FileLock(folder / ".annotations.lock"):
         earlier = read_manifest(folder) if (folder / MANIFEST_FILE).exists() else None
         if earlier:
             _check_follows(folder, earlier, annotation, date)

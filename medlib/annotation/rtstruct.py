@@ -25,14 +25,14 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
 from pydicom.valuerep import DSfloat
 
-from medlib.annotation.borders import border_walks, edge_polygon
-from medlib.annotation.marks import (
+from medlib.annotation.drawings import (
     Annotation,
     GridMismatchError,
     LesionMask,
     Line,
     SeriesGrid,
 )
+from medlib.annotation.mask_outlines import border_walks, edge_polygon
 from medlib.annotation.naming import parse_name, segment_name
 from medlib.annotation.source_images import derived_uid, source_images
 from medlib.errors import InputError

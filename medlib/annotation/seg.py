@@ -20,7 +20,7 @@ from highdicom.sr.coding import CodedConcept
 from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 
-from medlib.annotation.marks import Annotation, GridMismatchError, LesionMask, SeriesGrid
+from medlib.annotation.drawings import Annotation, GridMismatchError, LesionMask, SeriesGrid
 from medlib.annotation.naming import parse_name, segment_name
 from medlib.annotation.source_images import derived_uid, source_images
 from medlib.errors import InputError

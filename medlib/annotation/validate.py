@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
 from medlib.annotation.agreement import dice
-from medlib.annotation.line_faults import closing_gap_mm, crosses_itself
-from medlib.annotation.marks import (
+from medlib.annotation.drawings import (
     Annotation,
     LesionMask,
     Line,
@@ -23,6 +22,7 @@ from medlib.annotation.marks import (
     on_common_block,
     shared_voxels,
 )
+from medlib.annotation.line_faults import closing_gap_mm, crosses_itself
 from medlib.annotation.nodules import equivalent_diameter_mm
 from medlib.annotation.protocol import Protocol, default_protocol
 from medlib.images.lungs import lung_field

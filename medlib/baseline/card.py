@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from medlib.annotation.cohort import Cohort
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.device import describe, has_fast_bfloat16
-from medlib.baseline.keys import cohort_key
+from medlib.cohorts.cohort import Cohort, cohort_key
 
 if TYPE_CHECKING:
     from medlib.baseline.train import Trained

@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from medlib.baseline.blob_filter import HU_RANGE, dot_enhancement
+from medlib.baseline.candidates import Prediction, find_candidates
 from medlib.baseline.config import TrainConfig
-from medlib.baseline.dots import HU_RANGE, dot_enhancement
 from medlib.baseline.grid import WorkingGrid
-from medlib.baseline.prediction import Prediction, find_candidates
 from medlib.images.lungs import lung_field
 from medlib.images.volume import Volume
 

@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
-from medlib.baseline.config import TrainConfig
-from medlib.baseline.device import best_device
-from medlib.baseline.grid import Box, Spacing, WorkingGrid
-from medlib.baseline.outline import ZOOMS, Outliner, outline, widest_mm, width_mm, zoomed
-from medlib.baseline.prediction import (
+from medlib.baseline.candidates import (
     Prediction,
     find_candidates,
     mean_log_odds,
     probability_of,
     rescored,
 )
+from medlib.baseline.config import TrainConfig
+from medlib.baseline.device import best_device
+from medlib.baseline.grid import Box, Spacing, WorkingGrid
+from medlib.baseline.network_passes import mean_view, slice_probability
+from medlib.baseline.outline import ZOOMS, Outliner, outline, widest_mm, width_mm, zoomed
 from medlib.baseline.roundness import roundness
-from medlib.baseline.views import mean_view, slice_probability
 from medlib.images.lungs import lung_field
 from medlib.images.volume import Volume
 

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
+from medlib.baseline.candidates import mean_log_odds
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.grid import Box, Spacing
-from medlib.baseline.prediction import mean_log_odds
-from medlib.baseline.views import predict_window
+from medlib.baseline.network_passes import predict_window
 from medlib.images.volume import Volume
 
 ZOOMS = (1.0, 2.0)  # the working voxel and with it the window, times this

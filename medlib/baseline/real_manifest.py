@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from medlib.annotation import real_scans, voi
+from medlib.cohorts import nodule_volumes as voi
+from medlib.cohorts import whole_scans as real_scans
 from medlib.errors import DataError, MedlibError
 from medlib.paths import MANIFESTS
 
@@ -92,7 +93,7 @@ def read_manifest(path: Path = FILE) -> pd.DataFrame:
 
 def main() -> None:
     """Write the manifest of the folder that ``MEDLIB_REAL_CT`` names."""
-    from medlib.baseline.sources import open_real_ct
+    from medlib.baseline.training_sources import open_real_ct
 
     try:
         table = open_real_ct().manifest()

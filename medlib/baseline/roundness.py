@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from medlib.baseline.dots import HU_RANGE
+from medlib.baseline.blob_filter import HU_RANGE
 from medlib.images.volume import Volume
 
 SIGMAS_MM = (1.2, 1.8, 2.7, 4.0, 6.0)

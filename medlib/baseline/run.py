@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock
 from pydantic import ValidationError
 
-from medlib.annotation.cohort import Cohort, open_cohort
 from medlib.baseline import processes
 from medlib.baseline.card import evidence_card
 from medlib.baseline.config import TrainConfig, train_config
 from medlib.baseline.device import best_device
-from medlib.baseline.keys import digest, training_keys
 from medlib.baseline.network import load_weights, save_weights, without_normalisation
 from medlib.baseline.outline import Outliner
 from medlib.baseline.runtime import ForInference
+from medlib.cohorts.cohort import Cohort, cohort_key, open_cohort
 from medlib.errors import RunError
-from medlib.locks import exclusive
+from medlib.keys import code_key, digest
 from medlib.paths import RUNS
 
 CONFIG, WEIGHTS, HISTORY, CARD = "config.json", "weights.safetensors", "history.csv", "card.json"
@@ -149,9 +149,14 @@ def find_or_make_run(
     name = "-".join([Path(dataset).name, profile, f"seed{seed}", *changes])
     folder = Path(run_dir) if run_dir else RUNS / re.sub(r"[^\w.-]+", "-", name)
     cohort = open_cohort(dataset, config.cohort, seed)
-    keys = training_keys(config, cohort)
+    keys = {
+        "configuration": digest(config.model_dump_json()),
+        "cohort": cohort_key(cohort),
+        "training code": code_key("medlib.baseline.train"),
+    }
     # Another command waits, then finds it; the processes of one training go together.
-    lock = exclusive(folder.parent / f".{folder.name}.lock") if not processes.rank() else None
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.parent / f".{folder.name}.lock") if not processes.rank() else None
     with lock or nullcontext():
         changed = _what_changed(folder, keys)
         run = Run(folder) if not changed else make_run(config, cohort, folder, keys)
@@ -180,7 +185,7 @@ def make_run(config: TrainConfig, cohort: Cohort, folder: Path, keys: dict[str, 
     # Training needs Lightning, which takes seconds to import; finding a run does not.
     from medlib.baseline.slices import training_volumes
     from medlib.baseline.train import train
-    from medlib.images.splits import check_disjoint
+    from medlib.cohorts.splits import check_disjoint
 
     check_disjoint(cohort.table)
     patients = {

@@ -26,10 +26,10 @@ from torch.utils.data import Dataset
 from medlib.annotation.case import Case
 from medlib.annotation.reference import lesion_status, reference_mask
 from medlib.baseline.augment import Augmentation
+from medlib.baseline.blob_filter import HU_RANGE, dot_enhancement
 from medlib.baseline.config import TrainConfig
-from medlib.baseline.dots import HU_RANGE, dot_enhancement
+from medlib.baseline.grafts import Graft, insert, take, vary
 from medlib.baseline.grid import Spacing, WorkingGrid, neighbour_slices, network_input
-from medlib.baseline.transplant import Graft, insert, take, vary
 from medlib.errors import DataError, OverlapError
 from medlib.images.lungs import lung_field
 from medlib.parallel import in_order

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from medlib.annotation.case import Case
 from medlib.annotation.lidc import PANEL_SIZE
 from medlib.annotation.reference import reference_mask
-from medlib.baseline.prediction import Prediction
-from medlib.baseline.predictions import predictions
-from medlib.gallery.figures import Tile
-from medlib.gallery.tiles import PREDICTION_STYLE, REFERENCE_STYLE, overlay
+from medlib.baseline.candidates import Prediction
+from medlib.baseline.stored_predictions import predictions
+from medlib.gallery.tiles import PREDICTION_STYLE, REFERENCE_STYLE, Tile, overlay
 from medlib.images.windows import WINDOWS
 from medlib.risk.evaluation import Evaluation
 

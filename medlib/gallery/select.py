@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from medlib.risk.lesions import MIN_IOU, Matching
+from medlib.risk.matching import MIN_IOU, Matching
 from medlib.risk.metrics import ACCEPTED_DICE
 
 GROUPS = ("missed", "false alarm", "boundary", "annotation")

@@ -12,8 +12,38 @@ from scipy import ndimage
 from skimage.measure import find_contours
 from skimage.transform import resize
 
-from medlib.gallery.svg import OKABE_ITO
 from medlib.images.windows import Window, apply_window
+
+# Okabe and Ito (2008), "Color universal design": told apart with any common colour blindness.
+OKABE_ITO = {
+    "blue": "#0072b2",
+    "orange": "#e69f00",
+    "green": "#009e73",
+    "vermillion": "#d55e00",
+    "sky": "#56b4e9",
+    "purple": "#cc79a7",
+    "yellow": "#f0e442",
+    "grey": "#8c8c8c",
+}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture of a grid.
+
+    Attributes
+    ----------
+    image : ndarray of uint8, shape (rows, columns, 3) or (rows, columns)
+        RGB or grey.
+    alt : str
+        What the picture shows.
+    label : str
+        Short text below it.
+    """
+
+    image: NDArray[np.uint8]
+    alt: str
+    label: str = ""
 
 
 @dataclass(frozen=True)

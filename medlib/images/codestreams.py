@@ -30,7 +30,7 @@ from pydicom.uid import (
 )
 
 from medlib.images.dicom_header import Header
-from medlib.images.errors import ImpossibleSizeError, TruncatedPixelsError
+from medlib.images.image_errors import ImpossibleSizeError, TruncatedPixelsError
 
 _ALWAYS_LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 _LOSSY_UNLESS_SAID = (JPEG2000, JPEG2000MC)

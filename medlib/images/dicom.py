@@ -19,7 +19,7 @@ from medlib.images.dicom_geometry import stack_frames
 from medlib.images.dicom_header import CT_CLASSES, Header, Memo, read_header
 from medlib.images.dicom_pixels import read_hounsfield
 from medlib.images.dicom_write import write_series
-from medlib.images.errors import NoCTError, NotAnImageError, NotDicomError
+from medlib.images.image_errors import NoCTError, NotAnImageError, NotDicomError
 from medlib.images.research_volumes import is_research_volume, read_research_volume
 from medlib.images.volume import SeriesIdentity, Volume
 
@@ -67,7 +67,7 @@ def read_series(path: Path | Iterable[Path]) -> list[Volume]:
     Raises
     ------
     InputError
-        One of `medlib.images.errors`: nothing to read, or no series that can be read safely.
+        One of `medlib.images.image_errors`: nothing to read, or no series that can be read safely.
     """
     # Values outside their VR are common in real headers, and harmless where they are not used.
     with found_files(path) as (name, files), warnings.catch_warnings():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from medlib.errors import InputError
-from medlib.images.errors import ArchiveError, ImpossibleSizeError, NotDicomError
+from medlib.images.image_errors import ArchiveError, ImpossibleSizeError, NotDicomError
 
 MAX_FILES = 100_000
 MAX_ARCHIVE_BYTES = 16 * 2**30  # unpacked: some ten thousand slices and their like

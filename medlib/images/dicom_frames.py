@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from medlib.images.dicom_find import shown
 from medlib.images.dicom_header import MULTI_FRAME_CT, Header, number, numbers, value_of
-from medlib.images.errors import (
+from medlib.images.image_errors import (
     ImpossibleSizeError,
     NotHounsfieldError,
     PixelDataError,

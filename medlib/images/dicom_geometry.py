@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlib.images.dicom_frames import Frame
-from medlib.images.errors import (
+from medlib.images.image_errors import (
     DuplicateSlicesError,
     InconsistentMatrixError,
     InconsistentSeriesError,

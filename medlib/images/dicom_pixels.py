@@ -18,7 +18,7 @@ from medlib.errors import InputError
 from medlib.images.codestreams import decoded_frames, is_lossy
 from medlib.images.dicom_frames import Frame, check_grey
 from medlib.images.dicom_header import UNDEFINED_LENGTH, Header
-from medlib.images.errors import (
+from medlib.images.image_errors import (
     ImpossibleSizeError,
     NoPixelsError,
     NotHounsfieldError,

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from medlib.errors import InputError
 from medlib.images.dicom_frames import MAX_POSITION_MM, PIXEL_MM
 from medlib.images.dicom_pixels import AIR_HU, HIGHEST_HU, LOWEST_HU, MAX_VOXELS
-from medlib.images.errors import (
+from medlib.images.image_errors import (
     ImpossibleSizeError,
     ObliqueError,
     ResearchVolumeError,

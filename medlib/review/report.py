@@ -24,7 +24,7 @@ from medlib.review.priority import case_priority
 from medlib.review.schema import DECISIONS_FILE, MASK_FILE, REPORT_FILE, Lesion, Report
 
 if TYPE_CHECKING:
-    from medlib.baseline.prediction import Prediction
+    from medlib.baseline.candidates import Prediction
     from medlib.review.model import ReportingModel
 
 UID = re.compile(r"[0-9.]{1,64}")

@@ -6,8 +6,9 @@ whole patients are drawn with replacement, each with all of its rows :cite:p:`ef
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -149,3 +150,12 @@ def _estimate(
     elif undefined := len(resampled) - len(defined):
         method += f", {undefined} of them undefined"
     return Estimate(float(value), low, high, n_patients, unit, method)
+
+
+def in_words(stored: Mapping[str, Any]) -> str:
+    """Write a stored estimate with its interval."""
+    value, low, high = (
+        float("nan") if stored[key] is None else float(stored[key])
+        for key in ("value", "low", "high")
+    )
+    return f"{Estimate(value, low, high, stored['n'])} {stored['unit']}".strip()

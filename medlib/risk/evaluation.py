@@ -13,14 +13,14 @@ from typing import Any
 
 import pandas as pd
 
-from medlib.annotation.cohort import Cohort, open_cohort
 from medlib.baseline import processes
-from medlib.baseline.keys import PREDICTION_MODULES, cohort_key, digest, source_key
-from medlib.baseline.predictions import METHODS, predictions
 from medlib.baseline.run import Run, find_or_make_run
-from medlib.images.splits import check_disjoint
+from medlib.baseline.stored_predictions import METHODS, predictions
+from medlib.cohorts.cohort import Cohort, cohort_key, open_cohort
+from medlib.cohorts.splits import check_disjoint
+from medlib.keys import code_key, digest
 from medlib.risk.bootstrap import Estimate
-from medlib.risk.lesions import Matching, concatenate, match_case
+from medlib.risk.matching import Matching, concatenate, match_case
 from medlib.risk.metrics import METRICS, at_operating_point, estimate, select
 from medlib.risk.operating_point import choose_operating_point
 
@@ -31,17 +31,8 @@ FOLDER, OPERATING_POINT, METRICS_FILE, KEY = (
     "key.txt",
 )
 TABLES = ("lesions", "candidates", "cases")
+REAL_VOIS, REAL_SCANS = "real-vois.json", "real-scans.json"
 HELD_OUT = ("test", "external")  # internal and external testing
-EVALUATION_MODULES = (
-    "medlib.annotation.agreement",
-    "medlib.annotation.reference",
-    "medlib.risk.bootstrap",
-    "medlib.risk.evaluation",
-    "medlib.risk.lesions",
-    "medlib.risk.metrics",
-    "medlib.risk.operating_point",
-    "medlib.risk.voxel",
-)
 
 
 @dataclass(frozen=True)
@@ -53,7 +44,7 @@ class Evaluation:
     run : Run
     cohort : Cohort
     lesions, candidates, cases : dict of str to DataFrame
-        By method, at its operating point; columns in `medlib.risk.lesions.Matching` and
+        By method, at its operating point; columns in `medlib.risk.matching.Matching` and
         `medlib.risk.metrics.at_operating_point`.
     operating_point : dict of str to float
         Lowest score that is reported, by method; chosen on the tune part.
@@ -117,8 +108,7 @@ def evaluation_key(run: Run, cohort: Cohort) -> str:
     return digest(
         run.model_key(),
         cohort_key(cohort),
-        source_key(PREDICTION_MODULES),
-        source_key(EVALUATION_MODULES),
+        code_key("medlib.risk.evaluation"),
     )
 
 

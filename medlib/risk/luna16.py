@@ -23,7 +23,7 @@ import pandas as pd
 
 from medlib.annotation.reference import MIN_READERS
 from medlib.risk.bootstrap import Estimate, bootstrap
-from medlib.risk.lesions import Matching
+from medlib.risk.matching import Matching
 from medlib.risk.operating_point import FROC_POINTS
 
 AXES = ("z", "y", "x")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from medlib.risk.bootstrap import Estimate, bootstrap_mean
-from medlib.risk.lesions import Matching
+from medlib.risk.matching import Matching
 from medlib.risk.voxel import VOXEL_METRICS, VoxelCounts
 
 # A marked region passes the simulated review where it agrees with the readers' consensus at least

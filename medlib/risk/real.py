@@ -19,30 +19,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medlib import progress
-from medlib.annotation import real_scans, voi
-from medlib.baseline.keys import PREDICTION_MODULES, digest, source_key
 from medlib.baseline.run import CARD, Run
+from medlib.cohorts import nodule_volumes as voi
+from medlib.cohorts import whole_scans as real_scans
 from medlib.errors import DataError, RunError
 from medlib.images.nifti import write_mask
 from medlib.images.volume import Volume
+from medlib.keys import code_key, digest
 from medlib.paths import REFERENCE_RUNS
-from medlib.risk import scan as scan_metrics
-from medlib.risk import voi as voi_metrics
+from medlib.risk import nodule_scores as voi_metrics
+from medlib.risk import scan_scores as scan_metrics
+from medlib.risk.bootstrap import in_words as estimate_in_words
 from medlib.risk.evaluation import FOLDER, OPERATING_POINT, for_json
-from medlib.risk.model_card import estimate as estimate_in_words
 from medlib.scope import DISCLAIMER
 
 METRICS_FILE, CASES, MASKS = "metrics.json", "cases", "masks"
 SEEN_SPLITS = ("train", "tune")
-SCORING_MODULES = (
-    "medlib.annotation.real_scans",
-    "medlib.annotation.voi",
-    "medlib.risk.lesions",
-    "medlib.risk.real",
-    "medlib.risk.scan",
-    "medlib.risk.voi",
-    "medlib.risk.voxel",
-)
 
 
 @dataclass(frozen=True)
@@ -141,8 +133,7 @@ def evaluate(
         tasks = [task for task in tasks if task.name not in seen]
     key = digest(
         run.model_key(),
-        source_key(PREDICTION_MODULES),
-        source_key(SCORING_MODULES),
+        code_key("medlib.risk.real"),
     )
     rows = []
     for task in progress.track(tasks, f"{data.name} with {run.folder.name}", total=len(tasks)):
@@ -193,8 +184,8 @@ def in_words(content: dict[str, Any]) -> Iterator[str]:
 def _voi_tasks(data: Path, run: Run) -> tuple[list[Task], Any]:
     # Torch takes seconds to import.
     from medlib.baseline.inference import predict_volume
+    from medlib.baseline.network_passes import predict_window
     from medlib.baseline.outline import outline_window
-    from medlib.baseline.views import predict_window
 
     table = voi.read_voi_table(data)
     table["split"] = voi.split_of_patients(table["patient_id"])

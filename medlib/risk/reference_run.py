@@ -25,26 +25,23 @@ import pandas as pd
 from torch import nn
 
 from medlib import progress
-from medlib.annotation import voi
-from medlib.annotation.cohort import Cohort, open_cohort
-from medlib.annotation.voi import majority
 from medlib.baseline import processes
 from medlib.baseline.card import evidence_card, now
 from medlib.baseline.config import OUTLINE_PROFILE, TrainConfig, is_pair, train_config
 from medlib.baseline.device import best_device
 from medlib.baseline.inference import predict_volume
-from medlib.baseline.keys import TRAINING_MODULES, cohort_key, digest, source_key
 from medlib.baseline.network import save_weights
 from medlib.baseline.outline import Outliner, outline_window
-from medlib.baseline.real_training import (
+from medlib.baseline.run import CARD, CONFIG, HISTORY, OUTLINER, WEIGHTS, Run
+from medlib.baseline.slices import DrawnCrops
+from medlib.baseline.train import Trained, train_on
+from medlib.baseline.training_data import (
     outline_crops,
     outline_data,
     phantom_share,
     real_crops,
 )
-from medlib.baseline.run import CARD, CONFIG, HISTORY, OUTLINER, WEIGHTS, Run
-from medlib.baseline.slices import DrawnCrops
-from medlib.baseline.sources import (
+from medlib.baseline.training_sources import (
     SCAN_FOLDER,
     SCANS,
     VOI_FOLDER,
@@ -53,35 +50,31 @@ from medlib.baseline.sources import (
     TrainingSource,
     open_real_ct,
 )
-from medlib.baseline.train import Trained, train_on
+from medlib.cohorts import nodule_volumes as voi
+from medlib.cohorts.cohort import Cohort, cohort_key, open_cohort
+from medlib.cohorts.nodule_volumes import majority
 from medlib.errors import DataError, OverlapError, RunError
+from medlib.keys import code_key, digest
 from medlib.paths import BUILD
-from medlib.risk.evaluation import FOLDER, HELD_OUT, METRICS_FILE, OPERATING_POINT, for_json
-from medlib.risk.lesions import concatenate, match_case
+from medlib.risk.evaluation import (
+    FOLDER,
+    HELD_OUT,
+    METRICS_FILE,
+    OPERATING_POINT,
+    REAL_SCANS,
+    REAL_VOIS,
+    for_json,
+)
 from medlib.risk.luna16 import LUNA16, OWN, luna16
+from medlib.risk.matching import concatenate, match_case
 from medlib.risk.metrics import METRICS, at_operating_point, estimate, select
-from medlib.risk.model_card import MODEL_CARD, model_card
+from medlib.risk.nodule_scores import search_score
 from medlib.risk.operating_point import SENSITIVITY_RULE, choose_for_sensitivity
 from medlib.risk.real import evaluate
-from medlib.risk.repeats import REAL_SCANS, REAL_VOIS
-from medlib.risk.voi import search_score
 from medlib.risk.voxel import dice
 
 DATASET, PHANTOM = "lidc-voi", "phantom"
 LEVELS = (0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
-REFERENCE_MODULES = (
-    *TRAINING_MODULES,
-    "medlib.annotation.case",
-    "medlib.annotation.voi",
-    "medlib.annotation.real_scans",
-    "medlib.baseline.masses",
-    "medlib.baseline.keys",
-    "medlib.baseline.outline",
-    "medlib.baseline.prediction",
-    "medlib.baseline.real_manifest",
-    "medlib.baseline.real_training",
-    "medlib.baseline.sources",
-)
 
 
 def make_reference_run(
@@ -137,7 +130,7 @@ def make_reference_run(
         source, scans = real, real.scans[["case", "split"]].to_json()  # one may be left out
     inputs = digest(
         source.checksum(), voi.SPLIT.read_text(), scans, cohort_key(phantom),
-        source_key(REFERENCE_MODULES),
+        code_key("medlib.baseline.training_data"),
     )  # fmt: skip
     givers = {part: source.outlines_of(part) for part in ("train", "tune")}
     if both := givers["train"] & givers["tune"]:
@@ -249,7 +242,7 @@ def finish(
             "evaluation": f"{REAL_VOIS}, {REAL_SCANS}: held-out real CT; the others: the phantom",
         }
         if of_patients:
-            card["artifacts"][MODEL_CARD] = "intended use, training data, limits, failures"
+            card["artifacts"]["MODEL_CARD.md"] = "intended use, training data, limits, failures"
         card["expected_output"] = (
             f"this folder; medlib train --profile {search.config.profile} --seed "
             f"{search.config.seed} {told} --run-dir DIR makes it again"
@@ -266,8 +259,6 @@ def finish(
         shutil.rmtree(beside / ".work")
         card["time"]["judged"] = now()
         _write(beside / CARD, card)
-        if of_patients:
-            (beside / MODEL_CARD).write_text(model_card(Run(beside), folder.name), encoding="utf-8")
         folder.parent.mkdir(parents=True, exist_ok=True)
         beside.rename(folder)
     finally:

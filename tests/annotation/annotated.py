@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medlib.annotation.marks import Annotation, LesionMask, SeriesGrid
+from medlib.annotation.drawings import Annotation, LesionMask, SeriesGrid
 from medlib.images.dicom import read_series, write_series
 from medlib.images.volume import SeriesIdentity, Volume
 

@@ -9,8 +9,8 @@ from annotated import SHAPE, disc, voxels
 from typer.testing import CliRunner
 
 from medlib import cli
+from medlib.annotation.drawings import Annotation, LesionMask
 from medlib.annotation.formats import read_annotation, write_annotation
-from medlib.annotation.marks import Annotation, LesionMask
 from medlib.errors import InputError
 from medlib.images.nifti import write_mask
 

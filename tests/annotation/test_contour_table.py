@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
 from medlib.annotation import lidc
-from medlib.annotation.borders import border_walks, edge_polygon, is_hole, reader_lines
 from medlib.annotation.contour_table import COLUMNS, parse_table, table_text
+from medlib.annotation.drawings import Annotation, GridMismatchError, LesionMask, SeriesGrid
 from medlib.annotation.formats import read_annotation, write_annotation
 from medlib.annotation.line_faults import crosses_itself
-from medlib.annotation.marks import Annotation, GridMismatchError, LesionMask, SeriesGrid
+from medlib.annotation.mask_outlines import border_walks, edge_polygon, is_hole, reader_lines
 from medlib.annotation.outlines import Box, bounding_box, outline_mask
 from medlib.errors import InputError
 

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medlib.annotation import reader_study, stored
+from medlib.annotation import reader_study
+from medlib.annotation import table_cache as stored
 from medlib.annotation.agreement import krippendorff_alpha
 from medlib.annotation.policies import LABEL_POLICIES
 

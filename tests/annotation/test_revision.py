@@ -10,7 +10,7 @@ from annotated import SHAPE, disc, voxels
 
 from medlib.annotation.corrections import apply_corrections, read_answers
 from medlib.annotation.diff import difference
-from medlib.annotation.marks import Annotation, GridMismatchError, LesionMask
+from medlib.annotation.drawings import Annotation, GridMismatchError, LesionMask
 from medlib.annotation.revision import MANIFEST_FILE, read_manifest, read_version, revise
 from medlib.errors import DataError, InputError
 from medlib.review.decisions import Answer, Decision

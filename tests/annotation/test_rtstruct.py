@@ -7,8 +7,8 @@ import pydicom
 import pytest
 from annotated import TURNS, make_series, two_readers, voxels
 
+from medlib.annotation.drawings import Annotation, GridMismatchError
 from medlib.annotation.formats import read_annotation, write_annotation
-from medlib.annotation.marks import Annotation, GridMismatchError
 from medlib.annotation.rtstruct import read_rtstruct, write_rtstruct
 from medlib.annotation.validate import validate_annotation
 from medlib.errors import InputError

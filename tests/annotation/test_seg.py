@@ -9,8 +9,8 @@ import pydicom
 import pytest
 from annotated import TURNS, make_series, two_readers, voxels
 
+from medlib.annotation.drawings import Annotation, GridMismatchError, LesionMask, SeriesGrid
 from medlib.annotation.formats import read_annotation, write_annotation
-from medlib.annotation.marks import Annotation, GridMismatchError, LesionMask, SeriesGrid
 from medlib.annotation.seg import read_seg, write_seg
 from medlib.errors import InputError
 

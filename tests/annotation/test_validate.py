@@ -7,16 +7,16 @@ import pytest
 from annotated import SHAPE, SPACING_MM, disc
 
 from medlib.annotation.contour_table import COLUMNS, from_lines, parse_table, table_text
+from medlib.annotation.drawings import Annotation, LesionMask, Line, SeriesGrid
 from medlib.annotation.line_faults import closing_gap_mm, crosses_itself
-from medlib.annotation.marks import Annotation, LesionMask, Line, SeriesGrid
 from medlib.annotation.protocol import default_protocol
-from medlib.annotation.slips import slips
 from medlib.annotation.validate import (
     SEVERITIES,
     axial_diameter_mm,
     findings_table,
     validate_annotation,
 )
+from studies.drawing_faults import slips
 
 LUNG = np.ones(SHAPE, dtype=bool)
 BALL = disc((4, 20, 20), 5.0)

@@ -1,10 +1,5 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))  # toy.py
-
 import pytest
 import torch
 from toy import ToyCohort, toy_cohort

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from toy import Ball, toy_volume
 
-from medlib.annotation.profiles import PROFILES
-from medlib.annotation.recipe import make_case, plan_cohort
 from medlib.annotation.reference import reference_mask
 from medlib.baseline.inference import predict_volume
 from medlib.baseline.run import Run
 from medlib.images.volume import Volume
+from medlib.phantom.cohort_sizes import PROFILES
+from medlib.phantom.recipe import make_case, plan_cohort
 from medlib.risk.real import shipped_run
 
 STORED = Path(__file__).with_name("golden.npz")

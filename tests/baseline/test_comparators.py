@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from toy import Ball, toy_volume
 
+from medlib.baseline.blob_filter import dot_enhancement
 from medlib.baseline.comparators import predict_nothing, predict_threshold
 from medlib.baseline.config import TrainConfig
-from medlib.baseline.dots import dot_enhancement
 from medlib.images.volume import Volume
 
 

@@ -6,9 +6,7 @@ import pytest
 import torch
 from toy import Ball, DenserThan, dice, toy_volume
 
-from medlib.baseline.config import TrainConfig
-from medlib.baseline.inference import predict_volume
-from medlib.baseline.prediction import (
+from medlib.baseline.candidates import (
     CANDIDATE_COLUMNS,
     CORE_MM,
     find_candidates,
@@ -17,6 +15,8 @@ from medlib.baseline.prediction import (
     save_prediction,
     sphere_diameter_mm,
 )
+from medlib.baseline.config import TrainConfig
+from medlib.baseline.inference import predict_volume
 
 CPU = torch.device("cpu")
 BRIGHT = 1500  # HU of the balls: denser than anything else in a toy chest ...

@@ -10,18 +10,18 @@ import pandas as pd
 import pytest
 from toy import Ball, ToyCohort, toy_case, toy_volume
 
-from medlib.annotation import voi
 from medlib.annotation.case import LESION_COLUMNS, Case
-from medlib.annotation.voi import Voi, split_of_patients
 from medlib.baseline import config
-from medlib.baseline.prediction import CANDIDATE_COLUMNS, Prediction
+from medlib.baseline.candidates import CANDIDATE_COLUMNS, Prediction
 from medlib.baseline.run import OUTLINER, Run
+from medlib.cohorts import nodule_volumes as voi
+from medlib.cohorts.nodule_volumes import Voi, split_of_patients
 from medlib.errors import DataError, OverlapError, RunError
 from medlib.images.volume import Volume
 from medlib.paths import MANIFESTS
 from medlib.risk import reference_run
-from medlib.risk.model_card import MODEL_CARD
 from medlib.risk.reference_run import choose_operating_point_on_nodules, make_reference_run
+from tools.model_card import MODEL_CARD
 
 SCANS = {
     "Lung_Dx-A0001": "CC BY 4.0",
@@ -232,5 +232,5 @@ def test_a_training_goes_on_only_where_nothing_has_changed(real_ct, small, tmp_p
     assert started() != first
     receipt.write_text('{"voxels": {}}')
     assert started() == first
-    monkeypatch.setattr(reference_run, "source_key", lambda modules: "another code")
+    monkeypatch.setattr(reference_run, "code_key", lambda *modules: "another code")
     assert started() != first

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from toy import Ball, toy_volume
 
+from medlib.baseline.candidates import Prediction
 from medlib.baseline.inference import ROUND_MM, Searched, _said_by_both
-from medlib.baseline.prediction import Prediction
 from medlib.baseline.roundness import roundness
 from medlib.images.volume import SeriesIdentity, Volume
 

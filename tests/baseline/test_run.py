@@ -10,9 +10,11 @@ import torch
 from safetensors import safe_open
 from toy import ToyCohort, toy_cohort
 
-from medlib.baseline import keys, predictions, run
+from medlib.baseline import run
+from medlib.baseline import stored_predictions as predictions
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.run import find_or_make_run
+from medlib.cohorts.cohort import cohort_key
 from medlib.errors import OverlapError, RunError
 
 EVIDENCE_CARD = {"task_output", "artifacts", "metric", "failure_check", "expected_output"}
@@ -98,7 +100,7 @@ def test_the_card_says_what_was_made_from_what(quick, cohort: ToyCohort, tmp_pat
         "tune": ["toy-3"],
         "test": ["toy-4"],
     }
-    assert card["data"]["cohort_sha256"] == keys.cohort_key(cohort)
+    assert card["data"]["cohort_sha256"] == cohort_key(cohort)
     assert card["seed"] == 0
     assert card["time"]["steps"] == 2
     assert {"python", "torch", "device", "precision"} <= set(card["environment"])
@@ -126,7 +128,7 @@ def test_another_cohort_and_other_code_make_a_run_stale(quick, tmp_path, monkeyp
     quick["cohort"] = annotated_again
     find_or_make_run("quick", seed=0, run_dir=folder)
     assert "(another cohort)" in capsys.readouterr().out
-    monkeypatch.setattr(keys, "TRAINING_MODULES", keys.TRAINING_MODULES[:-1])
+    monkeypatch.setattr(run, "code_key", lambda *modules: "another code")
     find_or_make_run("quick", seed=0, run_dir=folder)
     assert "(another training code)" in capsys.readouterr().out
 

@@ -12,9 +12,9 @@ from medlib.baseline import runtime
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.device import has_fast_bfloat16
 from medlib.baseline.network import build_network, without_normalisation
+from medlib.baseline.network_passes import slice_probability
 from medlib.baseline.run import Run
 from medlib.baseline.runtime import ForInference
-from medlib.baseline.views import slice_probability
 from medlib.risk.real import shipped_run
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from medlib.annotation.case import Case
-from medlib.annotation.cohort import SMALL_FILES
+from medlib.cohorts.cohort import SMALL_FILES
 from medlib.images.volume import SeriesIdentity, Volume
 
 
@@ -80,7 +80,7 @@ def toy_case(
 
 @dataclass(frozen=True)
 class ToyCohort:
-    """Stands in for `medlib.annotation.cohort.Cohort`."""
+    """Stands in for `medlib.cohorts.cohort.Cohort`."""
 
     all_cases: tuple[Case, ...]
     folder: Path

@@ -9,10 +9,10 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
+from book.build import book_records, build_book, check_book
+from book.pages import Book
+from book.stage import stage
 from medlib import paths
-from medlib.book.build import book_records, build_book, check_book
-from medlib.book.pages import Book
-from medlib.book.stage import stage
 from medlib.errors import BookError
 
 HEADER = "---\nkernelspec: {display_name: Python 3, language: python, name: python3}\n---\n"
@@ -26,7 +26,7 @@ seed = 0
 ```
 
 ```{code-cell} ipython3
-from medlib.book.evidence import record
+from book.evidence import record
 record("risk", 0.25 + seed, 0.1, 0.4, n=8, method="counted")
 ```
 
@@ -105,7 +105,7 @@ def test_from_text_to_html_once(book, capsys):
 
 
 def test_injected_parameters_replace_those_of_the_text(book):
-    from medlib.book.execute import execute_chapters
+    from book.execute import execute_chapters
 
     execute_chapters(book, {"seed": 2})
     staged = stage(book)
@@ -126,7 +126,7 @@ def test_injected_parameters_replace_those_of_the_text(book):
 
 
 def test_a_name_recorded_twice_is_refused(book):
-    from medlib.book.execute import execute_chapters
+    from book.execute import execute_chapters
 
     first = book.root / "chapters" / "first.md"
     cell = '\n```{code-cell} ipython3\nrecord("risk", 1.0)\n```\n'

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from medlib.book.check import CHECKS, Built
-from medlib.book.pages import Book
+from book.check import CHECKS, Built
+from book.pages import Book
 
 pytestmark = pytest.mark.skipif(
     "MEDLIB_TEST_BOOK" not in os.environ, reason="the built book is checked by make test"

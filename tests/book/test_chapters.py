@@ -5,7 +5,7 @@ from __future__ import annotations
 import jupytext
 import pytest
 
-from medlib.book.pages import Book, parameters_of
+from book.pages import Book, parameters_of
 
 BOOK = Book()
 CHAPTERS = [pytest.param(page, id=page.name) for page in BOOK.chapters]

@@ -7,9 +7,9 @@ import json
 import nbformat
 import pytest
 
-from medlib.book import check
-from medlib.book.check import Built, check_html
-from medlib.book.pages import Book
+from book import check
+from book.check import Built, check_html
+from book.pages import Book
 from medlib.errors import BookError
 
 PAGE = """<html><head><link rel="stylesheet" href="_static/book.css"></head><body>

@@ -8,8 +8,8 @@ import nbformat
 import numpy as np
 import pytest
 
+from book import evidence
 from medlib import paths
-from medlib.book import evidence
 from medlib.errors import BookError, MedlibError
 
 

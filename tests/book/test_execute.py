@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from medlib.book.execute import execute_chapters
-from medlib.book.pages import Book
+from book.execute import execute_chapters
+from book.pages import Book
 from medlib.errors import BookError
 
 HEADER = """---
@@ -44,7 +44,7 @@ def book(tmp_path):
     (tmp_path / "index.md").write_text(
         chapter(
             "Index",
-            cell("from medlib.book.evidence import cite\ncite('twice')"),
+            cell("from book.evidence import cite\ncite('twice')"),
             "{glue:text}`twice`",
             extra="medlib: {needs: [01-first]}\n",
         )
@@ -53,9 +53,7 @@ def book(tmp_path):
         chapter(
             "First",
             PARAMETERS,
-            cell(
-                "from medlib.book.evidence import record\nrecord('twice', 2.0 * seed, method='m')"
-            ),
+            cell("from book.evidence import record\nrecord('twice', 2.0 * seed, method='m')"),
         )
     )
     (tmp_path / "chapters" / "02-second.md").write_text(

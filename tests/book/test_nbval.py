@@ -7,8 +7,8 @@ import sys
 import nbformat
 import pytest
 
-from medlib.book.nbval import nbval_notebook, write_expected, write_notebooks
-from medlib.book.pages import Book
+from book.nbval import nbval_notebook, write_expected, write_notebooks
+from book.pages import Book
 from medlib.errors import BookError
 
 CHAPTER = """---
@@ -17,7 +17,7 @@ kernelspec: {display_name: Python 3, language: python, name: python3}
 # A chapter
 
 ```{code-cell} ipython3
-from medlib.book.evidence import record
+from book.evidence import record
 import random
 print(random.random())
 ```
@@ -39,7 +39,7 @@ def book(tmp_path):
 
 def run_nbval(book):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval"]
-    command += ["-p", "medlib.book.nbval_plugin", str(book.build / "nbval")]
+    command += ["-p", "book.nbval_plugin", str(book.build / "nbval")]
     return subprocess.run(command, cwd=book.root, capture_output=True, text=True, check=False)
 
 

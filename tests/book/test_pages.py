@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from medlib.book.pages import Book, parameters_of
+from book.pages import Book, parameters_of
 from medlib.errors import BookError
 
 

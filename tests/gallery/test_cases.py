@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from medlib.annotation.case import LESION_COLUMNS, Case
-from medlib.baseline.prediction import CANDIDATE_COLUMNS, Prediction
+from medlib.baseline.candidates import CANDIDATE_COLUMNS, Prediction
 from medlib.gallery import cases
 from medlib.gallery.cases import NARROWEST_MM, lesion_tiles, reading, slice_tile, what_is_shown
-from medlib.gallery.svg import OKABE_ITO
+from medlib.gallery.tiles import OKABE_ITO
 from medlib.images.volume import SeriesIdentity, Volume
 
 SHAPE = (5, 80, 100)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from medlib.gallery.select import ERROR_COLUMNS, GROUPS, FailureRule, SuccessRule
-from medlib.risk.lesions import Matching
+from medlib.risk.matching import Matching
 
 THRESHOLD = 0.5
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,8 @@ from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
-from typer.testing import CliRunner
-
-sys.path.insert(0, str(Path(__file__).parent))  # sentinels.py
-
 from sentinels import stuff
+from typer.testing import CliRunner
 
 from medlib import cli
 from medlib.errors import InputError

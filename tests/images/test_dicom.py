@@ -11,7 +11,7 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
 from medlib.images.dicom import read_series, write_series
-from medlib.images.errors import (
+from medlib.images.image_errors import (
     DuplicateSlicesError,
     InconsistentSeriesError,
     MissingSlicesError,

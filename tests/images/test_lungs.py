@@ -5,9 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from medlib.annotation.real_scans import read_scan, read_scan_table
+from medlib.cohorts.whole_scans import read_scan, read_scan_table
 from medlib.images.lungs import lung_field
-from medlib.images.phantom import PhantomLesion, acquire, insert_lesions
+from medlib.phantom import PhantomLesion, acquire, insert_lesions
 
 
 def test_finds_the_phantoms_lungs_quickly(anatomy, scan):

@@ -16,7 +16,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 from series_tools import compress, files_of, multi_frame
 
 from medlib.images.dicom import read_series
-from medlib.images.errors import NoCTError, ObliqueError
+from medlib.images.image_errors import NoCTError, ObliqueError
 from medlib.images.nifti import read_mask
 from medlib.images.volume import Volume
 

@@ -13,6 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from faults import FAULTS, try_faults
 from pydicom.uid import (
     EncapsulatedPDFStorage,
     ExplicitVRBigEndian,
@@ -43,9 +44,8 @@ from series_tools import (
 from typer.testing import CliRunner
 
 from medlib.errors import MedlibError
-from medlib.images import errors as e
+from medlib.images import image_errors as e
 from medlib.images.dicom import read_series, write_series
-from medlib.images.faults import FAULTS, try_faults
 from medlib.images.nifti import LPS_TO_RAS
 from medlib.images.volume import SeriesIdentity, Volume
 

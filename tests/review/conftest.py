@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from medlib.baseline.candidates import Prediction, find_candidates
 from medlib.baseline.config import TrainConfig, train_config
 from medlib.baseline.network import build_network, save_weights
-from medlib.baseline.prediction import Prediction, find_candidates
 from medlib.baseline.run import Run
 from medlib.images.volume import SeriesIdentity, Volume
 from medlib.review.model import ReportingModel

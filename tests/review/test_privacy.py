@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "images"))  # sentinels.py
-
 from sentinels import stuff
 
+from medlib.baseline.candidates import save_prediction
 from medlib.baseline.inference import predict_volume
-from medlib.baseline.prediction import save_prediction
 from medlib.baseline.run import Run
 from medlib.images.dicom import read_series, write_series
 from medlib.images.privacy import files_with

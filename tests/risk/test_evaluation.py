@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from medlib.annotation.case import LESION_COLUMNS, Case
+from medlib.baseline.candidates import CANDIDATE_COLUMNS, Prediction
 from medlib.baseline.config import train_config
-from medlib.baseline.prediction import CANDIDATE_COLUMNS, Prediction
 from medlib.errors import OverlapError
 from medlib.images.volume import SeriesIdentity, Volume
 from medlib.risk import evaluation

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medlib.risk.lesions import Matching
 from medlib.risk.luna16 import OWN, luna16, rematched
+from medlib.risk.matching import Matching
 from medlib.risk.operating_point import FROC_POINTS, froc, sensitivity_at
 
 SPACING_MM = (2.5, 0.5, 0.5)

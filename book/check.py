@@ -1,0 +1,286 @@
+"""What the built book has to hold; each check returns its complaints, one line each."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from bs4 import BeautifulSoup, Tag
+
+from book.evidence import FIELDS, notebook_records
+from book.pages import Book
+from medlib.errors import BookError
+from medlib.images.privacy import NEVER_CARRIED, tag_of
+
+MOST_SHOWN = 30
+CSS_ADDRESS = re.compile(r"url\(\s*['\"]?([^'\")]+)|@import\s+['\"]([^'\"]+)")
+DICOM_NAME = re.compile(r"\b[A-Za-z][\w-]*\^[A-Za-z][\w^-]*")
+PICTURE_FILE = re.compile(r"\.(png|jpe?g|svg|gif|webp)$", re.IGNORECASE)
+_TAGS = {"{:04X},{:04X}".format(*tag_of(keyword)): keyword for keyword in NEVER_CARRIED}
+_KEYWORDS = "|".join(NEVER_CARRIED)
+_IN_JSON = "|".join(tag.replace(",", "") for tag in _TAGS)
+_IN_DUMP = "|".join(tag.replace(",", r",\s*") for tag in _TAGS)
+ATTRIBUTE_VALUE = re.compile(
+    # PatientName='x', "PatientName": "x", 'PatientName': ['x']
+    rf"""(?P<keyword>\b(?:{_KEYWORDS})\b)["']?\s*[:=]\s*\[?["'][^"'\s]"""
+    # "00100010": {"vr": "PN", "Value": ["x"]}
+    rf"""|"(?P<json>{_IN_JSON})"\s*:\s*\{{[^}}]*"Value\""""
+    # (0010,0010) Patient's Name    PN: 'x'
+    rf"""|\((?P<dump>{_IN_DUMP})\)[^\n]{{0,60}}\b[A-Z]{{2}}:\s*\[?["'][^"'\s]""",
+    re.IGNORECASE,
+)
+DICOM_TAG = re.compile(r"\([0-9A-Fa-f]{4},\s*[0-9A-Fa-f]{4}\)")
+# Elements that make the browser fetch something as soon as the page is read.
+FETCHING = {
+    "script": "src",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "video": "src",
+    "audio": "src",
+    "embed": "src",
+    "object": "data",
+    "link": "href",
+}
+
+
+@dataclass(frozen=True)
+class Built:
+    """A built book: the folder, and each of its pages parsed once."""
+
+    html: Path
+    book: Book
+
+    @cached_property
+    def pages(self) -> dict[str, BeautifulSoup]:
+        """Path of each page in the folder -> its content."""
+        return {
+            path.relative_to(self.html).as_posix(): BeautifulSoup(
+                path.read_text(encoding="utf-8"), "html.parser"
+            )
+            for path in sorted(self.html.rglob("*.html"))
+            if "_static" not in path.relative_to(self.html).parts
+        }
+
+
+def check_html(book: Book, html: Path) -> None:
+    """Run every check on a folder of built pages.
+
+    Raises
+    ------
+    BookError
+        If there is any complaint; lists them.
+    """
+    built = Built(html, book)
+    complaints = [complaint for check in CHECKS for complaint in check(built)]
+    if complaints:
+        listed = complaints[:MOST_SHOWN]
+        if len(complaints) > MOST_SHOWN:
+            listed.append(f"and {len(complaints) - MOST_SHOWN} more")
+        raise BookError(f"{len(complaints)} faults in the built book:\n  " + "\n  ".join(listed))
+
+
+def pages_exist(built: Built) -> Iterator[str]:
+    """Every page of ``_toc.yml`` is there; a green build without pages has happened to others."""
+    for page in built.book.pages:
+        if f"{page.docname}.html" not in built.pages:
+            yield f"{page.docname}.html is missing"
+
+
+def no_traceback(built: Built) -> Iterator[str]:
+    """No page shows an error of its own code."""
+    for name, page in built.pages.items():
+        if page.select(".output.traceback") or "Traceback (most recent call last)" in page.text:
+            yield f"{name} shows a traceback"
+
+
+def pictures_have_words(built: Built) -> Iterator[str]:
+    """Every picture says what it shows; a file name says nothing."""
+    for name, page in built.pages.items():
+        for image in page.find_all("img"):
+            alt, source = _attribute(image, "alt").strip(), _attribute(image, "src")
+            if not alt or alt == source or (PICTURE_FILE.search(alt) and " " not in alt):
+                yield f"{name}: picture {source[:60]!r} has no alt text"
+        for drawing in page.select("figure svg, svg[role=img]"):
+            if not _attribute(drawing, "aria-label").strip():
+                yield f"{name}: an inline drawing has no aria-label"
+            elif _attribute(drawing, "role") != "img":
+                yield f"{name}: drawing {_attribute(drawing, 'aria-label')[:40]!r} lacks role=img"
+
+
+def links_resolve(built: Built) -> Iterator[str]:
+    """Every link into the book finds its page and its anchor."""
+    anchors = {
+        name: {_attribute(element, "id") for element in page.find_all(id=True)}
+        | {_attribute(element, "name") for element in page.find_all("a", attrs={"name": True})}
+        for name, page in built.pages.items()
+    }
+    for name, page in built.pages.items():
+        for element in page.find_all(["a", *FETCHING]):
+            address = _attribute(element, FETCHING.get(element.name, "href"))
+            parts = urlsplit(address)
+            if not address or parts.scheme or parts.netloc:
+                continue
+            target = (built.html / name).parent / unquote(parts.path) if parts.path else None
+            path = target.resolve() if target else (built.html / name).resolve()
+            if path.is_dir():
+                path /= "index.html"
+            if not path.is_file():
+                yield f"{name}: link {address!r} finds no file"
+                continue
+            found = path.relative_to(built.html.resolve()).as_posix()
+            anchor = unquote(parts.fragment)
+            if anchor and found in anchors and anchor not in anchors[found]:
+                yield f"{name}: link {address!r} finds no such anchor"
+
+
+def nothing_is_fetched(built: Built) -> Iterator[str]:
+    """No page asks another host for anything: the book reads without a network."""
+    for name, page in built.pages.items():
+        for tag, attribute in FETCHING.items():
+            for element in page.find_all(tag):
+                if tag == "link" and "canonical" in element.get_attribute_list("rel"):
+                    continue
+                for address in (_attribute(element, attribute), _attribute(element, "srcset")):
+                    if _is_elsewhere(address):
+                        yield f"{name}: <{tag}> fetches {address}"
+        styles = [style.text for style in page.find_all("style")]
+        styles += [_attribute(element, "style") for element in page.find_all(style=True)]
+        for address in _css_addresses("\n".join(styles)):
+            yield f"{name}: a style fetches {address}"
+    for path in sorted(built.html.rglob("*.css")):
+        for address in _css_addresses(path.read_text(encoding="utf-8")):
+            yield f"{path.relative_to(built.html)} fetches {address}"
+
+
+def no_build_paths(built: Built) -> Iterator[str]:
+    """No page tells where on which machine it was built."""
+    machine = {str(built.book.root.resolve()), str(Path.home()), sys.prefix, sys.base_prefix}
+    machine -= {"/", "/usr", "/usr/local"}
+    for path in sorted(built.html.rglob("*")):
+        if path.suffix not in (".html", ".json", ".js", ".txt") or "_static" in path.parts:
+            continue
+        text = path.read_text(encoding="utf-8")
+        for place in sorted(machine):
+            if re.search(rf"{re.escape(place)}\b", text):
+                yield f"{path.relative_to(built.html)} holds a path of this machine: {place}"
+
+
+def no_patient_names(built: Built) -> Iterator[str]:
+    """No DICOM person name (``Family^Given``) but the phantom's own."""
+    for name, page in built.pages.items():
+        text = " ".join(
+            string
+            for string in page.find_all(string=True)
+            if string.parent is None or not string.find_parent(class_="math")
+        )
+        for found in sorted(set(DICOM_NAME.findall(text))):
+            if "phantom" not in found.lower():
+                yield f"{name} shows what looks like a patient's name"
+
+
+def no_identifying_attributes(built: Built) -> Iterator[str]:
+    """No value of a DICOM attribute that identifies: in a dump, a table, data, or a DICOM file.
+
+    A page may name such an attribute; it may not show one with a value beside it.
+    """
+    for path in sorted(built.html.rglob("*")):
+        if not path.is_file() or "_static" in path.relative_to(built.html).parts:
+            continue
+        name = path.relative_to(built.html).as_posix()
+        content = path.read_bytes()
+        if content[128:132] == b"DICM":
+            yield f"{name} is a DICOM file; a page shows pictures, not files with a header"
+        elif path.suffix in (".html", ".json", ".js", ".txt", ".csv"):
+            text = content.decode("utf-8", errors="replace")
+            if path.suffix == ".html":
+                text = built.pages[name].get_text() if name in built.pages else text
+            for keyword in sorted({_keyword(found) for found in ATTRIBUTE_VALUE.finditer(text)}):
+                yield f"{name} shows a value of {keyword}"
+    for name, page in built.pages.items():
+        for row in page.select("tr"):
+            cells = [cell.get_text().strip() for cell in row.find_all(["td", "th"])]
+            cells = [cell for cell in cells if not DICOM_TAG.fullmatch(cell)]
+            for cell, after in itertools.pairwise(cells):
+                if cell in NEVER_CARRIED and after not in ("", "(empty)"):
+                    yield f"{name} has a table with a value of {cell}"
+
+
+def evidence_is_whole(built: Built) -> Iterator[str]:
+    """Each record has all fields and a name of its own, and the file is what the cells computed."""
+    path = built.html / "evidence.json"
+    if not path.exists():
+        yield "evidence.json is missing"
+        return
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    names = [row.get("name") for row in rows]
+    for name in sorted({str(name) for name in names if names.count(name) > 1}):
+        yield f"evidence.json holds {name!r} twice"
+    for row in rows:
+        if set(row) != set(FIELDS) or not row["name"] or not row["chapter"]:
+            yield f"evidence.json: record {row.get('name')!r} lacks a field; expected {FIELDS}"
+    computed = {
+        record.name: record.value
+        for chapter in built.book.chapters
+        for record in notebook_records(built.book.executed_path(chapter))
+    }
+    if computed != {row.get("name"): row.get("value") for row in rows}:
+        yield "evidence.json is not what the executed chapters computed; build the book again"
+
+
+def prose_is_evidence(built: Built) -> Iterator[str]:
+    """Every number that prose shows through glue is the text of a record."""
+    texts = {
+        text
+        for chapter in built.book.chapters
+        for record in notebook_records(built.book.executed_path(chapter))
+        for text in record.texts().values()
+    }
+    for name, page in built.pages.items():
+        for shown in page.select(".pasted-text"):
+            if re.search(r"\d", shown.text) and shown.text not in texts:
+                yield f"{name} quotes {shown.text!r}, which is no evidence record"
+
+
+CHECKS: tuple[Callable[[Built], Iterator[str]], ...] = (
+    pages_exist,
+    no_traceback,
+    pictures_have_words,
+    links_resolve,
+    nothing_is_fetched,
+    no_build_paths,
+    no_patient_names,
+    no_identifying_attributes,
+    evidence_is_whole,
+    prose_is_evidence,
+)
+
+
+def _attribute(element: Tag, name: str) -> str:
+    value = element.get(name) or ""
+    return value if isinstance(value, str) else " ".join(value)
+
+
+def _keyword(found: re.Match[str]) -> str:
+    if keyword := found["keyword"]:
+        return keyword
+    digits = re.sub(r"\W", "", found["json"] or found["dump"]).upper()
+    return _TAGS[f"{digits[:4]},{digits[4:]}"]
+
+
+def _is_elsewhere(address: str) -> bool:
+    return bool(re.match(r"\s*(https?:)?//", address))
+
+
+def _css_addresses(css: str) -> Iterator[str]:
+    for address in CSS_ADDRESS.findall(css):
+        found = address[0] or address[1]
+        if _is_elsewhere(found):
+            yield found

@@ -1,0 +1,246 @@
+"""Execute the chapters with papermill, and only those whose inputs have changed."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+from book.display import Display
+from book.evidence import SCRAPBOOK
+from book.inputs import changed, inputs_of, key_of
+from book.kernel import environment, kernel_environment
+from book.machine import device_name, versions
+from book.pages import Book, Page, first_line, parameters_of
+from medlib.errors import BookError
+from medlib.progress import PROGRESS_FILE
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def execute_chapters(
+    book: Book,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    only: str | None = None,
+    force: bool = False,
+) -> list[Page]:
+    """Bring the executed chapters up to date.
+
+    Parameters
+    ----------
+    book : Book
+        The book.
+    parameters : mapping, optional
+        Parameters to inject (``profile``, ``dataset``, ``seed``, ``run_dir``); each chapter gets
+        those that its parameters cell has.
+    only : str, optional
+        Name or number of one chapter; it is executed with those it needs. All by default.
+    force : bool
+        Execute the chapter `only` even if nothing has changed.
+
+    Returns
+    -------
+    list of Page
+        The chapters that had to be executed.
+
+    Raises
+    ------
+    BookError
+        If a cell fails; names the chapter, the cell and the error. The earlier result stays.
+    """
+    chapters = book.chapters
+    if only:
+        wanted = book.chapter(only)
+        names = book.all_needs_of(wanted.name) | {wanted.name}
+        chapters = [page for page in chapters if page.name in names]
+    else:
+        _remove_former_chapters(book)
+    book.build.mkdir(parents=True, exist_ok=True)
+    display = Display(len(chapters), book.build / "progress.txt")
+    executed = []
+    for page in chapters:
+        notebook = page.notebook()
+        applying = {
+            name: value
+            for name, value in (parameters or {}).items()
+            if name in parameters_of(notebook)
+        }
+        inputs = inputs_of(page, book, applying)
+        before = _inputs_before(book.executed_path(page))
+        if before == inputs and not (force and page is chapters[-1]):
+            display.done(page.name, "unchanged")
+            continue
+        started = time.monotonic()
+        execute_chapter(book, page, applying, inputs, display)
+        seconds = time.monotonic() - started
+        display.done(page.name, f"executed in {seconds:.0f} s{_reason(before, inputs)}")
+        executed.append(page)
+    return executed
+
+
+def execute_chapter(
+    book: Book,
+    page: Page,
+    parameters: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    display: Display,
+) -> None:
+    """Execute one chapter and store it in the folder of executed chapters.
+
+    Raises
+    ------
+    BookError
+        If a cell fails, or papermill returns cells that it never executed.
+    """
+    notebook = page.notebook()
+    started = time.monotonic()
+    code_cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    variables = {
+        **kernel_environment(book, page),
+        PROGRESS_FILE: str(display.state_file),
+    }
+    with display.chapter(page.name, len(code_cells)), environment(variables):
+        notebook = _papermill(book, page, notebook, parameters, display)
+    _check_executed(page, notebook)
+    _check_citations(book, page, notebook)
+    _forget_papermill(notebook)
+    notebook.metadata["medlib"] = {
+        "chapter": page.name,
+        "key": key_of(inputs),
+        "inputs": dict(inputs),
+        "parameters": dict(parameters),
+        "cells": len(code_cells),
+        "seconds": round(time.monotonic() - started, 1),
+        "date": datetime.now(UTC).date().isoformat(),
+        "device": device_name(),
+        "versions": versions(),
+    }
+    path = book.executed_path(page)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".part")
+    nbformat.write(notebook, beside)
+    beside.replace(path)
+
+
+def _papermill(
+    book: Book,
+    page: Page,
+    notebook: NotebookNode,
+    parameters: Mapping[str, Any],
+    display: Display,
+) -> NotebookNode:
+    """Run papermill on a notebook; papermill takes seconds to import, so it is not at the top."""
+    from nbclient.exceptions import CellControlSignal
+    from papermill import PapermillExecutionError, execute_notebook
+
+    from book.engine import ENGINE
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "chapter.ipynb", Path(folder) / "executed.ipynb"
+        nbformat.write(notebook, source)
+        try:
+            executed: NotebookNode = execute_notebook(
+                source,
+                target,
+                parameters=dict(parameters),
+                engine_name=ENGINE,
+                kernel_name="python3",
+                progress_bar=False,
+                request_save_on_cell_execute=False,
+                cwd=book.root,
+                on_cell=display.cell,
+                # It warns of local TCP at each start and calls its own end an error.
+                extra_arguments=["--log-level=CRITICAL"],
+            )
+            return executed
+        except PapermillExecutionError as error:
+            raise BookError(_explain(book, page, error)) from None
+        except (CellControlSignal, RuntimeError) as error:
+            reason = ANSI.sub("", str(error)).strip().splitlines()[-1]
+            raise BookError(
+                f"chapter {page.name}: its kernel was lost ({reason}); is there enough memory?"
+            ) from None
+
+
+def _explain(book: Book, page: Page, error: Any) -> str:
+    """Return one line on a failed cell, and keep the traceback in a file."""
+    file = book.build / "failed" / f"{page.name}.txt"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(ANSI.sub("", "\n".join(error.traceback)), encoding="utf-8")
+    message = " ".join(ANSI.sub("", str(error.evalue)).split())
+    return (
+        f"chapter {page.name}, cell {error.exec_count} ({first_line(error.source)!r}) failed: "
+        f"{error.ename}: {message}; traceback in {file.relative_to(book.root)}"
+    )
+
+
+def _check_executed(page: Page, notebook: NotebookNode) -> None:
+    """Papermill has returned notebooks with lost outputs and no error; do not believe it."""
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        if cell.execution_count is None and cell.source.strip():
+            raise BookError(
+                f"chapter {page.name}: cell {first_line(cell.source)!r} was never executed, "
+                "though papermill reports success; execute the chapter again"
+            )
+        for output in cell.outputs:
+            if output.output_type == "error":
+                raise BookError(
+                    f"chapter {page.name}: cell {first_line(cell.source)!r} ended in "
+                    f"{output.ename}: {output.evalue}"
+                )
+
+
+def _check_citations(book: Book, page: Page, notebook: NotebookNode) -> None:
+    """Refuse figures of a chapter that is not needed: they could be stale."""
+    cited = {
+        output.metadata["medlib"]["cites"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if SCRAPBOOK in output.get("metadata", {}) and "medlib" in output.metadata
+    }
+    if undeclared := sorted(cited - book.all_needs_of(page.name)):
+        raise BookError(
+            f"chapter {page.name} cites figures of {', '.join(undeclared)}; say so in its front "
+            f"matter: medlib: {{needs: [{', '.join(undeclared)}]}}"
+        )
+
+
+def _forget_papermill(notebook: NotebookNode) -> None:
+    """Drop papermill's own notes: times and paths of the machine."""
+    for metadata in [notebook.metadata, *(cell.metadata for cell in notebook.cells)]:
+        metadata.pop("papermill", None)
+        metadata.pop("execution", None)
+
+
+def _inputs_before(executed: Path) -> dict[str, str] | None:
+    if not executed.exists():
+        return None
+    metadata = json.loads(executed.read_text(encoding="utf-8"))["metadata"]
+    inputs: dict[str, str] = metadata["medlib"]["inputs"]
+    return inputs
+
+
+def _reason(before: Mapping[str, str] | None, inputs: Mapping[str, str]) -> str:
+    if before is None:
+        return ""
+    names = changed(before, inputs)
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f" ({shown} changed)" if names else " (asked for)"
+
+
+def _remove_former_chapters(book: Book) -> None:
+    names = {page.name for page in book.chapters}
+    for path in book.executed.glob("*.ipynb"):
+        if path.stem not in names:
+            path.unlink()

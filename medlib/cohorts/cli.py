@@ -1,0 +1,133 @@
+"""`medlib data ...`: which data, from where, in which part; without what names a patient."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medlib.errors import DataError, InputError
+
+data_app = typer.Typer(
+    help="Data: list, verify, fetch, split, de-identify, make.", no_args_is_help=True
+)
+
+FETCHABLE = "Collection to fetch: lidc."
+OutDir = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Where; _build/data/<name> by default.")
+]
+
+
+@data_app.command(name="list")
+def list_collections() -> None:
+    """Show the collections: scans, patients, parts, size, licence."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from medlib.cohorts.collections import summary
+
+    shown = summary()
+    table = Table()
+    for column in shown:
+        right = column in ("scans", "patients")
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    for row in shown.itertuples(index=False):
+        table.add_row(*map(str, row))
+    Console().print(table)
+
+
+@data_app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help=FETCHABLE)],
+    patients: Annotated[
+        str, typer.Option(metavar="ID,ID", help="Patients, with commas between them.")
+    ] = "",
+    split: Annotated[
+        str, typer.Option(metavar="PART", help="Every patient of a part: test, or test,external.")
+    ] = "",
+    out: OutDir = None,
+    endpoint: Annotated[
+        str | None, typer.Option(metavar="URL", help="Another store that speaks S3.")
+    ] = None,
+    s5cmd: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Fetch nothing: write what s5cmd has to run."),
+    ] = None,
+) -> None:
+    """Fetch public scans by manifest; what is there already is not fetched again."""
+    from medlib.cohorts import fetch as fetching
+    from medlib.cohorts.collections import collection
+
+    one = collection(name)
+    if not one.scans:
+        raise DataError(f"{name} is not fetched; expected a collection with a table of scans: lidc")
+    scans = one.table("scans")
+    chosen = fetching.select_scans(scans, _listed(patients), one.table("split"), _listed(split))
+    size = f"{len(chosen)} series, {chosen['size_bytes'].sum() / 1e9:.2f} GB, {one.licence}"
+    if s5cmd is not None:
+        s5cmd.write_text(fetching.s5cmd_list(chosen), encoding="utf-8")
+        typer.echo(f"{s5cmd}: {size}; run: s5cmd --no-sign-request run {s5cmd}")
+        return
+    folder = out or _default_folder(name)
+    typer.echo(f"{size} -> {folder}")
+    came = fetching.fetch(chosen, folder, endpoint or fetching.ENDPOINT)
+    typer.echo(f"{folder}: complete, every checksum as it should be; {came:,} bytes came now")
+
+
+@data_app.command()
+def split(
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether the parts hold; exit code 2 if not.")
+    ] = False,
+) -> None:
+    """Show the parts of every collection, and check that nobody stands in two."""
+    from medlib.cohorts.collections import checked_splits, collections
+
+    rows = checked_splits(collections().values())
+    if not check:
+        counts = rows.groupby(["collection", "split"], sort=False)
+        for (name, part), group in counts:
+            typer.echo(f"{name} {part}: {group['person'].nunique()} patients, {len(group)} scans")
+    names = ", ".join(rows["collection"].unique())
+    typer.echo(f"{names}: {rows['person'].nunique()} patients, nobody in two parts")
+
+
+@data_app.command()
+def deidentify(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A DICOM file or a folder.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder for the images.")],
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Secret (16 bytes or more): the same gives the same new UIDs in a later run.",
+        ),
+    ] = None,
+) -> None:
+    """Write DICOM images without what names their patient (PS3.15 basic profile)."""
+    from medlib.images.deidentify import deidentify as write
+
+    try:
+        secret = key.read_bytes() if key else None
+    except OSError as error:
+        raise InputError(f"{key}: cannot be read ({error.strerror}); name a file") from error
+    written = write(source, out, secret)
+    typer.echo(
+        f"{out}: {written.n_files} images, {written.n_series} series, {written.n_patients} patients"
+    )
+    for reason, count in written.left_out.items():
+        typer.echo(f"left out: {count} ({reason})")
+    if written.n_blanked:
+        typer.echo(f"{written.n_blanked} free texts repeated a name or number and were emptied")
+    typer.echo("Look at the images before they leave: text in pixels and faces are not removed.")
+
+
+def _listed(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _default_folder(name: str) -> Path:
+    from medlib import paths
+
+    return paths.DATA / name

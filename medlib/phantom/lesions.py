@@ -1,0 +1,133 @@
+"""Lesions of real readers drawn into a phantom patient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from medlib.phantom.anatomy import Anatomy
+
+# Density before blur and noise, mean and standard deviation between nodules, and standard
+# deviation of the structure within one, by texture rating 1 (non-solid) to 5 (solid).
+_DENSITY_BY_TEXTURE = {
+    1: (-440.0, 130.0, 110.0),
+    2: (-395.0, 110.0, 120.0),
+    3: (-290.0, 70.0, 190.0),
+    4: (-100.0, 170.0, 190.0),
+    5: (15.0, 80.0, 110.0),
+}
+_CALCIFIED_MEAN_HU, _CALCIFIED_SD_HU = 1400.0, 500.0
+_CALCIFIED_BELOW = 5.5
+_SOLID_FROM_TEXTURE = 4
+_STRUCTURE_MM = 1.3
+_BLUR_MM_PER_MARGIN_STEP = 0.2  # a margin rated 1 of 5 is 0.8 mm softer than a sharp one
+
+
+@dataclass(frozen=True)
+class PhantomLesion:
+    """One lesion on a patient's grid.
+
+    Attributes
+    ----------
+    occupancy : ndarray of float, shape (z, y, x)
+        Share of each voxel that the lesion fills, 0..1: a crop of the patient's grid.
+    offset_zyx : tuple of int
+        Index of the crop's first voxel in the patient's grid. The crop must lie inside it.
+    texture : float
+        Median rating, 1 (non-solid) to 5 (solid).
+    calcification : float
+        Median rating, 1 (popcorn) to 6 (absent).
+    margin : float
+        Median rating, 1 (poorly defined) to 5 (sharp).
+    """
+
+    occupancy: NDArray[np.float32]
+    offset_zyx: tuple[int, int, int]
+    texture: float
+    calcification: float
+    margin: float
+
+
+def lesion_hu(texture: float, rng: np.random.Generator) -> tuple[float, float]:
+    """Draw the density of a lesion and the strength of its inner structure.
+
+    Parameters
+    ----------
+    texture : float
+        Median rating, 1 to 5; halves are rounded up.
+    rng : Generator
+
+    Returns
+    -------
+    mean_hu, structure_sd_hu : float
+        Before blur and noise, which bring small lesions to the measured figures.
+    """
+    mean, between, within = _DENSITY_BY_TEXTURE[int(np.clip(np.floor(texture + 0.5), 1, 5))]
+    return float(rng.normal(mean, between)), within
+
+
+def insert_lesions(anatomy: Anatomy, lesions: Iterable[PhantomLesion], seed: int) -> Anatomy:
+    """Draw lesions into a patient, before blur and noise.
+
+    Parameters
+    ----------
+    anatomy : Anatomy
+        Left as it is.
+    lesions : iterable of PhantomLesion
+        The order matters for the random draws.
+    seed : int
+
+    Returns
+    -------
+    Anatomy
+        The same patient with the lesions in `hu`; lung and vessel masks as before.
+
+    Raises
+    ------
+    ValueError
+        If a crop does not lie inside the grid.
+    """
+    hu = anatomy.hu.copy()
+    for number, lesion in enumerate(lesions):
+        _insert(hu, anatomy.grid.spacing_mm, lesion, np.random.default_rng([seed, number]))
+    return replace(anatomy, hu=hu)
+
+
+def _insert(
+    hu: NDArray[np.float32],
+    spacing_mm: tuple[float, float, float],
+    lesion: PhantomLesion,
+    rng: np.random.Generator,
+) -> None:
+    offset, size = np.array(lesion.offset_zyx), np.array(lesion.occupancy.shape)
+    if (offset < 0).any() or (offset + size > hu.shape).any():
+        raise ValueError(f"lesion crop {size} at {offset} does not lie inside the grid {hu.shape}")
+    sigma_px = np.array(_BLUR_MM_PER_MARGIN_STEP * (5.0 - lesion.margin)) / np.array(spacing_mm)
+    room = np.ceil(3 * sigma_px).astype(int)
+    low = np.maximum(offset - room, 0)
+    high = np.minimum(offset + size + room, hu.shape)
+    window = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    occupancy = np.zeros(high - low, dtype=np.float32)
+    inner = tuple(slice(a, a + n) for a, n in zip(offset - low, size, strict=True))
+    occupancy[inner] = lesion.occupancy
+    occupancy = ndimage.gaussian_filter(occupancy, sigma_px)
+
+    mean, structure_sd = lesion_hu(lesion.texture, rng)
+    structure = ndimage.gaussian_filter(
+        rng.standard_normal(occupancy.shape), _STRUCTURE_MM / np.array(spacing_mm), mode="wrap"
+    )
+    inside = mean + structure_sd * structure / max(float(structure.std()), 1e-6)
+    background = hu[window]
+    if lesion.texture < _SOLID_FROM_TEXTURE:
+        inside = np.maximum(inside, background)  # vessels show through ground glass
+    blended = background + occupancy * (inside - background)
+    if lesion.calcification < _CALCIFIED_BELOW:
+        depth = ndimage.distance_transform_edt(occupancy > 0.5, sampling=spacing_mm)
+        core = np.clip(2.2 * depth / max(float(depth.max()), 1e-6) - 0.4, 0.0, 1.0)
+        calcified = max(rng.normal(_CALCIFIED_MEAN_HU, _CALCIFIED_SD_HU), 250.0)
+        blended += core * (calcified - blended)
+    hu[window] = blended

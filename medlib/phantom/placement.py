@@ -1,0 +1,225 @@
+"""A real nodule on a phantom patient's grid: resampled in mm, put where it fits in the lung."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from medlib.annotation.nodules import equivalent_diameter_mm
+from medlib.phantom import Anatomy
+
+SUB_SLICE_MM = 0.8  # slices are sampled at least this finely to find partial volume
+SUB_PIXELS = 2  # samples along a pixel's side
+SURFACE_INSIDE_MM = 0.2  # how far inside the readers' line the tissue ends on average
+SURFACE_SD_MM = 0.45  # how far the tissue's surface lies off the readers' line
+SURFACE_MM = 1.2  # over which the surface wanders
+CLEARANCE_VOXELS = 2  # between the outlines of two lesions
+CANDIDATES = 200  # places tried for each lesion
+
+Setting = Literal["free", "juxta-vascular", "juxta-pleural"]
+SETTINGS: tuple[Setting, ...] = ("free", "juxta-vascular", "juxta-pleural")
+SETTING_SHARES = (0.55, 0.25, 0.20)
+
+Index = tuple[int, int, int]
+Spacing = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ResampledNodule:
+    """A nodule on another grid.
+
+    Attributes
+    ----------
+    masks : ndarray of bool, shape (reader, z, y, x)
+        Each with its reader's volume, to the nearest voxel.
+    occupancy : ndarray of float32, shape (z, y, x)
+        Share of each voxel inside the outline of at least two readers (of the one reader where
+        there is one).
+    """
+
+    masks: NDArray[np.bool_]
+    occupancy: NDArray[np.float32]
+
+
+def signed_distance_mm(mask: NDArray[np.bool_], spacing_mm: Spacing) -> NDArray[np.float64]:
+    """Return the distance to the nearest voxel of the other kind: positive inside the mask."""
+    inside = ndimage.distance_transform_edt(mask, sampling=spacing_mm)
+    outside = ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
+    return np.asarray(inside - outside, dtype=np.float64)
+
+
+def resample_nodule(
+    masks: NDArray[np.bool_],
+    spacing_mm: Spacing,
+    target_spacing_mm: Spacing,
+    shift_voxels: ArrayLike = (0.0, 0.0, 0.0),
+    rng: np.random.Generator | None = None,
+) -> ResampledNodule:
+    """Carry readers' masks to another grid, true to size.
+
+    Shape-based interpolation (Raya and Udupa, IEEE Trans Med Imaging 9:32-42, 1990): the signed
+    distance of each mask is interpolated linearly, and the level that bounds the new shape is set
+    so that the volume stays what the reader drew. Without that step the flat outline stacks of
+    thick slices would shrink.
+
+    Parameters
+    ----------
+    masks : ndarray of bool, shape (reader, z, y, x)
+        None of them empty.
+    spacing_mm, target_spacing_mm : tuple of float
+        Along z, y, x.
+    shift_voxels : array_like of float, shape (3,)
+        Of the nodule against the target grid, in target voxels, -0.5 to 0.5.
+    rng : Generator, optional
+        Where given, the tissue ends `SURFACE_INSIDE_MM` inside the readers' line on average, and
+        its surface wanders by `SURFACE_SD_MM` over `SURFACE_MM`. Left out, it is that line.
+
+    Returns
+    -------
+    ResampledNodule
+        On a crop that leaves at least one voxel around the nodule.
+
+    Raises
+    ------
+    ValueError
+        If a mask is empty.
+    """
+    if not masks.any(axis=(1, 2, 3)).all():
+        raise ValueError("a reader's mask is empty; expected at least one voxel from each")
+    spacing, target = np.array(spacing_mm), np.array(target_spacing_mm)
+    rim = np.ceil(3 * target / spacing).astype(int) + 1
+    padded = np.pad(masks, [(0, 0), *((n, n) for n in rim)])
+    extent_mm = np.array(masks.shape[1:]) * spacing
+    shape = np.ceil(extent_mm / target).astype(int) + 4
+    parts = np.array([max(1, int(np.ceil(target[0] / SUB_SLICE_MM))), SUB_PIXELS, SUB_PIXELS])
+    step = target / parts / spacing  # of the samples, in source voxels
+    middle_source = (np.array(padded.shape[1:]) - 1) / 2
+    middle_target = (shape * parts - 1) / 2 + np.asarray(shift_voxels) * parts
+
+    level_sets = []
+    for mask in padded:
+        distance = ndimage.affine_transform(
+            signed_distance_mm(mask, spacing_mm),
+            step,
+            offset=middle_source - step * middle_target,
+            output_shape=tuple(shape * parts),
+            order=1,
+            mode="nearest",
+        )
+        samples = max(1, round(mask.sum() * np.prod(spacing) / np.prod(target / parts)))
+        level_sets.append(distance - np.partition(distance, -samples, axis=None)[-samples])
+
+    soft_mm = float(min(target))
+    voxel_mm3 = float(np.prod(target))
+    resampled = []
+    for mask, level_set in zip(padded, level_sets, strict=True):
+        fill = _block_mean(np.clip(level_set / soft_mm, -1.0, 1.0), parts)
+        voxels = max(1, round(mask.sum() * float(np.prod(spacing)) / voxel_mm3))
+        largest = np.argsort(fill, axis=None, kind="stable")[-voxels:]
+        chosen = np.zeros(fill.size, dtype=bool)
+        chosen[largest] = True
+        resampled.append(chosen.reshape(fill.shape))
+    agreed = np.sort(np.stack(level_sets), axis=0)[-min(2, len(level_sets))]
+    if rng is not None:
+        wander = ndimage.gaussian_filter(
+            rng.standard_normal(agreed.shape), SURFACE_MM / (target / parts), mode="wrap"
+        )
+        wander *= SURFACE_SD_MM / max(float(wander.std()), 1e-9)
+        # A thin place stays: the surface gives way by half the depth at most.
+        agreed = agreed + np.maximum(wander - SURFACE_INSIDE_MM, -0.5 * max(agreed.max(), 0.0))
+    occupancy = _block_mean(agreed >= 0, parts).astype(np.float32)
+    return ResampledNodule(np.stack(resampled), occupancy)
+
+
+def _block_mean(samples: NDArray[np.generic], parts: NDArray[np.int64]) -> NDArray[np.float64]:
+    (a, b, c), (n, m, k) = parts, np.array(samples.shape) // parts
+    blocks = samples.reshape(n, a, m, b, k, c)
+    return np.asarray(blocks.mean(axis=(1, 3, 5), dtype=np.float64))
+
+
+def place(
+    nodule: ResampledNodule,
+    anatomy: Anatomy,
+    depth_mm: NDArray[np.float32],
+    taken: NDArray[np.bool_],
+    setting: Setting,
+    rng: np.random.Generator,
+) -> Index:
+    """Find a place for a nodule in the lung.
+
+    Parameters
+    ----------
+    nodule : ResampledNodule
+    anatomy : Anatomy
+    depth_mm : ndarray, shape (z, y, x)
+        `Anatomy.pleural_depth_mm`.
+    taken : ndarray of bool, shape (z, y, x)
+        Voxels that other lesions hold.
+    setting : str
+        ``"free"``: all in the lung; ``"juxta-vascular"``: touching a vessel; ``"juxta-pleural"``:
+        reaching into the pleura. `CANDIDATES` places of suitable depth are tried, then as many
+        anywhere in the lung; where none is as asked for, the one with most of the nodule in the
+        lung is taken.
+    rng : Generator
+
+    Returns
+    -------
+    tuple of int
+        Index of the crop's first voxel (z, y, x).
+
+    Raises
+    ------
+    ValueError
+        If the nodule fits nowhere.
+    """
+    union = nodule.masks.any(axis=0)
+    voxel_mm3 = float(np.prod(anatomy.grid.spacing_mm))
+    radius_mm = equivalent_diameter_mm(float(nodule.occupancy.sum()) * voxel_mm3) / 2
+    low, high = (0.4, 1.0) if setting == "juxta-pleural" else (1.0, np.inf)
+    deepest = float(depth_mm.max())
+    low_mm = min(low * radius_mm, 0.8 * deepest)
+    suited = (depth_mm > low_mm) & (depth_mm < max(high * radius_mm, low_mm + 2))
+    tried = [
+        rng.choice(centres, min(CANDIDATES, centres.size), replace=False)
+        for centres in (np.flatnonzero(suited), np.flatnonzero(anatomy.lung))
+    ]
+    middle = np.array(union.shape) // 2
+    limit = np.array(anatomy.lung.shape) - union.shape
+    best: tuple[float, Index] | None = None
+    for centre in np.concatenate(tried):
+        offset = np.array(np.unravel_index(centre, anatomy.lung.shape)) - middle
+        if (offset < CLEARANCE_VOXELS).any() or (offset > limit - CLEARANCE_VOXELS).any():
+            continue
+        start: Index = (int(offset[0]), int(offset[1]), int(offset[2]))
+        crop = crop_of(start, union.shape)
+        around = tuple(slice(s.start - CLEARANCE_VOXELS, s.stop + CLEARANCE_VOXELS) for s in crop)
+        if taken[around].any():
+            continue
+        weight = float(nodule.occupancy.sum())
+        in_lung = float(nodule.occupancy[anatomy.lung[crop]].sum()) / weight
+        in_vessel = float(nodule.occupancy[anatomy.vessel[crop]].sum()) / weight
+        if _fits(setting, in_lung, in_vessel):
+            return start
+        if best is None or in_lung > best[0]:
+            best = in_lung, start
+    if best is None:
+        raise ValueError(f"a nodule of {2 * radius_mm:.0f} mm fits nowhere in this lung")
+    return best[1]
+
+
+def _fits(setting: Setting, in_lung: float, in_vessel: float) -> bool:
+    if setting == "juxta-pleural":
+        return 0.75 <= in_lung <= 0.97
+    if setting == "juxta-vascular":
+        return in_lung > 0.98 and 0.02 < in_vessel < 0.25
+    return in_lung > 0.98 and in_vessel < 0.02
+
+
+def crop_of(start: Index, shape: tuple[int, ...]) -> tuple[slice, slice, slice]:
+    """Return the slices of a block with its first voxel at `start`."""
+    z, y, x = (slice(a, a + n) for a, n in zip(start, shape, strict=True))
+    return z, y, x

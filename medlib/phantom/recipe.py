@@ -1,0 +1,215 @@
+"""The recipe of a phantom cohort: which patient gets which real nodules, and how one is made."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from medlib import phantom
+from medlib.annotation import lidc, nodules, reader_study
+from medlib.annotation.case import LESION_COLUMNS, Case
+from medlib.annotation.nodules import Nodule, equivalent_diameter_mm
+from medlib.keys import code_key, digest
+from medlib.phantom import SITES, PhantomLesion, placement, site_grid
+from medlib.phantom.body import Build
+from medlib.phantom.cohort_sizes import PARTS, CohortProfile
+
+# Lesions a patient, repeated along the patients of a part, then mixed. Three on average where the
+# model is judged, as in an LIDC-IDRI scan that has any; more where it learns, because it learns
+# from lesions and a further one in a scan costs almost nothing.
+LESIONS_PER_PATIENT = (3, 0, 4, 6, 2, 5, 1, 3)
+LESIONS_PER_TRAIN_PATIENT = (8, 6, 10, 7, 0, 9)
+
+
+@dataclass(frozen=True)
+class PatientPlan:
+    """What a phantom patient is made from.
+
+    Attributes
+    ----------
+    case_id, patient_id, site, split : str
+    seed : int
+        Of the anatomy, the places, the densities and the noise.
+    nodules : tuple of Nodule
+        Each from another LIDC-IDRI patient than every other nodule of the cohort.
+    clinical : bool
+        Which grid.
+    """
+
+    case_id: str
+    patient_id: str
+    site: str
+    split: str
+    seed: int
+    nodules: tuple[Nodule, ...]
+    clinical: bool
+
+
+def plan_cohort(profile: CohortProfile, seed: int) -> list[PatientPlan]:
+    """Draw the patients of a cohort.
+
+    Every part of the split gets nodules with the real shares of one to four readers and the real
+    mix of sizes: the database, ordered by readers and diameter, is cut into as many equal pieces
+    as the part has lesions, and one nodule is drawn from each. No LIDC-IDRI patient gives more
+    than one nodule, so that none stands on two sides of the split. Left out are clusters with more
+    outlines than readers and the few nodules whose readers share no voxel.
+
+    Parameters
+    ----------
+    profile : CohortProfile
+    seed : int
+        Another seed, another cohort.
+
+    Returns
+    -------
+    list of PatientPlan
+    """
+    rng = np.random.default_rng([seed, 1])
+    table = reader_study.nodule_table()
+    pool = table[(table["min_voxels"] > 0) & (table["agreed_voxels"] > 0)].sort_values(
+        ["n_readers", "diameter_mm", "origin"]
+    )
+    by_origin = {nodule.origin: nodule for nodule in nodules.nodules()}
+    used: set[str] = set()
+    plans: list[PatientPlan] = []
+    for part in PARTS:
+        n_patients = profile.patients(part)
+        counts = rng.permutation(
+            list(itertools.islice(itertools.cycle(lesions_per_patient(part)), n_patients))
+        )
+        drawn = iter(rng.permutation(_draw_stratified(pool, int(counts.sum()), used, rng)))
+        sites = [name for name, site in SITES.items() if site.internal == (part != "external")]
+        for k, count in enumerate(counts):
+            number = len(plans) + 1
+            chosen = tuple(by_origin[origin] for origin in itertools.islice(drawn, int(count)))
+            plans.append(
+                PatientPlan(
+                    case_id=f"case-{number:03d}",
+                    patient_id=f"PHANTOM-{seed}-{number:03d}",
+                    site=sites[k % len(sites)],
+                    split=part,
+                    seed=int(np.random.SeedSequence([seed, number]).generate_state(1)[0]),
+                    nodules=chosen,
+                    clinical=profile.clinical,
+                )
+            )
+    return plans
+
+
+def lesions_per_patient(part: str) -> tuple[int, ...]:
+    """Return the cycle of lesion counts of a part of the split."""
+    return LESIONS_PER_TRAIN_PATIENT if part == "train" else LESIONS_PER_PATIENT
+
+
+def _draw_stratified(
+    pool: pd.DataFrame, count: int, used: set[str], rng: np.random.Generator
+) -> list[str]:
+    """Draw one nodule from each of `count` equal pieces of the pool; no patient twice."""
+    origins, patients = pool["origin"].to_numpy(), pool["patient_id"].to_numpy()
+    drawn = []
+    for piece in np.array_split(np.arange(len(pool)), count) if count else []:
+        # Where the whole piece is used up, the nearest free nodule in the order stands in.
+        away = np.abs(np.arange(len(pool)) - rng.choice(piece))
+        in_piece = np.isin(np.arange(len(pool)), piece)
+        order = np.lexsort((away, ~in_piece))
+        pick = next(i for i in order if patients[i] not in used)
+        used.add(patients[pick])
+        drawn.append(str(origins[pick]))
+    return drawn
+
+
+def make_case(plan: PatientPlan) -> tuple[Case, Build]:
+    """Make one patient in memory: anatomy, lesions where they fit, scan, readers.
+
+    Returns
+    -------
+    Case
+        The same voxels for the same plan.
+    Build
+        Sex, age and the like of the patient.
+    """
+    chest_mm = 2 * phantom.patient_build(plan.seed).cavity_half_width_mm
+    scanner = phantom.draw_scanner(SITES[plan.site], plan.seed, chest_mm)
+    grid = site_grid(scanner, clinical=plan.clinical)
+    rng = np.random.default_rng([plan.seed, 2])
+    anatomy = phantom.draw_anatomy(plan.seed, scanner, grid)
+    depth_mm = anatomy.pleural_depth_mm() if plan.nodules else np.zeros(grid.shape_zyx, np.float32)
+    readers = np.zeros(grid.shape_zyx, dtype=np.uint8)
+    labels = np.zeros(grid.shape_zyx, dtype=np.uint8)
+    lesions: list[PhantomLesion] = []
+    rows = []
+    resampled = [
+        placement.resample_nodule(
+            nodule.reader_masks(),
+            nodule.spacing_mm,
+            grid.spacing_mm,
+            rng.uniform(-0.5, 0.5, 3),
+            rng,
+        )
+        for nodule in plan.nodules
+    ]
+    # The largest first: it has the fewest places.
+    order = sorted(range(len(resampled)), key=lambda k: -resampled[k].occupancy.sum())
+    for label, k in enumerate(order, start=1):
+        nodule, shape = plan.nodules[k], resampled[k]
+        setting = placement.SETTINGS[
+            rng.choice(len(placement.SETTINGS), p=placement.SETTING_SHARES)
+        ]
+        start = placement.place(shape, anatomy, depth_mm, labels > 0, setting, rng)
+        crop = placement.crop_of(start, shape.occupancy.shape)
+        for bit, mask in enumerate(shape.masks):
+            readers[crop] |= mask.astype(np.uint8) << np.uint8(bit)
+        labels[crop][shape.masks.any(axis=0)] = label
+        rating = nodule.ratings.median()
+        lesions.append(
+            PhantomLesion(
+                shape.occupancy,
+                start,
+                texture=float(rating["texture"]),
+                calcification=float(rating["calcification"]),
+                margin=float(rating["margin"]),
+            )
+        )
+        rows.append(_lesion_row(plan.case_id, label, nodule, shape.masks, grid.spacing_mm))
+    anatomy = phantom.insert_lesions(anatomy, lesions, plan.seed)
+    case = Case(
+        case_id=plan.case_id,
+        patient_id=plan.patient_id,
+        site=plan.site,
+        split=plan.split,
+        volume=phantom.acquire(anatomy, plan.seed, plan.patient_id),
+        readers=readers,
+        lesion_labels=labels,
+        lesions=pd.DataFrame(rows, columns=list(LESION_COLUMNS)),
+    )
+    return case, anatomy.build
+
+
+def _lesion_row(
+    case_id: str,
+    label: int,
+    nodule: Nodule,
+    masks: NDArray[np.bool_],
+    spacing_mm: tuple[float, float, float],
+) -> dict[str, object]:
+    voxels = np.median(masks.sum(axis=(1, 2, 3)))
+    diameter_mm = equivalent_diameter_mm(float(voxels * np.prod(spacing_mm)))
+    return {
+        "lesion_id": f"{case_id}-{label}",
+        "label": label,
+        "n_readers": nodule.n_readers,
+        "diameter_mm": round(diameter_mm, 3),
+        "origin": nodule.origin,
+        **{name: float(median) for name, median in nodule.ratings.median().items()},
+    }
+
+
+def generator_key() -> str:
+    """Return a key of everything that decides a phantom's voxels: database and code."""
+    database = hashlib.sha256(lidc.database_path().read_bytes()).hexdigest()
+    return digest(database, code_key("medlib.phantom.recipe"))[:16]

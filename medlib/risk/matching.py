@@ -1,0 +1,220 @@
+"""Lesions against candidates: what was hit, what was missed, what was a false alarm.
+
+The rule, for one scan. A candidate and a lesion overlap where the 3D intersection over union of
+the candidate and the lesion's reference mask is at least `MIN_IOU`. Candidates are taken from the
+highest score down; each takes the free required lesion that it overlaps most, and that is a hit.
+A candidate that overlaps only lesions already taken is a duplicate. One that overlaps a lesion
+which a single reader drew is disputed: neither a hit nor a false alarm, as that lesion is neither
+found nor missed. What is left is a false alarm.
+
+Because the order is that of the scores, the pairs at any score threshold are the pairs found here
+whose score reaches it: one matching serves every operating point.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from medlib.annotation.agreement import pairwise_agreement
+from medlib.annotation.case import LESION_COLUMNS, Case
+from medlib.annotation.reference import lesion_status, reference_mask
+from medlib.baseline.candidates import Prediction
+
+MIN_IOU = 0.1
+HIT_RULE = f"3D IoU with the reference mask of at least {MIN_IOU:g}"
+
+OUTCOMES = ("hit", "duplicate", "disputed", "false alarm")
+
+
+@dataclass(frozen=True)
+class Matching:
+    """One scan's lesions and candidates, matched; or those of many scans, one below the other.
+
+    Attributes
+    ----------
+    lesions : DataFrame
+        A row a lesion: `case_id`, `patient_id`, `site`, `split`, the columns of
+        `medlib.annotation.case.LESION_COLUMNS`, `status` (``required`` or ``disputed``),
+        `reader_dice` (mean over pairs of readers), `matched_candidate` and `best_score` (of the
+        candidate that hit it; missing where none did), `dice` and `iou` of that pair, `best_iou`
+        with any candidate, `n_voxels` of the reference mask, `center_z`, `center_y` and
+        `center_x` (voxel index) of its centroid, or of that of all outlines where readers share no
+        voxel.
+    candidates : DataFrame
+        A row a candidate: `case_id`, `patient_id`, `site`, `split`, the columns of the
+        prediction, `outcome` (see `OUTCOMES`), `lesion_id` (empty for a false alarm), `iou` and
+        `dice` with it, `n_voxels`, and how many of them are reference (`n_reference_voxels`) or
+        count for nothing (`n_ignored_voxels`: inside a disputed lesion).
+    cases : DataFrame
+        A row a scan: the four ids, `n_voxels`, `n_reference_voxels`, `n_ignored_voxels`,
+        `n_required`, `n_disputed`, `spacing_z_mm`, `spacing_y_mm` and `spacing_x_mm`.
+    """
+
+    lesions: pd.DataFrame
+    candidates: pd.DataFrame
+    cases: pd.DataFrame
+
+
+def match_case(case: Case, prediction: Prediction) -> Matching:
+    """Match the candidates of one scan to its lesions by the rule of this module.
+
+    A lesion whose readers share no voxel has no reference mask and is treated as disputed.
+
+    Raises
+    ------
+    ValueError
+        Where prediction and case do not share one grid.
+    """
+    if prediction.labels.shape != case.lesion_labels.shape:
+        raise ValueError(
+            f"{case.case_id}: prediction is {prediction.labels.shape}, the case is "
+            f"{case.lesion_labels.shape}; predict on the case's own grid"
+        )
+    consensus = np.where(reference_mask(case.readers), case.lesion_labels, 0)
+    lesions = case.lesions.reset_index(drop=True)
+    agreed = np.isin(lesions["label"], np.unique(consensus))
+    wanted = np.array([lesion_status(int(n)) == "required" for n in lesions["n_readers"]], bool)
+    required = agreed & wanted
+    ignored = np.isin(case.lesion_labels, lesions.loc[~required, "label"])
+    target = np.where(ignored, case.lesion_labels, consensus)
+    overlap = _Overlap.of(prediction, target, lesions["label"].to_numpy(dtype=int))
+
+    candidates = _judge(prediction.candidates, lesions, required, overlap)
+    reference = (target > 0) & ~ignored
+    shown = prediction.labels
+    candidates["n_voxels"] = overlap.candidate_voxels
+    candidates["n_reference_voxels"] = _count_by_candidate(shown[reference], candidates)
+    candidates["n_ignored_voxels"] = _count_by_candidate(shown[ignored], candidates)
+
+    hits = candidates[candidates["outcome"] == "hit"].set_index("lesion_id")
+    lesions = lesions[list(LESION_COLUMNS)]
+    of_lesion = lesions["lesion_id"].map
+    lesions["status"] = np.where(required, "required", "disputed")
+    lesions["reader_dice"] = [mean_reader_dice(case, int(label)) for label in lesions["label"]]
+    lesions["matched_candidate"] = of_lesion(hits["candidate_id"]).astype("Int64")
+    lesions["best_score"] = of_lesion(hits["score"]).astype(float)
+    lesions["dice"] = of_lesion(hits["dice"]).astype(float)
+    lesions["iou"] = of_lesion(hits["iou"]).astype(float)
+    lesions["n_voxels"] = overlap.lesion_voxels
+    lesions["best_iou"] = overlap.iou.max(axis=0, initial=0.0)
+    lesions[[f"center_{axis}" for axis in "zyx"]] = np.reshape(
+        ndimage.center_of_mass(target > 0, target, lesions["label"].to_numpy(dtype=int)), (-1, 3)
+    )
+
+    cases = pd.DataFrame(
+        {
+            "n_voxels": [target.size],
+            "n_reference_voxels": [np.count_nonzero(reference)],
+            "n_ignored_voxels": [np.count_nonzero(ignored)],
+            "n_required": [np.count_nonzero(required)],
+            "n_disputed": [np.count_nonzero(~required)],
+            **{
+                f"spacing_{axis}_mm": [step]
+                for axis, step in zip("zyx", case.volume.spacing_mm, strict=True)
+            },
+        }
+    )
+    return Matching(*(_with_ids(case, table) for table in (lesions, candidates, cases)))
+
+
+def concatenate(matchings: list[Matching]) -> Matching:
+    """Put the tables of many scans one below the other."""
+
+    def together(name: str) -> pd.DataFrame:
+        tables = [getattr(one, name) for one in matchings]
+        filled = [table for table in tables if len(table)]
+        return pd.concat(filled or tables[:1], ignore_index=True)
+
+    return Matching(together("lesions"), together("candidates"), together("cases"))
+
+
+def mean_reader_dice(case: Case, label: int) -> float:
+    """Mean 3D Dice over the pairs of readers of one lesion; NaN where only one drew it."""
+    inside = case.lesion_labels == label
+    box = ndimage.find_objects(inside.astype(np.uint8))[0]
+    bits = np.where(inside[box], case.readers[box], 0)
+    masks = np.stack([(bits >> reader & 1).astype(bool) for reader in range(8)])
+    pairs = pairwise_agreement(masks[masks.any(axis=(1, 2, 3))])
+    return float(np.mean([pair.dice_3d for pair in pairs])) if pairs else float("nan")
+
+
+@dataclass(frozen=True)
+class _Overlap:
+    """Voxels shared by each candidate (row) and lesion (column)."""
+
+    shared: NDArray[np.int64]
+    candidate_voxels: NDArray[np.int64]
+    lesion_voxels: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls, prediction: Prediction, target: NDArray[np.uint8], lesion_labels: NDArray[np.int64]
+    ) -> _Overlap:
+        """Count in one pass over the voxels that hold either."""
+        ids = prediction.candidates["candidate_id"].to_numpy(dtype=int)
+        somewhere = (prediction.labels > 0) | (target > 0)
+        rows, columns = prediction.labels[somewhere], target[somewhere]
+        n_rows = max(ids.max(initial=0), rows.max(initial=0)) + 1
+        n_columns = max(lesion_labels.max(initial=0), columns.max(initial=0)) + 1
+        pairs = rows.astype(np.int64) * n_columns + columns
+        table = np.bincount(pairs, minlength=n_rows * n_columns).reshape(n_rows, n_columns)
+        return cls(
+            shared=table[np.ix_(ids, lesion_labels)],
+            candidate_voxels=table[ids].sum(axis=1),
+            lesion_voxels=table[:, lesion_labels].sum(axis=0),
+        )
+
+    @property
+    def iou(self) -> NDArray[np.float64]:
+        union = self.candidate_voxels[:, None] + self.lesion_voxels[None] - self.shared
+        return np.asarray(self.shared / np.maximum(union, 1))
+
+    @property
+    def dice(self) -> NDArray[np.float64]:
+        total = self.candidate_voxels[:, None] + self.lesion_voxels[None]
+        return np.asarray(2 * self.shared / np.maximum(total, 1))
+
+
+def _judge(
+    candidates: pd.DataFrame,
+    lesions: pd.DataFrame,
+    required: NDArray[np.bool_],
+    overlap: _Overlap,
+) -> pd.DataFrame:
+    """Give every candidate its outcome, highest score first."""
+    judged = candidates.reset_index(drop=True).assign(outcome="false alarm", lesion_id="")
+    judged[["iou", "dice"]] = np.nan
+    free = required.copy()
+    by_score = judged.sort_values(["score", "candidate_id"], ascending=[False, True]).index
+    for row in by_score:
+        touched = overlap.iou[row] >= MIN_IOU
+        for outcome, eligible in (
+            ("hit", touched & free),
+            ("duplicate", touched & required),
+            ("disputed", touched & ~required),
+        ):
+            if eligible.any():
+                lesion = int(np.argmax(np.where(eligible, overlap.iou[row], -1)))
+                judged.loc[row, ["outcome", "lesion_id"]] = outcome, lesions["lesion_id"][lesion]
+                judged.loc[row, ["iou", "dice"]] = (
+                    overlap.iou[row, lesion],
+                    overlap.dice[row, lesion],
+                )
+                free[lesion] = False
+                break
+    return judged
+
+
+def _count_by_candidate(labels: NDArray[np.uint16], candidates: pd.DataFrame) -> NDArray[np.int64]:
+    ids = candidates["candidate_id"].to_numpy(dtype=int)
+    return np.asarray(np.bincount(labels, minlength=ids.max(initial=0) + 1)[ids])
+
+
+def _with_ids(case: Case, table: pd.DataFrame) -> pd.DataFrame:
+    ids = {name: getattr(case, name) for name in ("case_id", "patient_id", "site", "split")}
+    return pd.concat([pd.DataFrame(ids, index=table.index), table], axis=1)

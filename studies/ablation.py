@@ -1,0 +1,269 @@
+"""One choice changed at a time: what it does to the outlines of real nodules, at equal budget.
+
+The base is the profile of the shipped outlines, without the phantom and at this budget.
+
+Every variant is trained for the same number of steps on the train part of the real volumes of
+interest, with several seeds, and judged on the tune part; test patients are not touched, because
+choices are made here. The ImageNet weights of encoders other than EfficientNet-Lite0 have to be
+downloaded, so all of them start from random weights and are held against the Lite0 that does too.
+
+    python -m studies.ablation --steps 200 --seeds 0 1
+
+Each training that is done is kept; a study that was cut off goes on with the next. Seeds are kept
+apart, so that several processes may share the work. `quick_study` is a small one on the phantom.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from medlib import progress
+from medlib.baseline.config import TrainConfig, train_config, without_phantom
+from medlib.baseline.device import best_device, describe
+from medlib.baseline.outline import Outliner, outline_window
+from medlib.baseline.train import train_on
+from medlib.baseline.training_data import OutlineData, outline_crops, outline_data
+from medlib.baseline.training_sources import PhantomCT, RealCT, open_real_ct
+from medlib.cohorts.cohort import Cohort
+from medlib.cohorts.nodule_volumes import Voi
+from medlib.errors import MedlibError, RunError
+from medlib.keys import code_key, digest
+from medlib.paths import REFERENCE_RUNS, RUNS
+from medlib.risk.bootstrap import Estimate, bootstrap_mean
+from medlib.risk.nodule_scores import score_voi
+
+FOLDER = REFERENCE_RUNS / "ablation-lidc-outline"
+TABLE, SETTINGS = "seed{seed}.csv", "settings.json"
+BASE, RANDOM = "as trained", "random weights"
+LEVEL = 0.5  # the same for every variant
+QUICK_STEPS = 40
+VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    # name: what it is held against, kind of choice, what is changed
+    BASE: (BASE, "", {}),
+    "cross-entropy": (BASE, "loss", {"loss": "bce"}),
+    "weighted cross-entropy": (BASE, "loss", {"loss": "weighted-bce"}),
+    "Dice": (BASE, "loss", {"loss": "dice"}),
+    "focal": (BASE, "loss", {"loss": "focal"}),
+    "Tversky": (BASE, "loss", {"loss": "tversky"}),
+    "one slice (2D)": (BASE, "input", {"n_slices": 1}),
+    "three slices": (BASE, "input", {"n_slices": 3}),
+    "lesions drawn rarely": (BASE, "sampling", {"lesion_share": 0.1}),
+    "no augmentation": (BASE, "augmentation", {"augmentation": "none"}),
+    "shape alone": (BASE, "augmentation", {"augmentation": "shape"}),
+    "intensity alone": (BASE, "augmentation", {"augmentation": "intensity"}),
+    RANDOM: (BASE, "start", {"pretrained": False}),
+    "head first, encoder at a tenth": (BASE, "start", {"encoder_rate": 0.1}),
+    "ResNet-18": (RANDOM, "encoder", {"encoder": "resnet18", "pretrained": False}),
+    "ResNet-34": (RANDOM, "encoder", {"encoder": "resnet34", "pretrained": False}),
+    "EfficientNet-B0": (RANDOM, "encoder", {"encoder": "efficientnet-b0", "pretrained": False}),
+    "DenseNet-121": (RANDOM, "encoder", {"encoder": "densenet121", "pretrained": False}),
+}
+QUICK = (BASE, "cross-entropy", "one slice (2D)", RANDOM)
+
+
+def variant_config(name: str, steps: int, seed: int, *, has_scans: bool = True) -> TrainConfig:
+    """Return the configuration of a variant at this budget, with or without whole scans."""
+    changes: dict[str, Any] = dict(VARIANTS[name][2])
+    if "encoder_rate" in changes:
+        changes["head_first_steps"] = steps // 4
+    base = without_phantom(train_config("lidc-outline", seed))
+    if not has_scans:
+        base = base.model_copy(update={"voi_crops": 1.0, "scan_crops": 0.0})
+    budget = {"steps": steps, "tune_every": steps, "candidate_level": LEVEL}
+    return base.model_copy(update=budget | changes)
+
+
+def study(
+    steps: int,
+    seeds: Sequence[int],
+    folder: Path = FOLDER,
+    source: RealCT | PhantomCT | None = None,
+    names: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Train and judge every variant that has not been yet.
+
+    Parameters
+    ----------
+    steps : int
+        Budget of each training.
+    seeds : sequence of int
+        Each variant is trained with each of them.
+    folder : Path
+        Gets a table a seed, with a row a variant and volume.
+    source : RealCT or PhantomCT, optional
+        What is learned and judged on; by default the real CT that ``MEDLIB_REAL_CT`` names.
+    names : sequence of str, optional
+        Of `VARIANTS`; by default all.
+
+    Returns
+    -------
+    DataFrame
+        As `read_study`.
+
+    Raises
+    ------
+    DataError
+        If it takes real CT and ``MEDLIB_REAL_CT`` names no folder with any.
+    RunError
+        If the folder holds a study with other settings: another budget, other data or device.
+    """
+    source = source or open_real_ct()
+    configured = partial(variant_config, steps=steps, has_scans=not isinstance(source, PhantomCT))
+    settings = {"steps": steps, "level": LEVEL, "real_ct_sha256": source.checksum(),
+                "config": configured(BASE, seed=0).model_dump(mode="json"),
+                "device": describe(best_device())}  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = folder / SETTINGS
+    if not stored.is_file():
+        if any(folder.glob(TABLE.format(seed="*"))):
+            raise RunError(
+                f"{folder} holds tables without {SETTINGS}: name another folder with --out"
+            )
+        _write(stored, _json(settings))
+    elif stored.read_bytes() != _json(settings):
+        before = json.loads(stored.read_bytes())
+        differ = [key for key, value in settings.items() if before.get(key) != value]
+        raise RunError(
+            f"{folder} holds a study with another {' and '.join(differ)}: name another folder with "
+            "--out, or delete this one"
+        )
+    vois = list(source.read_vois("tune"))
+    data: dict[str, OutlineData] = {}
+    todo = [(name, seed) for seed in seeds for name in names or VARIANTS]
+    for name, seed in progress.track(todo, "variants", total=len(todo)):
+        table = folder / TABLE.format(seed=seed)
+        done = pd.read_csv(table) if table.is_file() else pd.DataFrame(columns=["variant"])
+        if (done["variant"] == name).any():
+            continue
+        config = configured(name, seed=seed)
+        data = data or outline_data(source, None, config)
+        rows = _judge(data, vois, config).assign(variant=name, seed=seed)
+        _write(table, pd.concat([done, rows], ignore_index=True).to_csv(index=False).encode())
+    return read_study(folder)
+
+
+def quick_study(phantom: Cohort, seed: int = 0, steps: int = QUICK_STEPS) -> pd.DataFrame:
+    """Make a small study on the phantom alone, or find it where nothing has changed.
+
+    Parameters
+    ----------
+    phantom : Cohort
+        Its train nodules are learned from, its tune nodules judged on, cut out as in `PhantomCT`.
+    seed, steps : int
+
+    Returns
+    -------
+    DataFrame
+        As `read_study`, for the variants `QUICK`.
+    """
+    source = PhantomCT(phantom)
+    # Other threads round otherwise: what they made is not gone on with.
+    device = describe(best_device())
+    key = digest(source.checksum(), code_key("medlib.baseline.training_data"), str(steps), device)
+    folder = RUNS / f"ablation-{phantom.folder.name}-{key[:12]}"
+    made = study(steps, [seed], folder, source, QUICK)
+    return made[made["seed"] == seed]
+
+
+def read_study(folder: Path = FOLDER) -> pd.DataFrame:
+    """Read what was judged so far.
+
+    Returns
+    -------
+    DataFrame
+        A row a variant, seed and volume: `variant`, `seed`, `seconds` and the columns of
+        `medlib.risk.nodule_scores.score_voi`.
+    """
+    return pd.concat(
+        [pd.read_csv(table) for table in sorted(folder.glob(TABLE.format(seed="*")))],
+        ignore_index=True,
+    )
+
+
+def _judge(data: Mapping[str, OutlineData], vois: list[Voi], config: TrainConfig) -> pd.DataFrame:
+    device = best_device()
+    crops, tune_crops, _ = outline_crops(data, config)
+    trained = train_on(crops, tune_crops, config, device)
+    outliner = Outliner(trained.network.to(memory_format=torch.channels_last), config)
+    rows = [
+        score_voi(found, outline_window(outliner, found.volume, device) >= config.candidate_level)
+        for found in vois
+    ]
+    return pd.DataFrame(rows).assign(seconds=round(trained.seconds, 1))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write beside, then rename: another process of the study may be reading."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_bytes(content)
+    beside.replace(path)
+
+
+def _json(settings: Mapping[str, Any]) -> bytes:
+    return (json.dumps(settings, indent=2) + "\n").encode()
+
+
+def summary(cases: pd.DataFrame) -> pd.DataFrame:
+    """Average over seeds and patients, with what each variant is held against.
+
+    Returns
+    -------
+    DataFrame
+        A row a variant: `choice`, `variant`, `against`, `seeds`, `dice` and `difference` (both
+        `Estimate`; the difference volume by volume, seeds averaged, resampled by patient),
+        `spread` (largest minus smallest mean Dice of a seed), `missed`, `seconds`.
+    """
+    keys = ["variant", "voi_id", "patient_id"]
+    by_voi = cases.groupby(keys, as_index=False)[["dice", "missed"]].mean()
+    rows = []
+    for name, (against, choice, _) in VARIANTS.items():
+        own = by_voi[by_voi["variant"] == name]
+        if own.empty:
+            continue
+        other = by_voi[by_voi["variant"] == against].set_index("voi_id")["dice"]
+        own = own.assign(difference=own["dice"] - own["voi_id"].map(other))
+        by_seed = cases[cases["variant"] == name].groupby("seed")
+        means = by_seed["dice"].mean()
+        same = Estimate(0.0, float("nan"), float("nan"), own["patient_id"].nunique())
+        rows.append(
+            {
+                "choice": choice,
+                "variant": name,
+                "against": against,
+                "seeds": len(means),
+                "dice": bootstrap_mean(own, "dice"),
+                "difference": same if name == against else bootstrap_mean(own, "difference"),
+                "spread": float(means.max() - means.min()),
+                "missed": float(own["missed"].mean()),
+                "seconds": float(by_seed["seconds"].first().mean()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    """Run or finish the study and print its summary."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--out", type=Path, default=FOLDER)
+    given = parser.parse_args()
+    try:
+        print(summary(study(given.steps, given.seeds, given.out)).to_string(index=False))
+    except MedlibError as error:
+        print(f"ablation_study: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

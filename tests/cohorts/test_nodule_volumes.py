@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+
+from medlib.cohorts.nodule_volumes import (
+    left_out,
+    majority,
+    read_voi,
+    read_voi_table,
+    split_of_patients,
+)
+from medlib.errors import DataError
+
+
+def bits(*masks: str) -> np.ndarray:
+    return np.array([[c == "x" for c in mask] for mask in masks])
+
+
+def test_a_majority_is_more_than_half():
+    assert majority(bits("xxx.", "xx..", "x..."))[:].tolist() == [True, True, False, False]
+    assert majority(bits("xx..", "xx..", "x.x.", "x.x.")).tolist() == [True, False, False, False]
+
+
+def test_each_reader_is_left_out_once():
+    readers = bits("xx.", "xx.", "x..")
+    pairs = list(left_out(readers))
+    assert [reader.tolist() for reader, _ in pairs] == readers.tolist()
+    assert [others.tolist() for _, others in pairs] == [
+        [True, False, False],  # two others: both have to agree
+        [True, False, False],
+        [True, True, False],
+    ]
+    assert list(left_out(bits("xx."))) == []
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """One volume, flipped in plane as a prone scan is."""
+    affine = np.diag([0.7, 0.7, 1.25, 1.0])
+    hu = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6) - 900
+    readers = np.zeros(hu.shape, np.uint8)
+    readers[1:3, 2, 3] = 0b101
+    readers[1, 2, 3] |= 0b010
+    nibabel.save(nibabel.Nifti1Image(hu, affine), tmp_path / "a_ct.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(readers, affine), tmp_path / "a_readers.nii.gz")
+    row = {
+        "voi_id": "a",
+        "patient_id": "LIDC-IDRI-0001",
+        "ct_file": "a_ct.nii.gz",
+        "readers_file": "a_readers.nii.gz",
+        "n_readers": 3,
+    }
+    pd.DataFrame([row]).to_csv(tmp_path / "lidc_voi.csv", index=False)
+    return tmp_path
+
+
+def test_a_volume_is_read_as_the_file_has_it(folder):
+    found = read_voi(folder, read_voi_table(folder).iloc[0])
+    assert found.volume.hu.shape == (6, 5, 4)  # z, y, x
+    assert found.volume.hu[3, 2, 1] == 1 * 30 + 2 * 6 + 3 - 900
+    assert found.volume.spacing_mm == pytest.approx((1.25, 0.7, 0.7))
+    assert found.volume.affine[0, 0] == pytest.approx(-0.7)  # RAS to LPS
+    assert found.readers.sum(axis=(1, 2, 3)).tolist() == [2, 1, 2]
+    assert found.readers[:, 3, 2, 1].all()
+
+
+def test_a_reader_without_a_mask_is_told(folder):
+    table = read_voi_table(folder).assign(n_readers=4)
+    with pytest.raises(DataError, match="4 readers are stated and one of them marked nothing"):
+        read_voi(folder, table.iloc[0])
+
+
+def test_missing_files_and_columns_are_told(folder):
+    (folder / "a_ct.nii.gz").unlink()
+    with pytest.raises(DataError, match=r"column ct_file, the first is a_ct\.nii\.gz"):
+        read_voi_table(folder)
+    pd.DataFrame({"voi_id": ["a"]}).to_csv(folder / "lidc_voi.csv")
+    with pytest.raises(DataError, match="lacks the columns patient_id"):
+        read_voi_table(folder)
+
+
+def test_patients_are_looked_up_in_the_projects_split():
+    found = split_of_patients(pd.Series(["LIDC-IDRI-0001", "somebody"]))
+    assert found.tolist() == ["train", ""]

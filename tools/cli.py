@@ -1,0 +1,45 @@
+"""`python -m tools ...`: what is made anew before a release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medlib import paths
+from medlib.command_line import OneLineErrors
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    help="What a release is made of: manifests, descriptions, model cards.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def rebuild(
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where; data_manifests by default.")
+    ] = None,
+) -> None:
+    """Make the manifests again from their sources, to the byte."""
+    from tools import idc
+    from tools.rebuild import rebuild as make
+
+    if idc.index_path() is None:
+        typer.echo(f"the table of scans is kept as it is; to make it again: {idc.INSTALL}")
+    for path in make(out or paths.MANIFESTS):
+        typer.echo(path)
+
+
+@app.command()
+def model_card(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a reference run.")],
+) -> None:
+    """Write the model card of a run from its evidence."""
+    from tools.model_card import write_model_card
+
+    typer.echo(write_model_card(run))
