@@ -11,6 +11,7 @@ from book.pages import Book
 from medlib.command_line import OneLineErrors
 
 app = typer.Typer(
+    name="book",
     cls=OneLineErrors,
     help="The book: execute, build, check.",
     no_args_is_help=True,

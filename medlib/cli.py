@@ -15,6 +15,7 @@ from medlib.errors import RunError
 from medlib.scope import DISCLAIMER
 
 app = typer.Typer(
+    name="medlib",
     cls=OneLineErrors,
     help=f"Second Reader: a lung lesion segmentation assistant for research.\n\n{DISCLAIMER}",
     no_args_is_help=True,

@@ -18,5 +18,5 @@ class OneLineErrors(TyperGroup):
         try:
             return super().invoke(ctx)
         except MedlibError as error:
-            typer.echo(f"{ctx.find_root().info_name}: {error}", err=True)
+            typer.echo(f"{ctx.find_root().command.name}: {error}", err=True)
             raise typer.Exit(1 if isinstance(error, BookError) else 2) from None

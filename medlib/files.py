@@ -7,10 +7,13 @@ import json
 import math
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from medlib.errors import DataError
 
@@ -39,6 +42,18 @@ def put_in_place(target: Path) -> Iterator[Path]:
                 shutil.rmtree(left)
             else:
                 left.unlink(missing_ok=True)
+
+
+def lock_on(target: Path) -> FileLock:
+    """Return the lock by which one process of this machine at a time makes `target`.
+
+    It stands with the temporary files, so that nothing is left beside `target`, and a folder that
+    cannot be written needs none.
+    """
+    name = hashlib.sha256(str(target.resolve()).encode()).hexdigest()[:32]
+    folder = Path(tempfile.gettempdir()) / f"medlib-locks-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return FileLock(folder / name)
 
 
 def write_file(path: Path, content: str | bytes) -> None:

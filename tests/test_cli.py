@@ -171,6 +171,6 @@ def test_help_is_quick_and_says_what_it_is_not():
     seconds = time.perf_counter() - started
     assert done.returncode == 0
     assert seconds < 2  # 0.4 s on an idle machine
-    for command in ("assist", "train", "data", "book"):
+    for command in ("assist", "train", "data", "annotation"):
         assert command in done.stdout
     assert "not a medical device" in " ".join(done.stdout.split())

@@ -11,6 +11,7 @@ from medlib import paths
 from medlib.command_line import OneLineErrors
 
 app = typer.Typer(
+    name="tools",
     cls=OneLineErrors,
     help="What a release is made of: manifests, descriptions, model cards.",
     no_args_is_help=True,

@@ -14,10 +14,11 @@ from scipy.spatial.distance import pdist
 
 from medlib import progress
 from medlib.annotation import lidc, nodules
-from medlib.annotation.nodules import Nodule, equivalent_diameter_mm
+from medlib.annotation.nodules import Nodule
 from medlib.annotation.reference import MIN_READERS
 from medlib.cohorts.splits import split_collection
 from medlib.errors import DataError
+from medlib.images.volume import sphere_diameter_mm
 from tools import idc
 
 COLLECTION_ID = "lidc_idri"
@@ -77,8 +78,8 @@ def nodule_table() -> pd.DataFrame:
                 "series_instance_uid": scans.at[nodule.scan_id, "series_instance_uid"],
                 "n_readers": nodule.n_readers,
                 "unresolved": int(nodule.is_oversized),
-                "diameter_mm": round(equivalent_diameter_mm(float(np.median(volumes))), 2),
-                "reader_diameters_mm": _joined(equivalent_diameter_mm(v) for v in volumes),
+                "diameter_mm": round(sphere_diameter_mm(float(np.median(volumes))), 2),
+                "reader_diameters_mm": _joined(sphere_diameter_mm(v) for v in volumes),
                 "reader_axial_diameters_mm": _joined(_axial_diameters_mm(nodule)),
                 "lowest_z_mm": round(float(z_mm[0]), 3),
                 "highest_z_mm": round(float(z_mm[-1]), 3),

@@ -192,8 +192,3 @@ def _points_mm(annotation_id: int, pixel_spacing_mm: float) -> NDArray[np.float6
         z_mm[[line.slice_index for line in lines]], [len(line.points_yx) for line in lines]
     )
     return np.column_stack([in_plane_mm, height_mm])
-
-
-def equivalent_diameter_mm(volume_mm3: float) -> float:
-    """Return the diameter in mm of the sphere with a volume in mm^3."""
-    return float(np.cbrt(6.0 * volume_mm3 / np.pi))

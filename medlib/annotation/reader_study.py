@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from medlib import progress
 from medlib.annotation import agreement, lidc, nodules, outlines, policies, reference, surface
-from medlib.annotation.nodules import Nodule, equivalent_diameter_mm
+from medlib.annotation.nodules import Nodule
 from medlib.annotation.table_cache import database_key, stored_tables
+from medlib.images.volume import sphere_diameter_mm
 
 DIAMETER_EDGES_MM = (0.0, 6.0, 10.0, 20.0, np.inf)
 STAPLE_STEP = 3  # STAPLE takes longer than all the rest: every third nodule is enough to compare
@@ -252,7 +253,7 @@ def _facts(nodule: Nodule, masks: NDArray[np.bool_]) -> dict[str, object]:
         "patient_id": nodule.patient_id,
         "scan_id": nodule.scan_id,
         "n_readers": nodule.n_readers,
-        "diameter_mm": equivalent_diameter_mm(volume_mm3),
+        "diameter_mm": sphere_diameter_mm(volume_mm3),
         "min_voxels": int(voxels.min()),
         "agreed_voxels": int((masks.sum(axis=0) >= min(2, nodule.n_readers)).sum()),
         "union_over_mean": union / voxels.mean() if union else float("nan"),

@@ -17,7 +17,6 @@ from datetime import date as Date
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medlib.annotation.contour_table import parse_table, table_text
@@ -25,6 +24,7 @@ from medlib.annotation.diff import difference
 from medlib.annotation.drawings import Annotation, GridMismatchError, SeriesGrid
 from medlib.annotation.protocol import Protocol, default_protocol
 from medlib.errors import DataError, InputError
+from medlib.files import lock_on
 
 MANIFEST_FILE = "annotations.json"
 
@@ -189,7 +189,7 @@ def revise(
         )
     if not reason.strip():
         raise InputError("the reason is empty; say in a few words why it was changed")
-    with FileLock(folder / ".annotations.lock"):
+    with lock_on(folder):
         earlier = read_manifest(folder) if (folder / MANIFEST_FILE).exists() else None
         if earlier:
             _check_follows(folder, earlier, annotation, date)

@@ -23,10 +23,9 @@ from medlib.annotation.drawings import (
     shared_voxels,
 )
 from medlib.annotation.line_faults import closing_gap_mm, crosses_itself
-from medlib.annotation.nodules import equivalent_diameter_mm
 from medlib.annotation.protocol import Protocol, default_protocol
 from medlib.images.lungs import lung_field
-from medlib.images.volume import Volume
+from medlib.images.volume import Volume, sphere_diameter_mm
 
 Severity = Literal["mend", "look", "escalate"]
 SEVERITIES: dict[Severity, str] = {
@@ -298,7 +297,7 @@ def _agreement(annotation: Annotation, lesion: int, rules: Protocol) -> Iterator
         return
     common = on_common_block(masks)
     median_mm3 = float(np.median(common.sum(axis=(1, 2, 3)))) * annotation.grid.voxel_volume_mm3
-    gate = rules.min_dice(equivalent_diameter_mm(median_mm3))
+    gate = rules.min_dice(sphere_diameter_mm(median_mm3))
     for i, j in combinations(range(len(masks)), 2):
         overlap = dice(common[i], common[j])
         if overlap < gate:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medlib.baseline.config import TrainConfig
+from medlib.images.volume import sphere_diameter_mm
 
 CANDIDATE_COLUMNS = (
     "candidate_id",  # value in Prediction.labels
@@ -51,11 +52,6 @@ class Prediction:
         """Yield the box of each candidate and its voxels in it, in the order of the ids."""
         for index, box in enumerate(ndimage.find_objects(self.labels)):
             yield box, self.labels[box] == index + 1
-
-
-def sphere_diameter_mm(volume_mm3: float) -> float:
-    """Return the diameter of the sphere of this volume."""
-    return float(2 * (3 * volume_mm3 / (4 * np.pi)) ** (1 / 3))
 
 
 def mean_log_odds(probability: NDArray[np.floating]) -> float:

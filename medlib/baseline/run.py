@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock
 from pydantic import ValidationError
 
 from medlib.baseline import processes
@@ -27,6 +26,7 @@ from medlib.baseline.outline import Outliner
 from medlib.baseline.runtime import ForInference
 from medlib.cohorts.cohort import Cohort, cohort_key, open_cohort
 from medlib.errors import RunError
+from medlib.files import lock_on
 from medlib.keys import code_key, digest
 from medlib.paths import RUNS
 
@@ -155,8 +155,7 @@ def find_or_make_run(
         "training code": code_key("medlib.baseline.train"),
     }
     # Another command waits, then finds it; the processes of one training go together.
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.parent / f".{folder.name}.lock") if not processes.rank() else None
+    lock = lock_on(folder) if not processes.rank() else None
     with lock or nullcontext():
         changed = _what_changed(folder, keys)
         run = Run(folder) if not changed else make_run(config, cohort, folder, keys)

@@ -18,7 +18,6 @@ import numpy as np
 
 from medlib.annotation.case import Case
 from medlib.baseline.augment import Augmentation
-from medlib.baseline.candidates import sphere_diameter_mm
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.enlarged_nodules import NODULES_MM, enlarged, with_masses
 from medlib.baseline.grafts import Graft, take
@@ -44,6 +43,7 @@ from medlib.cohorts.nodule_volumes import Voi, majority
 from medlib.cohorts.whole_scans import RealScan
 from medlib.errors import DataError, OverlapError
 from medlib.images.lungs import lung_field
+from medlib.images.volume import sphere_diameter_mm
 
 SLICE_SPACINGS_MM = (2.5, 5.0)  # nodules are seen as in the phantom and as in the whole scans
 VOI_LESION_SHARE = 0.65  # of the crops that the search sees of them; the rest shows what is around

@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 
 from medlib import paths, progress
 from medlib.annotation.case import LESION_COLUMNS, Case
@@ -34,6 +33,7 @@ from medlib.cohorts.phantom_receipts import Receipt
 from medlib.cohorts.splits import check_disjoint
 from medlib.cohorts.tables import read_table
 from medlib.errors import DataError
+from medlib.files import lock_on
 from medlib.images.dicom import read_series, write_series
 from medlib.images.nifti import read_mask, write_mask
 from medlib.keys import digest
@@ -199,7 +199,7 @@ def _is_current(folder: Path, profile: CohortProfile) -> bool:
 
 def _make(folder: Path, profile: CohortProfile, seed: int, workers: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
+    with lock_on(folder):
         if _is_current(folder, profile):
             return  # another process made it while this one waited
         made_by = _made_by(profile)  # once: the code may change on disk while this runs

@@ -77,3 +77,8 @@ class Volume:
         """
         index_xyz = np.asarray(index_zyx, dtype=np.float64)[..., ::-1]
         return index_xyz @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+
+def sphere_diameter_mm(volume_mm3: float) -> float:
+    """Return the diameter of the sphere of this volume."""
+    return float(np.cbrt(6.0 * volume_mm3 / np.pi))

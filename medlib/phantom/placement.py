@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from medlib.annotation.nodules import equivalent_diameter_mm
+from medlib.images.volume import sphere_diameter_mm
 from medlib.phantom import Anatomy
 
 SUB_SLICE_MM = 0.8  # slices are sampled at least this finely to find partial volume
@@ -178,7 +178,7 @@ def place(
     """
     union = nodule.masks.any(axis=0)
     voxel_mm3 = float(np.prod(anatomy.grid.spacing_mm))
-    radius_mm = equivalent_diameter_mm(float(nodule.occupancy.sum()) * voxel_mm3) / 2
+    radius_mm = sphere_diameter_mm(float(nodule.occupancy.sum()) * voxel_mm3) / 2
     low, high = (0.4, 1.0) if setting == "juxta-pleural" else (1.0, np.inf)
     deepest = float(depth_mm.max())
     low_mm = min(low * radius_mm, 0.8 * deepest)

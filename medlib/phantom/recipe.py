@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from medlib import phantom
 from medlib.annotation import lidc, nodules, reader_study
 from medlib.annotation.case import LESION_COLUMNS, Case
-from medlib.annotation.nodules import Nodule, equivalent_diameter_mm
+from medlib.annotation.nodules import Nodule
+from medlib.images.volume import sphere_diameter_mm
 from medlib.keys import code_key, digest
 from medlib.phantom import SITES, PhantomLesion, placement, site_grid
 from medlib.phantom.body import Build
@@ -198,7 +199,7 @@ def _lesion_row(
     spacing_mm: tuple[float, float, float],
 ) -> dict[str, object]:
     voxels = np.median(masks.sum(axis=(1, 2, 3)))
-    diameter_mm = equivalent_diameter_mm(float(voxels * np.prod(spacing_mm)))
+    diameter_mm = sphere_diameter_mm(float(voxels * np.prod(spacing_mm)))
     return {
         "lesion_id": f"{case_id}-{label}",
         "label": label,

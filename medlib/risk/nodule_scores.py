@@ -15,8 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medlib.baseline.candidates import Prediction, sphere_diameter_mm
+from medlib.baseline.candidates import Prediction
 from medlib.cohorts.nodule_volumes import Voi, left_out, majority
+from medlib.images.volume import sphere_diameter_mm
 from medlib.risk.bootstrap import Estimate, bootstrap_mean
 from medlib.risk.matching import MIN_IOU
 from medlib.risk.voxel import dice, iou

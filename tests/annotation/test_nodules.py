@@ -5,7 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from medlib.annotation.nodules import cluster_outlines, equivalent_diameter_mm, nodules
+from medlib.annotation.nodules import cluster_outlines, nodules
+from medlib.images.volume import sphere_diameter_mm
 
 
 def outline(center_x_mm: float, z_mm: float = 0.0) -> np.ndarray:
@@ -65,4 +66,4 @@ def test_a_nodules_masks_share_a_grid_with_its_slices():
 
 
 def test_equivalent_diameter_of_a_sphere():
-    assert equivalent_diameter_mm(4 / 3 * np.pi * 5.0**3) == pytest.approx(10.0)
+    assert sphere_diameter_mm(4 / 3 * np.pi * 5.0**3) == pytest.approx(10.0)

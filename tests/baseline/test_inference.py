@@ -13,10 +13,10 @@ from medlib.baseline.candidates import (
     load_prediction,
     rescored,
     save_prediction,
-    sphere_diameter_mm,
 )
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.inference import predict_volume
+from medlib.images.volume import sphere_diameter_mm
 
 CPU = torch.device("cpu")
 BRIGHT = 1500  # HU of the balls: denser than anything else in a toy chest ...
