@@ -42,7 +42,7 @@ expected: $(INSTALLED) ## store the chapters' fixed tables as they are now; look
 	@$(BIN)/python -m book expected
 
 lock: $(INSTALLED) ## pin every dependency anew, with hashes and without addresses
-	@$(VENV)/uv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	@$(VENV)/uv/bin/uv pip compile pyproject.toml --extra book --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 		--quiet --output-file requirements.lock
 
