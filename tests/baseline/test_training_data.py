@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import ast
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +13,6 @@ from toy import Ball, toy_case, toy_volume
 
 from medlib.annotation.case import Case
 from medlib.baseline import training_data as real_training
-from medlib.baseline import training_sources as sources
 from medlib.baseline.config import TrainConfig, without_phantom
 from medlib.baseline.grid import WorkingGrid
 from medlib.baseline.network_passes import predict_window
@@ -52,7 +50,6 @@ from medlib.cohorts.nodule_volumes import Voi, patients_of
 from medlib.cohorts.whole_scans import RealScan
 from medlib.errors import DataError, OverlapError
 from medlib.images.volume import SeriesIdentity, Volume
-from medlib.risk.reference_run import REFERENCE_MODULES
 
 CONFIG = TrainConfig(profile="tiny", cohort="quick", crop_px=32, jitter_px=4, batch_size=2)
 
@@ -418,20 +415,6 @@ def box_of(hu: np.ndarray, box: tuple[slice, ...]) -> np.ndarray:
     inside = np.zeros(hu.shape, dtype=bool)
     inside[box] = True
     return inside
-
-
-def test_the_key_of_a_checkpoint_rests_on_all_that_makes_the_crops():
-    imported = set()
-    for module in (real_training, sources):
-        for node in ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and str(node.module).count(".") == 1:
-                imported |= {f"{node.module}.{name.name}" for name in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                imported.add(str(node.module))
-    # The configuration and the cohort are in the key as values.
-    as_values = {"medlib.baseline.config", "medlib.cohorts.cohort"}
-    rooms = ("medlib.baseline", "medlib.annotation.")
-    assert {name for name in imported if name.startswith(rooms)} - as_values <= {*REFERENCE_MODULES}
 
 
 @pytest.mark.parametrize(
