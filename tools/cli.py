@@ -37,6 +37,29 @@ def rebuild(
 
 
 @app.command()
+def phantom_manifest(
+    profile: Annotated[str, typer.Option(help="Size of the phantom.")] = "quick",
+    seed: Annotated[int, typer.Option(help="Seed of the phantom.")] = 0,
+) -> None:
+    """Write what a phantom is expected to be, made anew where need be."""
+    from medlib.cohorts.cohort import rewrite_manifest
+
+    typer.echo(rewrite_manifest(profile, seed))
+
+
+@app.command()
+def real_manifest() -> None:
+    """List the real CT that MEDLIB_REAL_CT names, with checksums: data_manifests/real_ct.csv."""
+    from medlib.baseline.real_manifest import FILE, checksum
+    from medlib.baseline.training_sources import open_real_ct
+    from medlib.files import write_file
+
+    table = open_real_ct().manifest()
+    write_file(FILE, table.to_csv(index=False, lineterminator="\n"))
+    typer.echo(f"{FILE}: {len(table)} files, checksum {checksum(table)}")
+
+
+@app.command()
 def model_card(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a reference run.")],
 ) -> None:

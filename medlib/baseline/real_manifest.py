@@ -1,23 +1,19 @@
 """Which real CT a run learned from and was tested on: a row a file, with its checksum.
 
-    MEDLIB_REAL_CT=DIR python -m medlib.baseline.real_manifest
-
-writes ``data_manifests/real_ct.csv``. The evidence card of a run states one checksum over all of
-it, which the table gives again without the images.
+``python -m tools real-manifest`` writes it. The evidence card of a run states one checksum over all
+of it, which the table gives again without the images.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import sys
 from pathlib import Path
 
 import pandas as pd
 
 from medlib.cohorts import nodule_volumes as voi
 from medlib.cohorts import whole_scans as real_scans
-from medlib.errors import DataError, MedlibError
+from medlib.errors import DataError
 from medlib.paths import MANIFESTS
 
 FILE = MANIFESTS / "real_ct.csv"
@@ -89,22 +85,3 @@ def checksum(table: pd.DataFrame) -> str:
 def read_manifest(path: Path = FILE) -> pd.DataFrame:
     """Read a manifest as `manifest` made it."""
     return pd.read_csv(path, dtype=str, keep_default_na=False)
-
-
-def main() -> None:
-    """Write the manifest of the folder that ``MEDLIB_REAL_CT`` names."""
-    from medlib.baseline.training_sources import open_real_ct
-
-    try:
-        table = open_real_ct().manifest()
-    except MedlibError as error:
-        print(f"real_manifest: {error}", file=sys.stderr)
-        sys.exit(2)
-    beside = FILE.with_name(f".{FILE.name}.{os.getpid()}")
-    table.to_csv(beside, index=False, lineterminator="\n")
-    beside.replace(FILE)
-    print(f"{FILE}: {len(table)} files, checksum {checksum(table)}")
-
-
-if __name__ == "__main__":
-    main()

@@ -10,7 +10,6 @@ cohort.csv                 a row a case
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import multiprocessing
@@ -421,20 +420,3 @@ def rewrite_manifest(profile: str = "quick", seed: int = 0) -> Path:
     cohort = Cohort(f"{chosen.name}-seed{seed}", folder, _read_table(folder))
     recipe = {"seed": seed, **_made_by(chosen)}
     return manifest.write_manifest(cohort.name, receipts(cohort), recipe)
-
-
-def main() -> None:
-    """Run ``python -m medlib.cohorts.cohort``."""
-    parser = argparse.ArgumentParser(description="Make a phantom cohort, or rewrite its manifest.")
-    parser.add_argument("--profile", default="quick", choices=list(PROFILES))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--write-manifest", action="store_true")
-    options = parser.parse_args()
-    if options.write_manifest:
-        print(f"written: {rewrite_manifest(options.profile, options.seed)}")
-    else:
-        print(open_cohort("phantom", options.profile, options.seed).folder)
-
-
-if __name__ == "__main__":
-    main()

@@ -80,7 +80,7 @@ class Collection:
             return pd.read_csv(self.folder / name, dtype={"patient_id": str})
         except (OSError, ValueError) as error:
             raise DataError(
-                f"{name} cannot be read ({error}); restore it, or run: medlib data rebuild"
+                f"{name} cannot be read ({error}); restore it, or run: python -m tools rebuild"
             ) from error
 
 

@@ -100,7 +100,7 @@ def expected_receipts(cohort_name: str, manifest: Path | None = None) -> dict[st
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"the manifest {path.name} cannot be read ({error}); restore it from the repository or "
-            "write it anew with 'python -m medlib.cohorts.cohort --write-manifest'"
+            "write it anew with 'python -m tools phantom-manifest'"
         ) from error
 
 
@@ -135,7 +135,7 @@ def verify(
                 f"{case_id} of cohort {cohort_name} is not the case of the manifest: mean "
                 f"{receipt.hu_mean:.2f} HU and lesion voxels {list(receipt.lesion_voxels)}, "
                 f"expected {want.hu_mean:.2f} HU and {list(want.lesion_voxels)}; if the phantom "
-                "was changed on purpose, run 'python -m medlib.cohorts.cohort --write-manifest'"
+                "was changed on purpose, run 'python -m tools phantom-manifest'"
             )
         rounded.append(case_id)
     return rounded

@@ -37,7 +37,7 @@ def test_another_rounding_passes_and_is_named():
     ],
 )
 def test_another_phantom_is_refused(difference):
-    with pytest.raises(DataError, match="case-001.*write-manifest"):
+    with pytest.raises(DataError, match="case-001.*phantom-manifest"):
         manifest.verify(changed(**difference), MADE, "tiny")
 
 

@@ -35,7 +35,7 @@ def test_every_file_is_the_same_to_the_byte(rebuilt):
     for path in files:
         stored = paths.MANIFESTS / path.name
         assert path.read_bytes() == stored.read_bytes(), (
-            f"{path.name} is out of date: run 'medlib data rebuild' and look at the difference"
+            f"{path.name} is out of date: run 'python -m tools rebuild' and look at the difference"
         )
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
