@@ -14,7 +14,8 @@ import pytest
 
 from medlib.images.dicom import read_series
 from medlib.images.volume import Volume
-from medlib.phantom import SITES, Anatomy, Scanner, acquire, draw_anatomy, site_grid
+from medlib.phantom import SITES, Anatomy, acquire, draw_anatomy, site_grid
+from medlib.phantom.sites import Scanner
 
 MUST_RUN = "MEDLIB_MUST_RUN"
 

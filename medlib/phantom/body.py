@@ -8,89 +8,39 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from medlib.phantom.shapes import Ellipsoid, Point, Shape, Tube
 
-@dataclass(frozen=True)
-class Ellipsoid:
-    """An organ: centre and half axes in mm (x to the left, y to the back, z up), density in HU."""
-
-    center_xyz: tuple[float, float, float]
-    radii_xyz: tuple[float, float, float]
-    hu: float
-    fat_mm: float = 2.5
-
-
-@dataclass(frozen=True)
-class Tube:
-    """A straight round tube between two points in mm, with its density in HU; may be a cone."""
-
-    start_xyz: tuple[float, float, float]
-    end_xyz: tuple[float, float, float]
-    radius_mm: float
-    hu: float
-    fat_mm: float = 2.5
-    end_radius_mm: float | None = None
+FAT, MUSCLE = -100.0, 55.0
 
 
 @dataclass(frozen=True)
 class Build:
-    """One patient. Lengths in mm; the origin is the midline at the carina.
-
-    Attributes
-    ----------
-    sex : str
-    age_years : int
-    scale : float
-        Size of the organs against the average adult.
-    cavity_half_width_mm, cavity_half_depth_mm : float
-        Of the rib cage, inside, at its widest.
-    apex_mm, diaphragm_right_mm, diaphragm_left_mm : float
-        Heights above the carina.
-    fat_mm, muscle_mm : float
-        Thickness of the subcutaneous fat and of the chest wall's muscle.
-    breast_mm : float
-        Additional thickness in front.
-    lung_hu, gravity_hu : float
-        Mean density of the lung; difference between its back and its front.
-    emphysema : float
-        Share of the lung that is destroyed.
-    blood_hu : float
-        Higher where contrast was given.
-    vessel_radius_mm : float
-        Of the finest branches that are drawn.
-    warp : ndarray, shape (n, 7)
-        Waves that bend the patient: wave vector x, y, z in rad/mm, phase, amplitude along x and
-        y in mm, phase difference.
-    ripple : ndarray, shape (n, 3)
-        Modulation of the rib cage's outline: relative amplitude, phase, twist in rad/mm.
-    rib_phase_mm : float
-        Height of one of the ribs at the spine.
-    organs : tuple of Ellipsoid or Tube
-        Of the mediastinum, painted in this order.
-    airways : tuple of Tube
-        Trachea and main bronchi: lumen.
-    """
+    """One patient. Lengths in mm; the origin is the midline at the carina."""
 
     sex: Literal["F", "M"]
     age_years: int
-    scale: float
-    cavity_half_width_mm: float
+    scale: float  # size of the organs against the average adult
+    cavity_half_width_mm: float  # of the rib cage, inside, at its widest
     cavity_half_depth_mm: float
-    apex_mm: float
+    apex_mm: float  # this and the domes of the diaphragm: height above the carina
     diaphragm_right_mm: float
     diaphragm_left_mm: float
-    fat_mm: float
-    muscle_mm: float
-    breast_mm: float
-    lung_hu: float
-    gravity_hu: float
-    emphysema: float
-    blood_hu: float
-    vessel_radius_mm: float
+    fat_mm: float  # under the skin
+    muscle_mm: float  # of the chest wall
+    breast_mm: float  # additional thickness in front
+    lung_hu: float  # mean density
+    gravity_hu: float  # how much denser the back of the lung is than its front
+    emphysema: float  # share of the lung that is destroyed
+    blood_hu: float  # higher where contrast was given
+    vessel_radius_mm: float  # of the finest branches that are drawn
+    # A row a wave that bends the patient: wave vector x, y, z in rad/mm, phase, amplitude along x
+    # and y in mm, phase difference.
     warp: NDArray[np.float64]
+    # A row a modulation of the rib cage's outline: relative amplitude, phase, twist in rad/mm.
     ripple: NDArray[np.float64]
-    rib_phase_mm: float
-    organs: tuple[Ellipsoid | Tube, ...]
-    airways: tuple[Tube, ...]
+    rib_phase_mm: float  # height of one of the ribs at the spine
+    organs: tuple[Shape, ...]  # of the mediastinum, painted in this order
+    airways: tuple[Tube, ...]  # trachea and main bronchi: lumen
 
 
 def draw_build(rng: np.random.Generator) -> Build:
@@ -146,17 +96,23 @@ def draw_build(rng: np.random.Generator) -> Build:
     )
 
 
+def _displaced(
+    rng: np.random.Generator, scale: float, xyz: tuple[float, ...], jitter_mm: float
+) -> Point:
+    x, y, z = (scale * np.array(xyz) + rng.normal(0, jitter_mm, 3)).tolist()
+    return x, y, z
+
+
 def _organs(
     rng: np.random.Generator, scale: float, half_depth_mm: float, blood: float, contrast: bool
-) -> tuple[Ellipsoid | Tube, ...]:
+) -> tuple[Shape, ...]:
     """Heart and great vessels, each with its own small displacement."""
     muscle = 85.0 if contrast else 48.0
 
-    def at(x: float, y: float, z: float, jitter_mm: float = 2.0) -> tuple[float, float, float]:
-        x, y, z = (scale * np.array([x, y, z]) + rng.normal(0, jitter_mm, 3)).tolist()
-        return x, y, z
+    def at(*xyz: float) -> Point:
+        return _displaced(rng, scale, xyz, 2.0)
 
-    def size(*radii: float) -> tuple[float, float, float]:
+    def size(*radii: float) -> Point:
         x, y, z = (scale * np.array(radii) * rng.normal(1.0, 0.06, 3)).tolist()
         return x, y, z
 
@@ -207,9 +163,8 @@ def _organs(
 def _airways(rng: np.random.Generator, scale: float) -> tuple[Tube, ...]:
     """Trachea, main bronchi and their first branches: the lumen."""
 
-    def at(x: float, y: float, z: float) -> tuple[float, float, float]:
-        x, y, z = (scale * np.array([x, y, z]) + rng.normal(0, 1.5, 3)).tolist()
-        return x, y, z
+    def at(*xyz: float) -> Point:
+        return _displaced(rng, scale, xyz, 1.5)
 
     air = -985.0
     carina, right, left = at(0, 6, 0), at(-34, 10, -26), at(38, 14, -32)

@@ -11,34 +11,18 @@ PARTS = ("train", "tune", "test", "external")
 
 @dataclass(frozen=True)
 class CohortProfile:
-    """Patients and grid of a phantom cohort.
-
-    Attributes
-    ----------
-    name : str
-    train, tune, test : int
-        Patients of the internal sites.
-    external : int
-        Patients of the external site.
-    clinical : bool
-        True: 512 x 512 over the whole chest. False: a reduced grid for two cores.
-    """
+    """Patients of each part of the split, `external` those of the external site, and their grid."""
 
     name: str
     train: int
     tune: int
     test: int
     external: int
-    clinical: bool
+    clinical: bool  # 512 x 512 over the whole chest, or a reduced grid for two cores
 
     def patients(self, part: str) -> int:
         """Return how many patients a part of the split has."""
-        return {
-            "train": self.train,
-            "tune": self.tune,
-            "test": self.test,
-            "external": self.external,
-        }[part]
+        return {name: int(getattr(self, name)) for name in PARTS}[part]
 
 
 PROFILES: Mapping[str, CohortProfile] = MappingProxyType(

@@ -29,7 +29,7 @@ _BLUR_MM_PER_MARGIN_STEP = 0.2  # a margin rated 1 of 5 is 0.8 mm softer than a 
 
 @dataclass(frozen=True)
 class PhantomLesion:
-    """One lesion on a patient's grid.
+    """One lesion on a patient's grid, with its readers' median ratings.
 
     Attributes
     ----------
@@ -37,54 +37,29 @@ class PhantomLesion:
         Share of each voxel that the lesion fills, 0..1: a crop of the patient's grid.
     offset_zyx : tuple of int
         Index of the crop's first voxel in the patient's grid. The crop must lie inside it.
-    texture : float
-        Median rating, 1 (non-solid) to 5 (solid).
-    calcification : float
-        Median rating, 1 (popcorn) to 6 (absent).
-    margin : float
-        Median rating, 1 (poorly defined) to 5 (sharp).
     """
 
     occupancy: NDArray[np.float32]
     offset_zyx: tuple[int, int, int]
-    texture: float
-    calcification: float
-    margin: float
+    texture: float  # 1 (non-solid) to 5 (solid)
+    calcification: float  # 1 (popcorn) to 6 (absent)
+    margin: float  # 1 (poorly defined) to 5 (sharp)
 
 
 def lesion_hu(texture: float, rng: np.random.Generator) -> tuple[float, float]:
-    """Draw the density of a lesion and the strength of its inner structure.
+    """Draw the mean density of a lesion and the standard deviation of its inner structure in HU.
 
-    Parameters
-    ----------
-    texture : float
-        Median rating, 1 to 5; halves are rounded up.
-    rng : Generator
-
-    Returns
-    -------
-    mean_hu, structure_sd_hu : float
-        Before blur and noise, which bring small lesions to the measured figures.
+    Before blur and noise, which bring small lesions to the measured figures. Half ratings are
+    rounded up.
     """
     mean, between, within = _DENSITY_BY_TEXTURE[int(np.clip(np.floor(texture + 0.5), 1, 5))]
     return float(rng.normal(mean, between)), within
 
 
 def insert_lesions(anatomy: Anatomy, lesions: Iterable[PhantomLesion], seed: int) -> Anatomy:
-    """Draw lesions into a patient, before blur and noise.
+    """Return a patient with lesions in `hu`, before blur and noise; the masks are as before.
 
-    Parameters
-    ----------
-    anatomy : Anatomy
-        Left as it is.
-    lesions : iterable of PhantomLesion
-        The order matters for the random draws.
-    seed : int
-
-    Returns
-    -------
-    Anatomy
-        The same patient with the lesions in `hu`; lung and vessel masks as before.
+    The order of the lesions matters for the random draws.
 
     Raises
     ------

@@ -8,9 +8,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
+from skimage.measure import block_reduce
 
 from medlib.images.volume import sphere_diameter_mm
-from medlib.phantom import Anatomy
+from medlib.phantom.anatomy import Anatomy
 
 SUB_SLICE_MM = 0.8  # slices are sampled at least this finely to find partial volume
 SUB_PIXELS = 2  # samples along a pixel's side
@@ -70,8 +71,6 @@ def resample_nodule(
     ----------
     masks : ndarray of bool, shape (reader, z, y, x)
         None of them empty.
-    spacing_mm, target_spacing_mm : tuple of float
-        Along z, y, x.
     shift_voxels : array_like of float, shape (3,)
         Of the nodule against the target grid, in target voxels, -0.5 to 0.5.
     rng : Generator, optional
@@ -93,14 +92,13 @@ def resample_nodule(
     spacing, target = np.array(spacing_mm), np.array(target_spacing_mm)
     rim = np.ceil(3 * target / spacing).astype(int) + 1
     padded = np.pad(masks, [(0, 0), *((n, n) for n in rim)])
-    extent_mm = np.array(masks.shape[1:]) * spacing
-    shape = np.ceil(extent_mm / target).astype(int) + 4
+    shape = np.ceil(np.array(masks.shape[1:]) * spacing / target).astype(int) + 4
     parts = np.array([max(1, int(np.ceil(target[0] / SUB_SLICE_MM))), SUB_PIXELS, SUB_PIXELS])
     step = target / parts / spacing  # of the samples, in source voxels
     middle_source = (np.array(padded.shape[1:]) - 1) / 2
     middle_target = (shape * parts - 1) / 2 + np.asarray(shift_voxels) * parts
 
-    level_sets = []
+    level_sets, resampled = [], []
     for mask in padded:
         distance = ndimage.affine_transform(
             signed_distance_mm(mask, spacing_mm),
@@ -110,19 +108,14 @@ def resample_nodule(
             order=1,
             mode="nearest",
         )
-        samples = max(1, round(mask.sum() * np.prod(spacing) / np.prod(target / parts)))
+        volume_mm3 = mask.sum() * np.prod(spacing)
+        samples = max(1, round(volume_mm3 / np.prod(target / parts)))
         level_sets.append(distance - np.partition(distance, -samples, axis=None)[-samples])
-
-    soft_mm = float(min(target))
-    voxel_mm3 = float(np.prod(target))
-    resampled = []
-    for mask, level_set in zip(padded, level_sets, strict=True):
-        fill = _block_mean(np.clip(level_set / soft_mm, -1.0, 1.0), parts)
-        voxels = max(1, round(mask.sum() * float(np.prod(spacing)) / voxel_mm3))
-        largest = np.argsort(fill, axis=None, kind="stable")[-voxels:]
-        chosen = np.zeros(fill.size, dtype=bool)
-        chosen[largest] = True
-        resampled.append(chosen.reshape(fill.shape))
+        fill = _block_mean(np.clip(level_sets[-1] / min(target), -1.0, 1.0), parts)
+        voxels = max(1, round(volume_mm3 / np.prod(target)))
+        chosen = np.zeros(fill.shape, dtype=bool)
+        chosen.flat[np.argsort(fill, axis=None, kind="stable")[-voxels:]] = True
+        resampled.append(chosen)
     agreed = np.sort(np.stack(level_sets), axis=0)[-min(2, len(level_sets))]
     if rng is not None:
         wander = ndimage.gaussian_filter(
@@ -136,9 +129,8 @@ def resample_nodule(
 
 
 def _block_mean(samples: NDArray[np.generic], parts: NDArray[np.int64]) -> NDArray[np.float64]:
-    (a, b, c), (n, m, k) = parts, np.array(samples.shape) // parts
-    blocks = samples.reshape(n, a, m, b, k, c)
-    return np.asarray(blocks.mean(axis=(1, 3, 5), dtype=np.float64))
+    mean = block_reduce(samples, tuple(parts), np.mean)  # type: ignore[no-untyped-call]
+    return np.asarray(mean, dtype=np.float64)
 
 
 def place(
@@ -151,6 +143,9 @@ def place(
 ) -> Index:
     """Find a place for a nodule in the lung.
 
+    `CANDIDATES` places of suitable depth are tried, then as many anywhere in the lung; where none
+    is as asked for, the one with most of the nodule in the lung is taken.
+
     Parameters
     ----------
     nodule : ResampledNodule
@@ -161,9 +156,7 @@ def place(
         Voxels that other lesions hold.
     setting : str
         ``"free"``: all in the lung; ``"juxta-vascular"``: touching a vessel; ``"juxta-pleural"``:
-        reaching into the pleura. `CANDIDATES` places of suitable depth are tried, then as many
-        anywhere in the lung; where none is as asked for, the one with most of the nodule in the
-        lung is taken.
+        reaching into the pleura.
     rng : Generator
 
     Returns
@@ -176,9 +169,9 @@ def place(
     ValueError
         If the nodule fits nowhere.
     """
-    union = nodule.masks.any(axis=0)
+    shape, weight = nodule.occupancy.shape, float(nodule.occupancy.sum())
     voxel_mm3 = float(np.prod(anatomy.grid.spacing_mm))
-    radius_mm = sphere_diameter_mm(float(nodule.occupancy.sum()) * voxel_mm3) / 2
+    radius_mm = sphere_diameter_mm(weight * voxel_mm3) / 2
     low, high = (0.4, 1.0) if setting == "juxta-pleural" else (1.0, np.inf)
     deepest = float(depth_mm.max())
     low_mm = min(low * radius_mm, 0.8 * deepest)
@@ -187,21 +180,22 @@ def place(
         rng.choice(centres, min(CANDIDATES, centres.size), replace=False)
         for centres in (np.flatnonzero(suited), np.flatnonzero(anatomy.lung))
     ]
-    middle = np.array(union.shape) // 2
-    limit = np.array(anatomy.lung.shape) - union.shape
+    middle = np.array(shape) // 2
+    limit = np.array(anatomy.lung.shape) - shape
     best: tuple[float, Index] | None = None
     for centre in np.concatenate(tried):
         offset = np.array(np.unravel_index(centre, anatomy.lung.shape)) - middle
         if (offset < CLEARANCE_VOXELS).any() or (offset > limit - CLEARANCE_VOXELS).any():
             continue
         start: Index = (int(offset[0]), int(offset[1]), int(offset[2]))
-        crop = crop_of(start, union.shape)
+        crop = crop_of(start, shape)
         around = tuple(slice(s.start - CLEARANCE_VOXELS, s.stop + CLEARANCE_VOXELS) for s in crop)
         if taken[around].any():
             continue
-        weight = float(nodule.occupancy.sum())
-        in_lung = float(nodule.occupancy[anatomy.lung[crop]].sum()) / weight
-        in_vessel = float(nodule.occupancy[anatomy.vessel[crop]].sum()) / weight
+        in_lung, in_vessel = (
+            float(nodule.occupancy[mask[crop]].sum()) / weight
+            for mask in (anatomy.lung, anatomy.vessel)
+        )
         if _fits(setting, in_lung, in_vessel):
             return start
         if best is None or in_lung > best[0]:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from medlib import phantom
 from medlib.annotation import lidc, nodules, reader_study
 from medlib.annotation.case import LESION_COLUMNS, Case
 from medlib.annotation.nodules import Nodule
+from medlib.files import sha256_of
 from medlib.images.volume import sphere_diameter_mm
 from medlib.keys import code_key, digest
-from medlib.phantom import SITES, PhantomLesion, placement, site_grid
+from medlib.phantom.anatomy import draw_anatomy, patient_build
 from medlib.phantom.body import Build
 from medlib.phantom.cohort_sizes import PARTS, CohortProfile
+from medlib.phantom.lesions import PhantomLesion, insert_lesions
+from medlib.phantom.placement import SETTING_SHARES, SETTINGS, crop_of, place, resample_nodule
+from medlib.phantom.scanner import acquire
+from medlib.phantom.sites import SITES, draw_scanner, site_grid
 
 # Lesions a patient, repeated along the patients of a part, then mixed. Three on average where the
 # model is judged, as in an LIDC-IDRI scan that has any; more where it learns, because it learns
@@ -29,26 +31,15 @@ LESIONS_PER_TRAIN_PATIENT = (8, 6, 10, 7, 0, 9)
 
 @dataclass(frozen=True)
 class PatientPlan:
-    """What a phantom patient is made from.
-
-    Attributes
-    ----------
-    case_id, patient_id, site, split : str
-    seed : int
-        Of the anatomy, the places, the densities and the noise.
-    nodules : tuple of Nodule
-        Each from another LIDC-IDRI patient than every other nodule of the cohort.
-    clinical : bool
-        Which grid.
-    """
+    """What a phantom patient is made from."""
 
     case_id: str
     patient_id: str
     site: str
     split: str
-    seed: int
-    nodules: tuple[Nodule, ...]
-    clinical: bool
+    seed: int  # of the anatomy, the places, the densities and the noise
+    nodules: tuple[Nodule, ...]  # each from another LIDC-IDRI patient than all others of the cohort
+    clinical: bool  # which grid
 
 
 def plan_cohort(profile: CohortProfile, seed: int) -> list[PatientPlan]:
@@ -59,16 +50,6 @@ def plan_cohort(profile: CohortProfile, seed: int) -> list[PatientPlan]:
     as the part has lesions, and one nodule is drawn from each. No LIDC-IDRI patient gives more
     than one nodule, so that none stands on two sides of the split. Left out are clusters with more
     outlines than readers and the few nodules whose readers share no voxel.
-
-    Parameters
-    ----------
-    profile : CohortProfile
-    seed : int
-        Another seed, another cohort.
-
-    Returns
-    -------
-    list of PatientPlan
     """
     rng = np.random.default_rng([seed, 1])
     table = reader_study.nodule_table()
@@ -80,9 +61,7 @@ def plan_cohort(profile: CohortProfile, seed: int) -> list[PatientPlan]:
     plans: list[PatientPlan] = []
     for part in PARTS:
         n_patients = profile.patients(part)
-        counts = rng.permutation(
-            list(itertools.islice(itertools.cycle(lesions_per_patient(part)), n_patients))
-        )
+        counts = rng.permutation(np.resize(lesions_per_patient(part), n_patients))
         drawn = iter(rng.permutation(_draw_stratified(pool, int(counts.sum()), used, rng)))
         sites = [name for name, site in SITES.items() if site.internal == (part != "external")]
         for k, count in enumerate(counts):
@@ -127,25 +106,20 @@ def _draw_stratified(
 def make_case(plan: PatientPlan) -> tuple[Case, Build]:
     """Make one patient in memory: anatomy, lesions where they fit, scan, readers.
 
-    Returns
-    -------
-    Case
-        The same voxels for the same plan.
-    Build
-        Sex, age and the like of the patient.
+    The same plan gives the same voxels.
     """
-    chest_mm = 2 * phantom.patient_build(plan.seed).cavity_half_width_mm
-    scanner = phantom.draw_scanner(SITES[plan.site], plan.seed, chest_mm)
+    chest_mm = 2 * patient_build(plan.seed).cavity_half_width_mm
+    scanner = draw_scanner(SITES[plan.site], plan.seed, chest_mm)
     grid = site_grid(scanner, clinical=plan.clinical)
     rng = np.random.default_rng([plan.seed, 2])
-    anatomy = phantom.draw_anatomy(plan.seed, scanner, grid)
+    anatomy = draw_anatomy(plan.seed, scanner, grid)
     depth_mm = anatomy.pleural_depth_mm() if plan.nodules else np.zeros(grid.shape_zyx, np.float32)
     readers = np.zeros(grid.shape_zyx, dtype=np.uint8)
     labels = np.zeros(grid.shape_zyx, dtype=np.uint8)
-    lesions: list[PhantomLesion] = []
+    drawn: list[PhantomLesion] = []
     rows = []
     resampled = [
-        placement.resample_nodule(
+        resample_nodule(
             nodule.reader_masks(),
             nodule.spacing_mm,
             grid.spacing_mm,
@@ -158,32 +132,33 @@ def make_case(plan: PatientPlan) -> tuple[Case, Build]:
     order = sorted(range(len(resampled)), key=lambda k: -resampled[k].occupancy.sum())
     for label, k in enumerate(order, start=1):
         nodule, shape = plan.nodules[k], resampled[k]
-        setting = placement.SETTINGS[
-            rng.choice(len(placement.SETTINGS), p=placement.SETTING_SHARES)
-        ]
-        start = placement.place(shape, anatomy, depth_mm, labels > 0, setting, rng)
-        crop = placement.crop_of(start, shape.occupancy.shape)
+        setting = rng.choice(SETTINGS, p=SETTING_SHARES)
+        start = place(shape, anatomy, depth_mm, labels > 0, setting, rng)
+        crop = crop_of(start, shape.occupancy.shape)
         for bit, mask in enumerate(shape.masks):
             readers[crop] |= mask.astype(np.uint8) << np.uint8(bit)
         labels[crop][shape.masks.any(axis=0)] = label
-        rating = nodule.ratings.median()
-        lesions.append(
-            PhantomLesion(
-                shape.occupancy,
-                start,
-                texture=float(rating["texture"]),
-                calcification=float(rating["calcification"]),
-                margin=float(rating["margin"]),
-            )
+        ratings = {name: float(median) for name, median in nodule.ratings.median().items()}
+        of_tissue = {name: ratings[name] for name in ("texture", "calcification", "margin")}
+        drawn.append(PhantomLesion(shape.occupancy, start, **of_tissue))
+        mm3 = np.median(shape.masks.sum(axis=(1, 2, 3))) * np.prod(grid.spacing_mm)
+        rows.append(
+            {
+                "lesion_id": f"{plan.case_id}-{label}",
+                "label": label,
+                "n_readers": nodule.n_readers,
+                "diameter_mm": round(sphere_diameter_mm(float(mm3)), 3),
+                "origin": nodule.origin,
+                **ratings,
+            }
         )
-        rows.append(_lesion_row(plan.case_id, label, nodule, shape.masks, grid.spacing_mm))
-    anatomy = phantom.insert_lesions(anatomy, lesions, plan.seed)
+    anatomy = insert_lesions(anatomy, drawn, plan.seed)
     case = Case(
         case_id=plan.case_id,
         patient_id=plan.patient_id,
         site=plan.site,
         split=plan.split,
-        volume=phantom.acquire(anatomy, plan.seed, plan.patient_id),
+        volume=acquire(anatomy, plan.seed, plan.patient_id),
         readers=readers,
         lesion_labels=labels,
         lesions=pd.DataFrame(rows, columns=list(LESION_COLUMNS)),
@@ -191,26 +166,6 @@ def make_case(plan: PatientPlan) -> tuple[Case, Build]:
     return case, anatomy.build
 
 
-def _lesion_row(
-    case_id: str,
-    label: int,
-    nodule: Nodule,
-    masks: NDArray[np.bool_],
-    spacing_mm: tuple[float, float, float],
-) -> dict[str, object]:
-    voxels = np.median(masks.sum(axis=(1, 2, 3)))
-    diameter_mm = sphere_diameter_mm(float(voxels * np.prod(spacing_mm)))
-    return {
-        "lesion_id": f"{case_id}-{label}",
-        "label": label,
-        "n_readers": nodule.n_readers,
-        "diameter_mm": round(diameter_mm, 3),
-        "origin": nodule.origin,
-        **{name: float(median) for name, median in nodule.ratings.median().items()},
-    }
-
-
 def generator_key() -> str:
     """Return a key of everything that decides a phantom's voxels: database and code."""
-    database = hashlib.sha256(lidc.database_path().read_bytes()).hexdigest()
-    return digest(database, code_key("medlib.phantom.recipe"))[:16]
+    return digest(sha256_of(lidc.database_path()), code_key("medlib.phantom.recipe"))[:16]

@@ -15,16 +15,9 @@ _HU_RANGE = (-1024, 3071)
 
 
 def acquire(anatomy: Anatomy, seed: int, patient_id: str = "PHANTOM") -> Volume:
-    """Scan a phantom patient.
+    """Scan a phantom patient as sharp and as noisy as its scanner is.
 
-    Parameters
-    ----------
-    anatomy : Anatomy
-        With its lesions; its `scanner` says how sharp and how noisy the images are.
-    seed : int
-        Of the noise.
-    patient_id : str
-        For the identity; the UIDs follow from it and the seed.
+    The noise follows from the seed, the UIDs from seed and patient.
 
     Returns
     -------
@@ -97,26 +90,18 @@ def _sigma_of(correlation: float) -> float:
 
 def _affine(grid: Grid) -> NDArray[np.float64]:
     """Voxel index (x, y, z) to LPS mm; x and y are centred, z is the height above the carina."""
-    dz, dy, dx = grid.spacing_mm
-    slices, rows, columns = grid.shape_zyx
-    affine = np.diag([dx, dy, dz, 1.0])
-    affine[:3, 3] = (
-        -dx * (columns - 1) / 2,
-        -dy * (rows - 1) / 2,
-        grid.center_above_carina_mm - dz * (slices - 1) / 2,
-    )
+    affine = np.diag([*grid.spacing_mm[::-1], 1.0])
+    affine[:3, 3] = [axis[0] for axis in grid.centers_mm()[::-1]]
     return affine
 
 
 def _identity(scanner: Scanner, patient_id: str, seed: int) -> SeriesIdentity:
     site = scanner.site
     source = ["medlib phantom", site.name, patient_id, str(seed)]
+    study, series, frame = (
+        generate_uid(entropy_srcs=[*source, what])
+        for what in ("study", "series", "frame of reference")
+    )
     return SeriesIdentity(
-        patient_id=patient_id,
-        study_instance_uid=generate_uid(entropy_srcs=[*source, "study"]),
-        series_instance_uid=generate_uid(entropy_srcs=[*source, "series"]),
-        frame_of_reference_uid=generate_uid(entropy_srcs=[*source, "frame of reference"]),
-        manufacturer=site.manufacturer,
-        manufacturer_model=site.model,
-        kernel=scanner.protocol.kernel,
+        patient_id, study, series, frame, site.manufacturer, site.model, scanner.protocol.kernel
     )

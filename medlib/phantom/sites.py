@@ -10,91 +10,57 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The voxel grid of a scan.
-
-    Attributes
-    ----------
-    shape_zyx : tuple of int
-        Slices, rows, columns.
-    spacing_mm : tuple of float
-        Distance of voxel centres along z, y, x in mm.
-    center_above_carina_mm : float
-        Height of the grid's centre above the carina in mm; below it is negative.
-    """
+    """The voxel grid of a scan: slices, rows, columns, and the distance of voxel centres."""
 
     shape_zyx: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
-    center_above_carina_mm: float = -25.0
+    center_above_carina_mm: float = -25.0  # below it is negative
+
+    def centers_mm(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return the voxel centres along z (above the carina), y and x (0 in the middle)."""
+        z, y, x = (
+            np.linspace(-0.5, 0.5, size) * ((size - 1) * step)
+            for size, step in zip(self.shape_zyx, self.spacing_mm, strict=True)
+        )
+        return z + self.center_above_carina_mm, y, x
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a scanner is run: what a kernel and a slice thickness leave in the images.
+    """How a scanner is run: what a kernel and a slice thickness leave in the images."""
 
-    Attributes
-    ----------
-    share : float
-        Of the site's patients.
-    kernel : str
-        For the DICOM header.
-    slice_thickness_mm, slice_spacing_mm : float
-        Slices overlap where the thickness is larger.
-    psf_sigma_mm : float
-        Standard deviation of the in-plane point spread.
-    noise_sd_hu : float
-        In the lung, median over patients.
-    noise_correlation_mm : float
-        Standard deviation of the Gaussian that the noise spectrum falls off with, in space.
-    slice_correlation : float
-        Of the noise of neighbouring slices.
-    noise_anisotropy : float
-        How many times more noise power runs along y than along x, less one.
-    """
-
-    share: float
-    kernel: str
-    slice_thickness_mm: float
+    share: float  # of the site's patients
+    kernel: str  # for the DICOM header
+    slice_thickness_mm: float  # larger than the spacing where slices overlap
     slice_spacing_mm: float
-    psf_sigma_mm: float
-    noise_sd_hu: float
-    noise_correlation_mm: float
-    slice_correlation: float
-    noise_anisotropy: float
+    psf_sigma_mm: float  # standard deviation of the in-plane point spread
+    noise_sd_hu: float  # in the lung, median over patients
+    noise_correlation_mm: (
+        float  # sd in space of the Gaussian that the noise spectrum falls off with
+    )
+    slice_correlation: float  # of the noise of neighbouring slices
+    noise_anisotropy: float  # how many times more noise power runs along y than along x, less one
 
 
 @dataclass(frozen=True)
 class PhantomSite:
-    """A hospital's scanner.
-
-    Attributes
-    ----------
-    name : str
-    internal : bool
-        Whether patients of this site may be trained on.
-    manufacturer, model : str
-        For the DICOM header. They say which real scanners the figures were modelled on.
-    kvp, tube_current_ma : float
-        For the DICOM header; the dose shows in the protocols' noise.
-    lung_shift_hu : float
-        Offset of the lung's density against the average of all sites.
-    pixel_spacing_mm : tuple of float
-        Smallest, 25 %, median, 75 %, largest: the field of view follows the patient.
-    protocols : tuple of Protocol
-    """
+    """A hospital's scanner. Manufacturer, model, voltage and current are for the DICOM header."""
 
     name: str
-    internal: bool
-    manufacturer: str
+    internal: bool  # whether patients of this site may be trained on
+    manufacturer: str  # which real scanners the figures were modelled on
     model: str
-    kvp: float
     tube_current_ma: float
-    lung_shift_hu: float
+    lung_shift_hu: float  # offset of the lung's density against the average of all sites
+    # Smallest, 25 %, median, 75 %, largest: the field of view follows the patient.
     pixel_spacing_mm: tuple[float, float, float, float, float]
     protocols: tuple[Protocol, ...]
+    kvp: float = 120.0
 
 
 @dataclass(frozen=True)
@@ -114,7 +80,6 @@ SITES: dict[str, PhantomSite] = {
             internal=True,
             manufacturer="PHANTOM (GE-like)",
             model="LightSpeed-like",
-            kvp=120.0,
             tube_current_ma=200.0,
             lung_shift_hu=5.0,
             pixel_spacing_mm=(0.55, 0.664, 0.703, 0.775, 0.90),
@@ -131,7 +96,6 @@ SITES: dict[str, PhantomSite] = {
             internal=True,
             manufacturer="PHANTOM (Siemens-like)",
             model="Sensation-like",
-            kvp=120.0,
             tube_current_ma=160.0,
             lung_shift_hu=-25.0,
             pixel_spacing_mm=(0.50, 0.586, 0.652, 0.684, 0.78),
@@ -147,7 +111,6 @@ SITES: dict[str, PhantomSite] = {
             internal=False,
             manufacturer="PHANTOM (Philips-like)",
             model="Brilliance-like",
-            kvp=120.0,
             tube_current_ma=60.0,
             lung_shift_hu=12.0,
             pixel_spacing_mm=(0.52, 0.639, 0.674, 0.753, 0.85),
@@ -169,13 +132,7 @@ _MATRIX, _HEIGHT_MM = 512, 280.0
 def draw_scanner(site: PhantomSite, seed: int, chest_width_mm: float = 0.0) -> Scanner:
     """Draw the settings of one patient's scan.
 
-    Parameters
-    ----------
-    site : PhantomSite
-    seed : int
-        Of the patient.
-    chest_width_mm : float
-        The field of view holds the lungs with a rim of 15 mm, whatever was drawn.
+    The field of view holds the lungs with a rim of 15 mm, whatever was drawn.
     """
     rng = np.random.default_rng([seed, 3])
     shares = np.array([protocol.share for protocol in site.protocols])
@@ -189,13 +146,9 @@ def draw_scanner(site: PhantomSite, seed: int, chest_width_mm: float = 0.0) -> S
 def site_grid(scanner: Scanner, *, clinical: bool = False) -> Grid:
     """Return the grid of a scan.
 
-    Parameters
-    ----------
-    scanner : Scanner
-    clinical : bool
-        True: 512 x 512 over the whole chest, at the drawn spacing. False: the same field of view
-        on a reduced grid of 320 x 320, thin slices grouped to about 2.5 mm, over about 100 mm
-        below and above the carina.
+    Clinical: 512 x 512 over the whole chest, at the drawn spacing. Otherwise the same field of
+    view on a reduced grid of 320 x 320, thin slices grouped to about 2.5 mm, over about 100 mm
+    below and above the carina.
     """
     spacing, pixel = scanner.protocol.slice_spacing_mm, scanner.pixel_spacing_mm
     if clinical:

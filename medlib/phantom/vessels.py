@@ -21,32 +21,17 @@ _PATH_WEIGHT = 0.5  # how much a short way to the root counts against a short wi
 
 @dataclass(frozen=True)
 class Polyline:
-    """Points along tubes, close enough to be painted as spheres.
+    """Points along tubes, close enough to be painted as spheres."""
 
-    Attributes
-    ----------
-    xyz_mm : ndarray, shape (n, 3)
-    radius_mm : ndarray, shape (n,)
-    """
-
-    xyz_mm: Points
+    xyz_mm: Points  # (n, 3)
     radius_mm: NDArray[np.float64]
 
 
 def grow_tree(root_xyz: Points, targets_xyz: Points, leaf_radius_mm: float) -> Polyline:
     """Grow a tree from a root through all target points.
 
-    Parameters
-    ----------
-    root_xyz : ndarray, shape (3,)
-    targets_xyz : ndarray, shape (n, 3)
-    leaf_radius_mm : float
-        Radius of a branch that carries nothing further.
-
-    Returns
-    -------
-    Polyline
-        The branches as smooth curves, a point every 0.8 mm or so.
+    A branch that carries nothing further has the leaf's radius. The branches are smooth curves
+    with a point every 0.8 mm or so.
     """
     nodes = np.vstack([root_xyz, targets_xyz])
     parent, order = _connect(nodes)
@@ -127,27 +112,16 @@ def _unit(vectors: Points) -> Points:
 
 def paint_tubes(
     line: Polyline,
-    shape_zyx: tuple[int, int, int],
-    spacing_zyx: tuple[float, float, float],
+    shape_zyx: tuple[int, ...],
+    spacing_mm: tuple[float, float, float],
     origin_zyx: tuple[float, float, float],
 ) -> NDArray[np.float32]:
-    """Share of each voxel that lies inside the tubes.
+    """Return the share, 0..1, of each voxel that lies inside the tubes.
 
     A tube thinner than a voxel is painted as wide as one and as much fainter, so that it keeps
-    its cross-section.
-
-    Parameters
-    ----------
-    line : Polyline
-    shape_zyx, spacing_zyx, origin_zyx : tuple
-        Grid: voxels, mm, and the mm of voxel (0, 0, 0).
-
-    Returns
-    -------
-    ndarray of float32, shape `shape_zyx`
-        0..1.
+    its cross-section. The origin is voxel (0, 0, 0) in mm.
     """
-    spacing = np.array(spacing_zyx)
+    spacing = np.array(spacing_mm)
     widest = float(spacing.max())
     shown = np.maximum(line.radius_mm, 0.62 * widest)
     amount = (line.radius_mm / shown) ** 2

@@ -14,8 +14,9 @@ from medlib.cohorts import phantom_receipts as manifest
 from medlib.cohorts.cohort import Cohort, open_cohort
 from medlib.cohorts.phantom_receipts import Receipt
 from medlib.errors import DataError, OverlapError
-from medlib.phantom import Grid, recipe
+from medlib.phantom import recipe
 from medlib.phantom.cohort_sizes import PARTS, PROFILES, CohortProfile
+from medlib.phantom.sites import Grid
 
 TINY = CohortProfile("tiny", train=1, tune=0, test=1, external=1, clinical=False)
 COARSE = Grid((24, 150, 150), (4.0, 2.2, 2.2))

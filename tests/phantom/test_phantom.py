@@ -6,19 +6,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medlib.phantom import (
-    SITES,
-    Grid,
-    PhantomLesion,
-    acquire,
-    draw_anatomy,
-    draw_scanner,
-    insert_lesions,
-    lesion_hu,
-    patient_build,
-    site_grid,
-)
-from medlib.phantom.scanner import ct_noise
+from medlib.phantom.anatomy import draw_anatomy, patient_build
+from medlib.phantom.lesions import PhantomLesion, insert_lesions, lesion_hu
+from medlib.phantom.scanner import acquire, ct_noise
+from medlib.phantom.sites import SITES, Grid, draw_scanner, site_grid
 from medlib.phantom.vessels import grow_tree, paint_tubes
 
 SMALL = Grid((6, 96, 96), (5.0, 3.5, 3.5))

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from medlib.annotation import nodules
-from medlib.phantom import SITES, Anatomy, Grid, draw_scanner
+from medlib.phantom.anatomy import Anatomy
 from medlib.phantom.placement import place, resample_nodule, signed_distance_mm
+from medlib.phantom.sites import SITES, Grid, draw_scanner
 
 QUICK_MM = (2.5, 1.05, 1.05)
 

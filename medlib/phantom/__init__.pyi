@@ -1,0 +1,10 @@
+from .anatomy import Anatomy as Anatomy
+from .anatomy import draw_anatomy as draw_anatomy
+from .cohort_sizes import PROFILES as PROFILES
+from .lesions import PhantomLesion as PhantomLesion
+from .lesions import insert_lesions as insert_lesions
+from .recipe import make_case as make_case
+from .recipe import plan_cohort as plan_cohort
+from .scanner import acquire as acquire
+from .sites import SITES as SITES
+from .sites import site_grid as site_grid
