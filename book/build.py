@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from book.check import check_html
-from book.evidence import FIELDS, Record, notebook_records
+from book.evidence import FIELDS, Record, records_in
 from book.execute import execute_chapters
 from book.pages import Book
 from book.stage import stage
 from medlib.errors import BookError
-
-BOOK_ROOM = Path(__file__).parent
+from medlib.files import put_in_place, sha256_of, write_json
+from medlib.keys import digest
 
 
 def build_book(book: Book | None = None, parameters: Mapping[str, Any] | None = None) -> Path:
-    """Execute what has changed and build the book.
+    """Execute what has changed, build the book and return its landing page.
 
-    Parameters
-    ----------
-    book : Book, optional
-        This working tree's by default.
-    parameters : mapping, optional
-        Injected into the chapters that have them.
-
-    Returns
-    -------
-    Path
-        The landing page.
+    The `parameters` are injected into the chapters that have them.
 
     Raises
     ------
@@ -44,19 +32,21 @@ def build_book(book: Book | None = None, parameters: Mapping[str, Any] | None = 
     execute_chapters(book, parameters)
     staged = stage(book)
     records = book_records(book)
-    key = _key(book, staged)
+    key = _key(book, _files(staged))
     stamp = book.build / "sphinx" / "built.key"
     landing_page = book.html / "index.html"
     if landing_page.exists() and stamp.exists() and stamp.read_text() == key:
-        print(f"book unchanged: {_shown(landing_page)}")
+        print(f"book unchanged: {os.path.relpath(landing_page)}")
         return landing_page
     html = book.build / "sphinx" / "html"
     _sphinx(book, staged, html)
-    write_evidence(records, html / "evidence.json")
+    rows = [{field: getattr(found, field) for field in FIELDS} for found in records]
+    write_json(html / "evidence.json", rows)
     check_html(book, html)
-    _swap(html, book.html)
+    with put_in_place(book.html) as beside:
+        shutil.copytree(html, beside)  # sphinx keeps its own copy for the next build
     stamp.write_text(key)
-    print(f"book built: {_shown(landing_page)}, {len(records)} evidence records")
+    print(f"book built: {os.path.relpath(landing_page)}, {len(records)} evidence records")
     return landing_page
 
 
@@ -70,7 +60,7 @@ def check_book(book: Book | None = None) -> None:
     """
     book = book or Book()
     if not (book.html / "index.html").exists():
-        raise BookError(f"no book in {_shown(book.html)}; build it first: make book")
+        raise BookError(f"no book in {os.path.relpath(book.html)}; build it first: make book")
     check_html(book, book.html)
 
 
@@ -82,25 +72,15 @@ def book_records(book: Book) -> list[Record]:
     BookError
         If two cells record the same name.
     """
-    records = [
-        found for page in book.chapters for found in notebook_records(book.executed_path(page))
-    ]
-    owners: dict[str, str] = {}
-    for found in records:
-        if found.name in owners:
+    records: dict[str, Record] = {}
+    for found in records_in(book.executed):
+        if found.name in records:
             raise BookError(
-                f"evidence {found.name!r} is recorded twice, by {owners[found.name]} and "
+                f"evidence {found.name!r} is recorded twice, by {records[found.name].chapter} and "
                 f"{found.chapter}; a name belongs to one figure (use cite to show it elsewhere)"
             )
-        owners[found.name] = found.chapter
-    return sorted(records, key=lambda found: found.name)
-
-
-def write_evidence(records: list[Record], path: Path) -> None:
-    """Write the records as a JSON list with exactly the documented fields."""
-    rows = [{field: getattr(found, field) for field in FIELDS} for found in records]
-    text = json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+        records[found.name] = found
+    return [records[name] for name in sorted(records)]
 
 
 def _sphinx(book: Book, staged: Path, html: Path) -> None:
@@ -133,8 +113,7 @@ def _surroundings_changed(book: Book, staged: Path) -> bool:
     when a style sheet or script does.
     """
     stamp = book.build / "sphinx" / "surroundings.key"
-    assets = [path for path in sorted((staged / "assets").rglob("*")) if path.is_file()]
-    key = _hash([*_code(book), staged / "_config.yml", *assets])
+    key = _key(book, [staged / "_config.yml", *_files(staged / "assets")])
     if stamp.exists() and stamp.read_text() == key:
         return False
     shutil.rmtree(stamp.parent, ignore_errors=True)
@@ -143,35 +122,13 @@ def _surroundings_changed(book: Book, staged: Path) -> bool:
     return True
 
 
-def _code(book: Book) -> list[Path]:
-    return [*sorted(BOOK_ROOM.glob("*.py")), book.root / "requirements.lock"]
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _key(book: Book, staged: Path) -> str:
-    files = [path for path in sorted(staged.rglob("*")) if path.is_file()]
-    return _hash([*files, *_code(book)])
-
-
-def _hash(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        if path.exists():
-            digest.update(path.as_posix().encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
-
-
-def _swap(built: Path, html: Path) -> None:
-    """Put the new book in place of the former; sphinx keeps its own copy for the next build."""
-    beside, former = html.with_name("html.new"), html.with_name("html.old")
-    for leftover in (beside, former):
-        shutil.rmtree(leftover, ignore_errors=True)
-    shutil.copytree(built, beside)
-    if html.exists():
-        html.rename(former)
-    beside.rename(html)
-    shutil.rmtree(former, ignore_errors=True)
-
-
-def _shown(path: Path) -> str:
-    return os.path.relpath(path)
+def _key(book: Book, files: Iterable[Path]) -> str:
+    """Return the digest of these files, of the code that builds the book, and of the lock."""
+    code = sorted(Path(__file__).parent.glob("*.py"))
+    lock = book.root / "requirements.lock"
+    there = [*files, *code, *([lock] if lock.exists() else [])]
+    return digest(*(f"{path.as_posix()} {sha256_of(path)}" for path in there))

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup, Tag
 
-from book.evidence import FIELDS, notebook_records
+from book.evidence import FIELDS, Record, records_in
 from book.pages import Book
 from medlib.errors import BookError
 from medlib.images.privacy import NEVER_CARRIED, tag_of
@@ -22,6 +22,7 @@ from medlib.images.privacy import NEVER_CARRIED, tag_of
 MOST_SHOWN = 30
 CSS_ADDRESS = re.compile(r"url\(\s*['\"]?([^'\")]+)|@import\s+['\"]([^'\"]+)")
 DICOM_NAME = re.compile(r"\b[A-Za-z][\w-]*\^[A-Za-z][\w^-]*")
+ELSEWHERE = re.compile(r"\s*(https?:)?//")
 PICTURE_FILE = re.compile(r"\.(png|jpe?g|svg|gif|webp)$", re.IGNORECASE)
 _TAGS = {"{:04X},{:04X}".format(*tag_of(keyword)): keyword for keyword in NEVER_CARRIED}
 _KEYWORDS = "|".join(NEVER_CARRIED)
@@ -37,18 +38,9 @@ ATTRIBUTE_VALUE = re.compile(
     re.IGNORECASE,
 )
 DICOM_TAG = re.compile(r"\([0-9A-Fa-f]{4},\s*[0-9A-Fa-f]{4}\)")
-# Elements that make the browser fetch something as soon as the page is read.
-FETCHING = {
-    "script": "src",
-    "img": "src",
-    "iframe": "src",
-    "source": "src",
-    "video": "src",
-    "audio": "src",
-    "embed": "src",
-    "object": "data",
-    "link": "href",
-}
+# What the browser fetches as soon as it reads the page.
+FETCHED = {"[src]": "src", "object[data]": "data", "link[href]": "href"}
+TEXT_FILES = (".html", ".json", ".js", ".txt", ".csv")
 
 
 @dataclass(frozen=True)
@@ -59,15 +51,28 @@ class Built:
     book: Book
 
     @cached_property
+    def files(self) -> dict[str, Path]:
+        """Path in the folder -> file, without what the theme brings."""
+        paths = {path.relative_to(self.html): path for path in sorted(self.html.rglob("*"))}
+        return {
+            name.as_posix(): path
+            for name, path in paths.items()
+            if path.is_file() and "_static" not in name.parts
+        }
+
+    @cached_property
     def pages(self) -> dict[str, BeautifulSoup]:
         """Path of each page in the folder -> its content."""
         return {
-            path.relative_to(self.html).as_posix(): BeautifulSoup(
-                path.read_text(encoding="utf-8"), "html.parser"
-            )
-            for path in sorted(self.html.rglob("*.html"))
-            if "_static" not in path.relative_to(self.html).parts
+            name: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+            for name, path in self.files.items()
+            if path.suffix == ".html"
         }
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """What the cells of the executed chapters computed."""
+        return records_in(self.book.executed)
 
 
 def check_html(book: Book, html: Path) -> None:
@@ -79,11 +84,10 @@ def check_html(book: Book, html: Path) -> None:
         If there is any complaint; lists them.
     """
     built = Built(html, book)
-    complaints = [complaint for check in CHECKS for complaint in check(built)]
-    if complaints:
+    if complaints := [complaint for check in CHECKS for complaint in check(built)]:
         listed = complaints[:MOST_SHOWN]
-        if len(complaints) > MOST_SHOWN:
-            listed.append(f"and {len(complaints) - MOST_SHOWN} more")
+        if more := complaints[MOST_SHOWN:]:
+            listed.append(f"and {len(more)} more")
         raise BookError(f"{len(complaints)} faults in the built book:\n  " + "\n  ".join(listed))
 
 
@@ -109,27 +113,27 @@ def pictures_have_words(built: Built) -> Iterator[str]:
             if not alt or alt == source or (PICTURE_FILE.search(alt) and " " not in alt):
                 yield f"{name}: picture {source[:60]!r} has no alt text"
         for drawing in page.select("figure svg, svg[role=img]"):
-            if not _attribute(drawing, "aria-label").strip():
+            label = _attribute(drawing, "aria-label")
+            if not label.strip():
                 yield f"{name}: an inline drawing has no aria-label"
             elif _attribute(drawing, "role") != "img":
-                yield f"{name}: drawing {_attribute(drawing, 'aria-label')[:40]!r} lacks role=img"
+                yield f"{name}: drawing {label[:40]!r} lacks role=img"
 
 
 def links_resolve(built: Built) -> Iterator[str]:
     """Every link into the book finds its page and its anchor."""
     anchors = {
-        name: {_attribute(element, "id") for element in page.find_all(id=True)}
-        | {_attribute(element, "name") for element in page.find_all("a", attrs={"name": True})}
+        name: {_attribute(element, "id") for element in page.select("[id]")}
+        | {_attribute(element, "name") for element in page.select("a[name]")}
         for name, page in built.pages.items()
     }
     for name, page in built.pages.items():
-        for element in page.find_all(["a", *FETCHING]):
-            address = _attribute(element, FETCHING.get(element.name, "href"))
+        for _, address in _addresses(page, {**FETCHED, "a[href]": "href"}):
             parts = urlsplit(address)
             if not address or parts.scheme or parts.netloc:
                 continue
-            target = (built.html / name).parent / unquote(parts.path) if parts.path else None
-            path = target.resolve() if target else (built.html / name).resolve()
+            here = built.html / name
+            path = (here.parent / unquote(parts.path) if parts.path else here).resolve()
             if path.is_dir():
                 path /= "index.html"
             if not path.is_file():
@@ -144,19 +148,16 @@ def links_resolve(built: Built) -> Iterator[str]:
 def nothing_is_fetched(built: Built) -> Iterator[str]:
     """No page asks another host for anything: the book reads without a network."""
     for name, page in built.pages.items():
-        for tag, attribute in FETCHING.items():
-            for element in page.find_all(tag):
-                if tag == "link" and "canonical" in element.get_attribute_list("rel"):
-                    continue
-                for address in (_attribute(element, attribute), _attribute(element, "srcset")):
-                    if _is_elsewhere(address):
-                        yield f"{name}: <{tag}> fetches {address}"
+        for element, address in _addresses(page, {**FETCHED, "[srcset]": "srcset"}):
+            canonical = "canonical" in element.get_attribute_list("rel")
+            if ELSEWHERE.match(address) and not canonical:
+                yield f"{name}: <{element.name}> fetches {address}"
         styles = [style.text for style in page.find_all("style")]
-        styles += [_attribute(element, "style") for element in page.find_all(style=True)]
-        for address in _css_addresses("\n".join(styles)):
+        styles += [address for _, address in _addresses(page, {"[style]": "style"})]
+        for address in _fetched_by_css("\n".join(styles)):
             yield f"{name}: a style fetches {address}"
     for path in sorted(built.html.rglob("*.css")):
-        for address in _css_addresses(path.read_text(encoding="utf-8")):
+        for address in _fetched_by_css(path.read_text(encoding="utf-8")):
             yield f"{path.relative_to(built.html)} fetches {address}"
 
 
@@ -164,23 +165,18 @@ def no_build_paths(built: Built) -> Iterator[str]:
     """No page tells where on which machine it was built."""
     machine = {str(built.book.root.resolve()), str(Path.home()), sys.prefix, sys.base_prefix}
     machine -= {"/", "/usr", "/usr/local"}
-    for path in sorted(built.html.rglob("*")):
-        if path.suffix not in (".html", ".json", ".js", ".txt") or "_static" in path.parts:
-            continue
-        text = path.read_text(encoding="utf-8")
+    for name, path in built.files.items():
+        text = path.read_text(encoding="utf-8") if path.suffix in TEXT_FILES else ""
         for place in sorted(machine):
             if re.search(rf"{re.escape(place)}\b", text):
-                yield f"{path.relative_to(built.html)} holds a path of this machine: {place}"
+                yield f"{name} holds a path of this machine: {place}"
 
 
 def no_patient_names(built: Built) -> Iterator[str]:
     """No DICOM person name (``Family^Given``) but the phantom's own."""
     for name, page in built.pages.items():
-        text = " ".join(
-            string
-            for string in page.find_all(string=True)
-            if string.parent is None or not string.find_parent(class_="math")
-        )
+        strings = page.find_all(string=True)
+        text = " ".join(string for string in strings if not string.find_parent(class_="math"))
         for found in sorted(set(DICOM_NAME.findall(text))):
             if "phantom" not in found.lower():
                 yield f"{name} shows what looks like a patient's name"
@@ -191,17 +187,13 @@ def no_identifying_attributes(built: Built) -> Iterator[str]:
 
     A page may name such an attribute; it may not show one with a value beside it.
     """
-    for path in sorted(built.html.rglob("*")):
-        if not path.is_file() or "_static" in path.relative_to(built.html).parts:
-            continue
-        name = path.relative_to(built.html).as_posix()
+    for name, path in built.files.items():
         content = path.read_bytes()
         if content[128:132] == b"DICM":
             yield f"{name} is a DICOM file; a page shows pictures, not files with a header"
-        elif path.suffix in (".html", ".json", ".js", ".txt", ".csv"):
+        elif path.suffix in TEXT_FILES:
             text = content.decode("utf-8", errors="replace")
-            if path.suffix == ".html":
-                text = built.pages[name].get_text() if name in built.pages else text
+            text = built.pages[name].get_text() if name in built.pages else text
             for keyword in sorted({_keyword(found) for found in ATTRIBUTE_VALUE.finditer(text)}):
                 yield f"{name} shows a value of {keyword}"
     for name, page in built.pages.items():
@@ -226,23 +218,14 @@ def evidence_is_whole(built: Built) -> Iterator[str]:
     for row in rows:
         if set(row) != set(FIELDS) or not row["name"] or not row["chapter"]:
             yield f"evidence.json: record {row.get('name')!r} lacks a field; expected {FIELDS}"
-    computed = {
-        record.name: record.value
-        for chapter in built.book.chapters
-        for record in notebook_records(built.book.executed_path(chapter))
-    }
+    computed = {record.name: record.value for record in built.records}
     if computed != {row.get("name"): row.get("value") for row in rows}:
         yield "evidence.json is not what the executed chapters computed; build the book again"
 
 
 def prose_is_evidence(built: Built) -> Iterator[str]:
     """Every number that prose shows through glue is the text of a record."""
-    texts = {
-        text
-        for chapter in built.book.chapters
-        for record in notebook_records(built.book.executed_path(chapter))
-        for text in record.texts().values()
-    }
+    texts = {text for record in built.records for text in record.texts().values()}
     for name, page in built.pages.items():
         for shown in page.select(".pasted-text"):
             if re.search(r"\d", shown.text) and shown.text not in texts:
@@ -263,9 +246,15 @@ CHECKS: tuple[Callable[[Built], Iterator[str]], ...] = (
 )
 
 
+def _addresses(page: BeautifulSoup, where: dict[str, str]) -> Iterator[tuple[Tag, str]]:
+    """Yield the elements that match a selector, each with the value of its attribute."""
+    for selector, attribute in where.items():
+        for element in page.select(selector):
+            yield element, _attribute(element, attribute)
+
+
 def _attribute(element: Tag, name: str) -> str:
-    value = element.get(name) or ""
-    return value if isinstance(value, str) else " ".join(value)
+    return str(element.get(name, ""))
 
 
 def _keyword(found: re.Match[str]) -> str:
@@ -275,12 +264,6 @@ def _keyword(found: re.Match[str]) -> str:
     return _TAGS[f"{digits[:4]},{digits[4:]}"]
 
 
-def _is_elsewhere(address: str) -> bool:
-    return bool(re.match(r"\s*(https?:)?//", address))
-
-
-def _css_addresses(css: str) -> Iterator[str]:
-    for address in CSS_ADDRESS.findall(css):
-        found = address[0] or address[1]
-        if _is_elsewhere(found):
-            yield found
+def _fetched_by_css(css: str) -> Iterator[str]:
+    addresses = (found[0] or found[1] for found in CSS_ADDRESS.findall(css))
+    return filter(ELSEWHERE.match, addresses)

@@ -27,20 +27,12 @@ class _KernelState(ProgressColumn):
 
 
 class Display:
-    """Shows which chapter and cell is executed.
-
-    Parameters
-    ----------
-    n_chapters : int
-        How many chapters there are in all.
-    state_file : Path
-        File that the kernel writes its own progress to.
-    """
+    """Shows which chapter and cell is executed, and what its kernel writes to `state_file`."""
 
     def __init__(self, n_chapters: int, state_file: Path) -> None:
         self.n_chapters = n_chapters
         self.state_file = state_file
-        self.position = 0
+        self.position = 1
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
@@ -56,8 +48,8 @@ class Display:
     def chapter(self, name: str, n_cells: int) -> Iterator[None]:
         """Show a chapter while the block executes it."""
         self.state_file.unlink(missing_ok=True)
-        description = f"[{self.position + 1}/{self.n_chapters}] {name}"
-        self.task = self.progress.add_task(description, total=n_cells, completed=0)
+        description = f"[{self.position}/{self.n_chapters}] {name}"
+        self.task = self.progress.add_task(description, total=n_cells)
         try:
             with self.progress:
                 yield
@@ -65,11 +57,11 @@ class Display:
             self.progress.remove_task(self.task)
             self.state_file.unlink(missing_ok=True)
 
-    def cell(self, number: int) -> None:
-        """Cell `number`, counted from 1, starts."""
-        self.progress.update(self.task, completed=number)
+    def next_cell(self, **_cell: object) -> None:
+        """Show that the next code cell starts; a hook of nbclient's."""
+        self.progress.advance(self.task)
 
     def done(self, name: str, outcome: str) -> None:
         """Print the one line that stays."""
-        self.position += 1
         print(f"[{self.position}/{self.n_chapters}] {name}: {outcome}", flush=True)
+        self.position += 1

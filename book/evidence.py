@@ -49,74 +49,41 @@ class HasInterval(Protocol):
 
 @dataclass(frozen=True)
 class Record:
-    """One figure the book quotes.
-
-    Attributes
-    ----------
-    name : str
-        Unique over the whole book.
-    value, low, high : float or None
-        The figure and its interval, in `unit`. ``None`` means undefined, or no interval.
-    n : int or None
-        How many units (patients, lesions, readers) the figure rests on.
-    unit : str
-        Shown after the value: ``"%"``, ``"mm"``, ``"s"``. Nothing is multiplied: a figure in
-        percent is given in percent.
-    method : str
-        How it was computed.
-    digits : int
-        Decimals shown.
-    has_interval : bool
-        Whether an interval was given at all; one that was given may still be undefined.
-    chapter : str
-        The chapter that computed it.
-    """
+    """One figure the book quotes; `record` says what its fields mean."""
 
     name: str
-    value: float | None
+    value: float | None  # None is undefined
     low: float | None = None
     high: float | None = None
     n: int | None = None
     unit: str = ""
     method: str = ""
     digits: int = 2
-    has_interval: bool = False
+    has_interval: bool = False  # one that was given may still be undefined
     chapter: str = ""
 
     def texts(self) -> dict[str, str]:
         """Return what the page shows, by glue key.
 
-        Returns
-        -------
-        dict
-            ``name`` -> ``"0.82"``; ``name.full`` -> ``"0.82 (0.70 to 0.91)"``; with an interval
-            ``name.interval`` -> ``"0.70 to 0.91"``; with a count ``name.n`` -> ``"8"``.
+        ``name`` -> ``"0.82"``; ``name.full`` -> ``"0.82 (0.70 to 0.91)"``; with an interval
+        ``name.interval`` -> ``"0.70 to 0.91"``; with a count ``name.n`` -> ``"8"``.
         """
-        value = self._with_unit(self._number(self.value), self.value)
+        unit = f"{NO_BREAK_SPACE}{self.unit}" if self.unit else ""
+        value = UNDEFINED if self.value is None else self._number(self.value) + unit
         texts = {self.name: value, f"{self.name}.full": value}
         if self.has_interval:
-            if self.low is None or self.high is None:
-                interval = UNDEFINED
-                inside = f"interval {UNDEFINED}"
-            else:
+            interval, inside = UNDEFINED, f"interval {UNDEFINED}"
+            if self.low is not None and self.high is not None:
                 inside = f"{self._number(self.low)} to {self._number(self.high)}"
-                interval = self._with_unit(inside, self.low)
+                interval = inside + unit
             texts[f"{self.name}.interval"] = interval
             texts[f"{self.name}.full"] = f"{value} ({inside})"
         if self.n is not None:
             texts[f"{self.name}.n"] = f"{self.n:,}"
         return texts
 
-    def _number(self, number: float | None) -> str:
-        if number is None:
-            return UNDEFINED
-        text = f"{number:,.{self.digits}f}"
-        if float(text.replace(",", "")) == 0:
-            text = text.lstrip("-")
-        return text.replace("-", MINUS)
-
-    def _with_unit(self, text: str, number: float | None) -> str:
-        return f"{text}{NO_BREAK_SPACE}{self.unit}" if self.unit and number is not None else text
+    def _number(self, number: float) -> str:
+        return f"{number:z,.{self.digits}f}".replace("-", MINUS)
 
 
 FIELDS = ("name", "value", "low", "high", "n", "unit", "method", "chapter")
@@ -171,21 +138,19 @@ def record(
             f"evidence name {name!r} cannot be a key; use letters, digits, '_', '-' and dots, "
             f"and none of {', '.join(SUFFIXES)} as the last part"
         )
-    _publish(
-        Record(
-            name=name,
-            value=_finite(value),
-            low=_finite(low),
-            high=_finite(high),
-            n=None if n is None else int(n),
-            unit=unit,
-            method=method,
-            digits=0 if isinstance(value, Integral) else digits,
-            has_interval=low is not None and high is not None,
-            chapter=os.environ.get(CHAPTER, ""),
-        ),
-        cited=False,
+    found = Record(
+        name,
+        _finite(value),
+        _finite(low),
+        _finite(high),
+        n=None if n is None else int(n),
+        unit=unit,
+        method=method,
+        digits=0 if isinstance(value, Integral) else digits,
+        has_interval=low is not None and high is not None,
+        chapter=os.environ.get(CHAPTER, ""),
     )
+    _publish(found, cited=False)
 
 
 def cite(*names: str) -> None:
@@ -210,10 +175,15 @@ def cite(*names: str) -> None:
 
 
 def stored_records() -> list[Record]:
-    """Return every record of the executed chapters (or of ``MEDLIB_EVIDENCE``), in book order."""
+    """Return every record of the executed chapters (or of ``MEDLIB_EVIDENCE``)."""
     if file := os.environ.get(EVIDENCE_FILE):
-        return [_record(item) for item in json.loads(Path(file).read_text(encoding="utf-8"))]
-    executed = paths.BUILD / "executed"
+        items = json.loads(Path(file).read_text(encoding="utf-8"))
+        return [Record(**item, has_interval=item["low"] is not None) for item in items]
+    return records_in(paths.BUILD / "executed")
+
+
+def records_in(executed: Path) -> list[Record]:
+    """Return what the chapters of a folder of executed ones recorded, in their order."""
     return [found for path in sorted(executed.glob("*.ipynb")) for found in notebook_records(path)]
 
 
@@ -222,14 +192,8 @@ def notebook_records(path: Path) -> Iterator[Record]:
     notebook = json.loads(path.read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
-            if EVIDENCE_MIME in output.get("data", {}):
-                found = dict(output["data"][EVIDENCE_MIME])
-                found["chapter"] = found["chapter"] or path.stem
-                yield _record(found)
-
-
-def _record(item: dict[str, Any]) -> Record:
-    return Record(**{**item, "has_interval": item.get("has_interval", item["low"] is not None)})
+            if found := output.get("data", {}).get(EVIDENCE_MIME):
+                yield Record(**{**found, "chapter": found["chapter"] or path.stem})
 
 
 def _finite(number: float | None) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 import time
@@ -15,12 +14,12 @@ import nbformat
 from nbformat import NotebookNode
 
 from book.display import Display
-from book.evidence import SCRAPBOOK
-from book.inputs import changed, inputs_of, key_of
+from book.inputs import changed, inputs_of
 from book.kernel import environment, kernel_environment
 from book.machine import device_name, versions
-from book.pages import Book, Page, first_line, parameters_of
+from book.pages import Book, Page, code_cells, first_line, parameters_of
 from medlib.errors import BookError
+from medlib.files import put_in_place
 from medlib.progress import PROGRESS_FILE
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -33,12 +32,11 @@ def execute_chapters(
     only: str | None = None,
     force: bool = False,
 ) -> list[Page]:
-    """Bring the executed chapters up to date.
+    """Bring the executed chapters up to date; return those that had to be executed.
 
     Parameters
     ----------
     book : Book
-        The book.
     parameters : mapping, optional
         Parameters to inject (``profile``, ``dataset``, ``seed``, ``run_dir``); each chapter gets
         those that its parameters cell has.
@@ -46,11 +44,6 @@ def execute_chapters(
         Name or number of one chapter; it is executed with those it needs. All by default.
     force : bool
         Execute the chapter `only` even if nothing has changed.
-
-    Returns
-    -------
-    list of Page
-        The chapters that had to be executed.
 
     Raises
     ------
@@ -63,19 +56,16 @@ def execute_chapters(
         names = book.all_needs_of(wanted.name) | {wanted.name}
         chapters = [page for page in chapters if page.name in names]
     else:
-        _remove_former_chapters(book)
+        for former in {*book.executed.glob("*.ipynb")} - {*map(book.executed_path, chapters)}:
+            former.unlink()
     book.build.mkdir(parents=True, exist_ok=True)
     display = Display(len(chapters), book.build / "progress.txt")
     executed = []
     for page in chapters:
-        notebook = page.notebook()
-        applying = {
-            name: value
-            for name, value in (parameters or {}).items()
-            if name in parameters_of(notebook)
-        }
+        has = parameters_of(page.notebook())
+        applying = {name: value for name, value in (parameters or {}).items() if name in has}
         inputs = inputs_of(page, book, applying)
-        before = _inputs_before(book.executed_path(page))
+        before = book.execution_of(page).get("inputs")
         if before == inputs and not (force and page is chapters[-1]):
             display.done(page.name, "unchanged")
             continue
@@ -102,33 +92,28 @@ def execute_chapter(
         If a cell fails, or papermill returns cells that it never executed.
     """
     notebook = page.notebook()
+    n_cells = len(code_cells(notebook))
     started = time.monotonic()
-    code_cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    variables = {
-        **kernel_environment(book, page),
-        PROGRESS_FILE: str(display.state_file),
-    }
-    with display.chapter(page.name, len(code_cells)), environment(variables):
+    variables = {**kernel_environment(book, page), PROGRESS_FILE: str(display.state_file)}
+    with display.chapter(page.name, n_cells), environment(variables):
         notebook = _papermill(book, page, notebook, parameters, display)
     _check_executed(page, notebook)
     _check_citations(book, page, notebook)
-    _forget_papermill(notebook)
+    for metadata in [notebook.metadata, *(cell.metadata for cell in notebook.cells)]:
+        for notes in ("papermill", "execution"):  # times and paths of the machine
+            metadata.pop(notes, None)
     notebook.metadata["medlib"] = {
         "chapter": page.name,
-        "key": key_of(inputs),
         "inputs": dict(inputs),
         "parameters": dict(parameters),
-        "cells": len(code_cells),
+        "cells": n_cells,
         "seconds": round(time.monotonic() - started, 1),
         "date": datetime.now(UTC).date().isoformat(),
         "device": device_name(),
         "versions": versions(),
     }
-    path = book.executed_path(page)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    nbformat.write(notebook, beside)
-    beside.replace(path)
+    with put_in_place(book.executed_path(page)) as beside:
+        nbformat.write(notebook, beside)
 
 
 def _papermill(
@@ -142,8 +127,6 @@ def _papermill(
     from nbclient.exceptions import CellControlSignal
     from papermill import PapermillExecutionError, execute_notebook
 
-    from book.engine import ENGINE
-
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "chapter.ipynb", Path(folder) / "executed.ipynb"
         nbformat.write(notebook, source)
@@ -152,12 +135,11 @@ def _papermill(
                 source,
                 target,
                 parameters=dict(parameters),
-                engine_name=ENGINE,
                 kernel_name="python3",
                 progress_bar=False,
                 request_save_on_cell_execute=False,
                 cwd=book.root,
-                on_cell=display.cell,
+                on_cell_execute=display.next_cell,
                 # It warns of local TCP at each start and calls its own end an error.
                 extra_arguments=["--log-level=CRITICAL"],
             )
@@ -185,50 +167,31 @@ def _explain(book: Book, page: Page, error: Any) -> str:
 
 def _check_executed(page: Page, notebook: NotebookNode) -> None:
     """Papermill has returned notebooks with lost outputs and no error; do not believe it."""
-    for cell in notebook.cells:
-        if cell.cell_type != "code":
-            continue
+    for cell in code_cells(notebook):
+        where = f"chapter {page.name}: cell {first_line(cell.source)!r}"
         if cell.execution_count is None and cell.source.strip():
             raise BookError(
-                f"chapter {page.name}: cell {first_line(cell.source)!r} was never executed, "
-                "though papermill reports success; execute the chapter again"
+                f"{where} was never executed, though papermill reports success; execute the "
+                "chapter again"
             )
         for output in cell.outputs:
             if output.output_type == "error":
-                raise BookError(
-                    f"chapter {page.name}: cell {first_line(cell.source)!r} ended in "
-                    f"{output.ename}: {output.evalue}"
-                )
+                raise BookError(f"{where} ended in {output.ename}: {output.evalue}")
 
 
 def _check_citations(book: Book, page: Page, notebook: NotebookNode) -> None:
     """Refuse figures of a chapter that is not needed: they could be stale."""
     cited = {
         output.metadata["medlib"]["cites"]
-        for cell in notebook.cells
-        for output in cell.get("outputs", [])
-        if SCRAPBOOK in output.get("metadata", {}) and "medlib" in output.metadata
+        for cell in code_cells(notebook)
+        for output in cell.outputs
+        if "medlib" in output.get("metadata", {})
     }
-    if undeclared := sorted(cited - book.all_needs_of(page.name)):
+    if undeclared := ", ".join(sorted(cited - book.all_needs_of(page.name))):
         raise BookError(
-            f"chapter {page.name} cites figures of {', '.join(undeclared)}; say so in its front "
-            f"matter: medlib: {{needs: [{', '.join(undeclared)}]}}"
+            f"chapter {page.name} cites figures of {undeclared}; say so in its front "
+            f"matter: medlib: {{needs: [{undeclared}]}}"
         )
-
-
-def _forget_papermill(notebook: NotebookNode) -> None:
-    """Drop papermill's own notes: times and paths of the machine."""
-    for metadata in [notebook.metadata, *(cell.metadata for cell in notebook.cells)]:
-        metadata.pop("papermill", None)
-        metadata.pop("execution", None)
-
-
-def _inputs_before(executed: Path) -> dict[str, str] | None:
-    if not executed.exists():
-        return None
-    metadata = json.loads(executed.read_text(encoding="utf-8"))["metadata"]
-    inputs: dict[str, str] = metadata["medlib"]["inputs"]
-    return inputs
 
 
 def _reason(before: Mapping[str, str] | None, inputs: Mapping[str, str]) -> str:
@@ -237,10 +200,3 @@ def _reason(before: Mapping[str, str] | None, inputs: Mapping[str, str]) -> str:
     names = changed(before, inputs)
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return f" ({shown} changed)" if names else " (asked for)"
-
-
-def _remove_former_chapters(book: Book) -> None:
-    names = {page.name for page in book.chapters}
-    for path in book.executed.glob("*.ipynb"):
-        if path.stem not in names:
-            path.unlink()

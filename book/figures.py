@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,29 +19,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from book.svg import inline_svg, new_figure
-from medlib.gallery.tiles import (
-    OKABE_ITO,
-    PREDICTION_STYLE,
-    REFERENCE_STYLE,
-    Tile,
-    overlay,
-    upscale,
-)
+from book.svg import inline_svg
+from medlib.gallery.tiles import Tile
 from medlib.risk.bootstrap import Estimate
-
-__all__ = [
-    "OKABE_ITO",
-    "PREDICTION_STYLE",
-    "REFERENCE_STYLE",
-    "Tile",
-    "new_figure",
-    "overlay",
-    "show_figure",
-    "show_images",
-    "show_table",
-    "upscale",
-]
 
 _FIGURE = "margin:1.25rem 0;padding:0;background:none;color:inherit"
 _CAPTION = "margin-top:.5rem;text-align:left;font-size:.95em;color:inherit"
@@ -50,14 +30,8 @@ _CAPTION = "margin-top:.5rem;text-align:left;font-size:.95em;color:inherit"
 def show_figure(fig: Figure, *, alt: str, caption: str) -> None:
     """Show a matplotlib figure as inline SVG in the page's own colours and font.
 
-    Parameters
-    ----------
-    fig : Figure
-        Best made by `new_figure`. It is closed afterwards.
-    alt : str
-        What the figure shows, for those who cannot see it.
-    caption : str
-        What to see in it.
+    `fig` is best made by `new_figure`; it is closed afterwards. `alt` says what it shows, for those
+    who cannot see it, `caption` what to see in it.
 
     Raises
     ------
@@ -76,12 +50,7 @@ def show_figure(fig: Figure, *, alt: str, caption: str) -> None:
 def show_images(tiles: Sequence[Tile], *, caption: str, min_width_rem: float = 9.0) -> None:
     """Show pictures in a grid that wraps on a narrow page.
 
-    Parameters
-    ----------
-    tiles : sequence of Tile
-    caption : str
-    min_width_rem : float
-        Narrowest width of a tile in root font sizes; below it the grid takes fewer columns.
+    `min_width_rem`, in root font sizes, is the narrowest tile; below it there are fewer columns.
 
     Raises
     ------
@@ -122,15 +91,8 @@ def show_table(
 ) -> None:
     """Show a table that scrolls sideways on a narrow page.
 
-    Parameters
-    ----------
-    df : DataFrame
-        An index that is only a count of the rows is left out.
-    caption : str
-    digits : int or mapping of column name to int
-        Decimals of the columns of floating-point numbers (2 where a mapping names none).
-    undefined : str
-        What stands for NaN or None.
+    An index that is only a count of the rows is left out. `digits` are the decimals of the columns
+    of floating-point numbers (2 where a mapping names none); `undefined` stands for NaN and None.
 
     Raises
     ------
@@ -138,28 +100,24 @@ def show_table(
         Where `caption` is empty.
     """
     _require(caption=caption)
-    shown = df if isinstance(df.index, pd.RangeIndex) else df.reset_index(names=_names(df))
+    names = ["" if name is None else str(name) for name in df.index.names]
+    shown = df if isinstance(df.index, pd.RangeIndex) else df.reset_index(names=names)
     texts = pd.DataFrame(
         {
             str(name): [_cell(value, _places(digits, name), undefined) for value in values]
             for name, values in shown.items()
         }
     )
-    aligned = [
-        f' style="text-align:{"right" if _is_numeric(dtype) else "left"}"' for dtype in shown.dtypes
-    ]
-    header = "".join(
-        f'<th scope="col"{align}>{html.escape(name)}</th>'
-        for name, align in zip(texts, aligned, strict=True)
-    )
-    rows = "".join(
-        "<tr>"
-        + "".join(
-            f"<td{align}>{html.escape(text)}</td>" for text, align in zip(row, aligned, strict=True)
+    sides = ["right" if _is_numeric(dtype) else "left" for dtype in shown.dtypes]
+
+    def row(tag: str, cells: Iterable[str], scope: str = "") -> str:
+        return "".join(
+            f'<{tag}{scope} style="text-align:{side}">{html.escape(cell)}</{tag}>'
+            for cell, side in zip(cells, sides, strict=True)
         )
-        + "</tr>\n"
-        for row in texts.itertuples(index=False)
-    )
+
+    header = row("th", texts, ' scope="col"')
+    rows = "".join(f"<tr>{row('td', cells)}</tr>\n" for cells in texts.itertuples(index=False))
     words = html.escape(caption)
     _publish(
         '<div class="medlib-table-scroll" role="region" tabindex="0" '
@@ -173,10 +131,6 @@ def show_table(
 
 def _is_numeric(dtype: object) -> bool:
     return pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
-
-
-def _names(df: pd.DataFrame) -> list[str]:
-    return ["" if name is None else str(name) for name in df.index.names]
 
 
 def _places(digits: int | Mapping[str, int], name: object) -> int:
@@ -193,8 +147,7 @@ def _cell(value: object, places: int, undefined: str) -> str:
     if isinstance(value, (float, np.floating)):
         if np.isnan(value):
             return undefined
-        text = f"{value:,.{places}f}"
-        return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text
+        return f"{value:z,.{places}f}"
     if isinstance(value, (int, np.integer)):
         return f"{value:,d}"
     return str(value)

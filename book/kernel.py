@@ -29,13 +29,10 @@ def kernel_environment(book: Book, page: Page) -> dict[str, str]:
 @contextmanager
 def environment(variables: dict[str, str]) -> Iterator[None]:
     """Set environment variables for the time of a block; kernels started in it inherit them."""
-    before = {name: os.environ.get(name) for name in variables}
+    before = dict(os.environ)
     os.environ.update(variables)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        os.environ.clear()
+        os.environ.update(before)

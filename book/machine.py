@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 VERSIONS_SHOWN = (
@@ -25,33 +25,30 @@ VERSIONS_SHOWN = (
 
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on most."""
-    found = {"python": platform.python_version()}
-    for name in VERSIONS_SHOWN:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {"python": platform.python_version(), **{name: version(name) for name in VERSIONS_SHOWN}}
 
 
 @cache
 def device_name() -> str:
-    """Return the processor, its cores, and the graphics card if there is one."""
+    """Return the processor, its cores, and the graphics cards if there are any."""
     cores = os.cpu_count() or 1
     name = f"{_processor()}, {cores} core{'s' if cores > 1 else ''}"
-    if not (nvidia_smi := shutil.which("nvidia-smi")):
-        return name
-    query = [nvidia_smi, "--query-gpu=name", "--format=csv,noheader"]
-    answer = subprocess.run(query, capture_output=True, text=True, check=False)
-    cards = [line.strip() for line in answer.stdout.splitlines() if line.strip()]
-    return f"{name}; {', '.join(cards)}" if answer.returncode == 0 and cards else name
+    cards = _lines("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+    return f"{name}; {', '.join(cards)}" if cards else name
 
 
 def _processor() -> str:
     if sys.platform == "darwin":
-        query = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
+        return _lines("sysctl", "-n", "machdep.cpu.brand_string")[0]
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists() and (found := re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text())):
         return found[1].strip()
     return platform.machine()
+
+
+def _lines(program: str, *arguments: str) -> list[str]:
+    """Return what a program prints; nothing where it is missing or fails."""
+    if not shutil.which(program):
+        return []
+    answer = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    return answer.stdout.splitlines() if answer.returncode == 0 else []

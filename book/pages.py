@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
@@ -15,8 +16,6 @@ from nbformat import NotebookNode
 from medlib import paths
 from medlib.errors import BookError
 
-ALL = "all"
-
 
 @dataclass(frozen=True)
 class Page:
@@ -25,16 +24,9 @@ class Page:
     A page with a kernel in its front matter is a chapter and is executed; any other is only text.
     A chapter that cites figures of others says so in its front matter: ``medlib: {needs:
     [05-risk]}``, or ``needs: all`` for a page that rests on every other chapter.
-
-    Attributes
-    ----------
-    docname : str
-        Path in the book without its ending: ``"chapters/05-risk"``.
-    source : Path
-        The text.
     """
 
-    docname: str
+    docname: str  # its path in the book without the ending: "chapters/05-risk"
     source: Path
 
     @property
@@ -68,8 +60,8 @@ class Page:
     @property
     def needs(self) -> str | list[str]:
         """Names of the chapters that are executed before this one, or ``"all"``."""
-        needs: str | list[str] = self.front_matter.get("medlib", {}).get("needs", [])
-        return needs
+        needs = self.front_matter.get("medlib", {}).get("needs", [])
+        return "all" if needs == "all" else list(needs)
 
     def notebook(self) -> NotebookNode:
         """Return the chapter as a notebook, made from its text."""
@@ -81,13 +73,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Book:
-    """The book of one working tree.
-
-    Attributes
-    ----------
-    root : Path
-        Folder that holds ``_toc.yml`` and ``_config.yml``.
-    """
+    """The book of one working tree: the folder that holds ``_toc.yml`` and ``_config.yml``."""
 
     root: Path = paths.ROOT
 
@@ -122,47 +108,32 @@ class Book:
     @cached_property
     def chapters(self) -> list[Page]:
         """The pages with code, each after those it needs, otherwise in the order of the book."""
-        chapters = {page.name: page for page in self.pages if page.is_chapter}
-        sorter: TopologicalSorter[str] = TopologicalSorter()
-        for name in chapters:
-            sorter.add(name, *self.needs_of(name))
+        waiting = {page.name: page for page in self.pages if page.is_chapter}
+        needs = {name: self.needs_of(name) for name in waiting}
         try:
-            sorter.prepare()
+            TopologicalSorter(needs).prepare()
         except CycleError as error:
             raise BookError(f"chapters need each other: {' -> '.join(error.args[1])}") from None
-        order: list[str] = []
-        ready: set[str] = set()
-        while sorter.is_active():
-            ready.update(sorter.get_ready())
-            first = min(ready, key=list(chapters).index)
-            ready.remove(first)
-            order.append(first)
-            sorter.done(first)
-        return [chapters[name] for name in order]
+        order = []
+        while waiting:
+            ready = next(name for name in waiting if not waiting.keys() & needs[name])
+            order.append(waiting.pop(ready))
+        return order
 
     def needs_of(self, name: str) -> list[str]:
         """Return the names of the chapters that chapter `name` says it needs."""
         chapters = {page.name: page for page in self.pages if page.is_chapter}
         needs = chapters[name].needs
-        if needs == ALL:
-            return [
-                other for other, page in chapters.items() if other != name and page.needs != ALL
-            ]
-        if unknown := sorted(set(needs) - set(chapters)):
-            known = ", ".join(chapters)
-            raise BookError(f"chapter {name} needs {', '.join(unknown)}; there are {known}")
-        return list(needs)
+        if isinstance(needs, str):
+            return [other for other, page in chapters.items() if page.needs != needs]
+        if unknown := ", ".join(sorted(set(needs) - set(chapters))):
+            raise BookError(f"chapter {name} needs {unknown}; there are {', '.join(chapters)}")
+        return needs
 
     def all_needs_of(self, name: str) -> set[str]:
         """Return what `name` needs, and what those need."""
-        found: set[str] = set()
-        todo = self.needs_of(name)
-        while todo:
-            need = todo.pop()
-            if need not in found:
-                found.add(need)
-                todo += self.needs_of(need)
-        return found
+        needs = self.needs_of(name)
+        return {*needs}.union(*map(self.all_needs_of, needs))
 
     def chapter(self, number_or_name: str) -> Page:
         """Return a chapter by name or by the number its name starts with.
@@ -183,19 +154,32 @@ class Book:
         """Where the executed chapter stands."""
         return self.executed / f"{page.name}.ipynb"
 
+    def execution_of(self, page: Page) -> dict[str, Any]:
+        """Return what is noted of the chapter's execution; nothing where it was not executed."""
+        path = self.executed_path(page)
+        noted = json.loads(path.read_text(encoding="utf-8"))["metadata"] if path.exists() else {}
+        return dict(noted.get("medlib", {}))
+
+
+def code_cells(notebook: NotebookNode, tag: str = "") -> list[NotebookNode]:
+    """Return the cells with code; those with a tag where one is named."""
+    return [
+        cell
+        for cell in notebook.cells
+        if cell.cell_type == "code" and (not tag or tag in cell.metadata.get("tags", []))
+    ]
+
 
 def parameters_of(notebook: NotebookNode) -> list[str]:
     """Return the names that the cell tagged ``parameters`` assigns."""
-    for cell in notebook.cells:
-        if cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", []):
-            return [
-                target.id
-                for statement in ast.parse(cell.source).body
-                if isinstance(statement, ast.Assign)
-                for target in statement.targets
-                if isinstance(target, ast.Name)
-            ]
-    return []
+    return [
+        target.id
+        for cell in code_cells(notebook, "parameters")
+        for statement in ast.parse(cell.source).body
+        if isinstance(statement, ast.Assign)
+        for target in statement.targets
+        if isinstance(target, ast.Name)
+    ]
 
 
 def first_line(source: str) -> str:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from book.pages import Book, Page
 
@@ -14,15 +15,8 @@ COPIED = ("_config.yml", "_toc.yml", "assets", "chapters/references.bib")
 
 
 def stage(book: Book) -> Path:
-    """Bring the staged book up to date; files that do not change keep their time.
-
-    Returns
-    -------
-    Path
-        The folder, ``_build/book``.
-    """
-    folder = book.build / "book"
-    wanted = {Path(path.name): path.read_bytes() for path in _top_level(book)}
+    """Bring ``_build/book`` up to date and return it; files that do not change keep their time."""
+    wanted = {}
     for page in book.pages:
         if page.is_chapter:
             wanted[Path(f"{page.docname}.ipynb")] = _notebook(book, page).encode()
@@ -30,37 +24,32 @@ def stage(book: Book) -> Path:
             wanted[Path(f"{page.docname}.md")] = _links(book, page, page.text).encode()
     for name in COPIED:
         source = book.root / name
-        for path in [source] if source.is_file() else sorted(source.rglob("*")):
+        for path in [source, *source.rglob("*")]:
             if path.is_file():
                 wanted[path.relative_to(book.root)] = path.read_bytes()
+    folder = book.build / "book"
     _write(folder, wanted)
     return folder
-
-
-def _top_level(book: Book) -> list[Path]:
-    return [path for path in (book.root / "_toc.yml", book.root / "_config.yml") if path.exists()]
 
 
 def _notebook(book: Book, page: Page) -> str:
     """Return the executed chapter as the book shows it: one parameters cell, links to notebooks."""
     notebook = json.loads(book.executed_path(page).read_text(encoding="utf-8"))
     notebook["metadata"].pop("medlib", None)  # times; the status page shows them
-    injected = any(_has_tag(cell, "injected-parameters") for cell in notebook["cells"])
-    cells = []
+    injected = [cell for cell in notebook["cells"] if "injected-parameters" in _tags(cell)]
+    for cell in injected:
+        _tags(cell).append("hide-cell")
+    if injected:
+        notebook["cells"] = [c for c in notebook["cells"] if "parameters" not in _tags(c)]
     for cell in notebook["cells"]:
-        if injected and _has_tag(cell, "parameters"):
-            continue
-        if _has_tag(cell, "injected-parameters"):
-            cell["metadata"]["tags"].append("hide-cell")
         if cell["cell_type"] == "markdown":
             cell["source"] = _links(book, page, "".join(cell["source"]))
-        cells.append(cell)
-    notebook["cells"] = cells
     return json.dumps(notebook, indent=1, ensure_ascii=False)
 
 
-def _has_tag(cell: dict[str, dict[str, list[str]]], tag: str) -> bool:
-    return tag in cell["metadata"].get("tags", [])
+def _tags(cell: dict[str, Any]) -> list[str]:
+    tags: list[str] = cell["metadata"].get("tags", [])
+    return tags
 
 
 def _links(book: Book, page: Page, text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import io
 import re
 from typing import Any
@@ -21,21 +22,16 @@ PAGE_GROUND = "var(--pst-color-background, Canvas)"
 STYLE: dict[str, Any] = {
     "font.size": 11,
     "axes.titlesize": 11,
-    "axes.labelsize": 11,
-    "xtick.labelsize": 11,
-    "ytick.labelsize": 11,
     "legend.fontsize": 10,
     "legend.frameon": False,
     "legend.title_fontsize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.prop_cycle": cycler(color=list(OKABE_ITO.values())),
-    "axes.grid": False,
     "grid.color": "black",  # becomes the page's text colour
     "grid.alpha": 0.15,
     "image.cmap": "cividis",
     "lines.linewidth": 1.8,
-    "svg.fonttype": "none",
 }
 
 
@@ -44,19 +40,9 @@ def new_figure(
 ) -> tuple[Figure, Axes | Any]:
     """Open a figure in the book's style.
 
-    Matplotlib reads its settings whenever an artist is made, so the style stays set for the
-    rest of the process.
-
-    Parameters
-    ----------
-    width_in, height_in : float
-        Size in inches. 5.6 wide keeps the 11-point labels readable on a phone.
-    **subplots
-        Passed to `matplotlib.figure.Figure.subplots`: ``nrows``, ``ncols``, ``sharey`` ...
-
-    Returns
-    -------
-    (Figure, Axes or ndarray of Axes)
+    5.6 inches of width keep the 11-point labels readable on a phone; `subplots` is passed to
+    `matplotlib.figure.Figure.subplots` (``nrows``, ``ncols``, ``sharey`` ...). Matplotlib reads its
+    settings whenever an artist is made, so the style stays set for the rest of the process.
     """
     mpl.rcParams.update(STYLE)  # type: ignore[arg-type]
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
@@ -107,14 +93,10 @@ def inline_svg(fig: Figure, *, label: str) -> str:
     body = re.sub(r"font-family: [^;\"]+", f"font-family: {PAGE_FONT}", body)
     width_in, height_in = fig.get_size_inches()
     return (
-        f'<svg role="img" aria-label="{_attribute(label)}" xmlns="http://www.w3.org/2000/svg" '
+        f'<svg role="img" aria-label="{html.escape(label)}" xmlns="http://www.w3.org/2000/svg" '
         'xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'viewBox="0 0 {width_in * 72:g} {height_in * 72:g}" fill="currentColor" '
         'stroke-linejoin="round" stroke-linecap="butt" '
         f'style="width:100%;max-width:{width_in * CSS_PX_PER_INCH:.0f}px;height:auto;'
         f'background:none">{body}'
     )
-
-
-def _attribute(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

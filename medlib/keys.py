@@ -69,7 +69,7 @@ def names_at_door(package: str) -> dict[str, str]:
     if not door.is_file():
         return {}
     return {
-        alias.name: f"{package}.{node.module}"
+        alias.asname or alias.name: f"{package}.{node.module or alias.name}"
         for node in ast.parse(door.read_text("utf-8")).body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
@@ -77,21 +77,37 @@ def names_at_door(package: str) -> dict[str, str]:
 
 
 def imports_in(tree: ast.AST, package: str = "") -> Iterator[str]:
-    """Yield the modules of ours that a syntax tree imports; a name at a door leads to its home."""
+    """Yield the modules of ours that a syntax tree imports.
+
+    A name at a door leads to its home; a room imported as a whole, to all that stands at its door.
+    """
     for node in _walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if _is_ours(alias.name))
+            for alias in node.names:
+                yield from _whole(alias.name)
         elif isinstance(node, ast.ImportFrom):
             source = ".".join(filter(None, (package if node.level else "", node.module)))
-            if not _is_ours(source):
-                continue
-            yield source
-            for alias in node.names:
-                inner = f"{source}.{alias.name}"
-                if _is_ours(inner):
-                    yield inner
-                elif alias.name in (door := names_at_door(source)):
-                    yield door[alias.name]
+            if _is_ours(source):
+                yield source
+                for alias in node.names:
+                    yield from _home(source, alias.name)
+
+
+def _home(source: str, name: str) -> Iterator[str]:
+    door = names_at_door(source)
+    if name == "*":
+        yield from door.values()
+    elif _is_ours(inner := f"{source}.{name}"):
+        yield from _whole(inner)
+    elif name in door:
+        yield door[name]
+        yield from _home(door[name], name)
+
+
+def _whole(module: str) -> Iterator[str]:
+    if _is_ours(module):
+        yield module
+        yield from names_at_door(module).values()
 
 
 @cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.colors import to_rgb
@@ -29,17 +28,7 @@ OKABE_ITO = {
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of a grid.
-
-    Attributes
-    ----------
-    image : ndarray of uint8, shape (rows, columns, 3) or (rows, columns)
-        RGB or grey.
-    alt : str
-        What the picture shows.
-    label : str
-        Short text below it.
-    """
+    """One picture of a grid: grey or RGB pixels, what they show in words, a short text below."""
 
     image: NDArray[np.uint8]
     alt: str
@@ -59,29 +48,6 @@ REFERENCE_STYLE = OutlineStyle(OKABE_ITO["sky"], 0, "solid blue")
 PREDICTION_STYLE = OutlineStyle(OKABE_ITO["orange"], 6, "dashed orange")
 
 
-def upscale(image: NDArray[Any], factor: int, *, smooth: bool = True) -> NDArray[Any]:
-    """Enlarge a 2D array by a whole factor.
-
-    Parameters
-    ----------
-    image : ndarray, shape (rows, columns)
-    factor : int
-        At least 1.
-    smooth : bool
-        Bilinear where true; nearest neighbour, which shows the pixels, where false. A boolean
-        image is always enlarged by nearest neighbour.
-    """
-    if factor < 1:
-        raise ValueError(f"factor must be a whole number of at least 1, got {factor}")
-    if factor == 1:
-        return image
-    if not smooth or image.dtype == bool:
-        return image.repeat(factor, axis=0).repeat(factor, axis=1)
-    shape = tuple(factor * length for length in image.shape)
-    enlarged = resize(image, shape, order=1, preserve_range=True)  # type: ignore[no-untyped-call]
-    return np.asarray(enlarged, dtype=image.dtype)
-
-
 def overlay(
     slice_hu: NDArray[np.float32],
     reference_mask: NDArray[np.bool_] | None,
@@ -89,34 +55,20 @@ def overlay(
     window: Window,
     *,
     factor: int = 1,
-    smooth: bool = True,
 ) -> NDArray[np.uint8]:
-    """Draw the outlines of two masks on a CT slice.
+    """Draw a CT slice in RGB, enlarged by a whole factor, with the outlines of two masks.
 
-    Parameters
-    ----------
-    slice_hu : ndarray, shape (y, x)
-        Hounsfield units.
-    reference_mask, predicted_mask : ndarray of bool, shape (y, x), or None
-        Either may be left out; with neither, the plain slice is drawn.
-    window : Window
-        Centre and width in HU.
-    factor : int
-        Enlargement, for small crops.
-    smooth : bool
-        Bilinear (default) or nearest-neighbour enlargement of the CT.
-
-    Returns
-    -------
-    ndarray of uint8, shape (factor * y, factor * x, 3)
-        RGB. The reference standard is a solid, the prediction a dashed line.
+    Slice and masks have the shape (y, x). The reference standard is a solid, the prediction a
+    dashed line; either mask may be left out.
 
     Raises
     ------
     ValueError
         Where a mask and the slice differ in shape.
     """
-    grey = upscale(apply_window(slice_hu, window), factor, smooth=smooth)
+    shape = tuple(factor * length for length in slice_hu.shape)
+    grey = apply_window(slice_hu, window)
+    grey = resize(grey, shape, order=1)  # type: ignore[no-untyped-call]
     picture = np.repeat(np.round(grey * 255).astype(np.uint8)[..., None], 3, axis=-1)
     for mask, style in ((reference_mask, REFERENCE_STYLE), (predicted_mask, PREDICTION_STYLE)):
         if mask is None:
@@ -125,7 +77,8 @@ def overlay(
             raise ValueError(
                 f"mask is {mask.shape}, the slice is {slice_hu.shape}: one grid, please"
             )
-        line = _outline(upscale(mask.astype(bool), factor), style.dash_px, thick=factor > 1)
+        enlarged = mask.astype(bool).repeat(factor, axis=0).repeat(factor, axis=1)
+        line = _outline(enlarged, style.dash_px, thick=factor > 1)
         picture[line] = np.round(np.array(to_rgb(style.colour)) * 255).astype(np.uint8)
     return picture
 

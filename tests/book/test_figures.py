@@ -11,10 +11,9 @@ from bs4 import BeautifulSoup
 from PIL import Image
 
 from book import figures
-from book.figures import Tile, new_figure, overlay, show_figure, show_images, show_table
-from book.svg import inline_svg
-from medlib.gallery.tiles import OKABE_ITO
-from medlib.images.windows import WINDOWS
+from book.figures import show_figure, show_images, show_table
+from book.svg import inline_svg, new_figure
+from medlib.gallery.tiles import Tile
 from medlib.risk.bootstrap import Estimate
 
 rng = np.random.default_rng
@@ -150,48 +149,3 @@ def test_table_without_a_named_index_shows_none(published):
     show_table(pd.DataFrame({"a": [1]}), caption="One")
     page = BeautifulSoup(published[0]["text/html"], "html.parser")
     assert [cell.text for cell in page.tbody.find_all(["th", "td"])] == ["1"]
-
-
-def rgb(name):
-    return np.round(np.array([int(OKABE_ITO[name][i : i + 2], 16) for i in (1, 3, 5)])).astype(int)
-
-
-def test_overlay_draws_a_solid_and_a_dashed_outline():
-    mask = np.zeros((24, 24), bool)
-    mask[6:18, 6:18] = True
-    hu = np.full((24, 24), -600.0, np.float32)
-    plain = overlay(hu, None, None, WINDOWS["lung"], factor=4)
-    assert plain.shape == (96, 96, 3)
-    assert np.ptp(plain) == 0
-    solid = overlay(hu, mask, None, WINDOWS["lung"], factor=4)
-    dashed = overlay(hu, None, mask, WINDOWS["lung"], factor=4)
-    n_solid = (solid == rgb("sky")).all(-1).sum()
-    n_dashed = (dashed == rgb("orange")).all(-1).sum()
-    assert 0.4 * n_solid < n_dashed < 0.8 * n_solid, "gaps of the length of the dashes"
-    assert (solid[8, 8] == plain[8, 8]).all(), "far outside the mask nothing is drawn"
-    assert (solid[48, 48] == plain[48, 48]).all(), "inside, the CT stays visible"
-
-
-def test_overlay_outline_lies_on_the_edge():
-    mask = np.zeros((9, 9), bool)
-    mask[4, 4] = True
-    picture = overlay(np.zeros((9, 9), np.float32), mask, None, WINDOWS["lung"])
-    drawn = (picture == rgb("sky")).all(-1)
-    assert drawn.any()
-    rows, columns = np.nonzero(drawn)
-    assert abs(rows - 4).max() <= 1
-    assert abs(columns - 4).max() <= 1
-
-
-def test_overlay_needs_one_grid():
-    with pytest.raises(ValueError, match="one grid"):
-        overlay(np.zeros((4, 4), np.float32), np.zeros((5, 5), bool), None, WINDOWS["lung"])
-
-
-def test_upscale():
-    image = np.array([[0.0, 1.0]], np.float32)
-    assert figures.upscale(image, 2, smooth=False).tolist() == [[0, 0, 1, 1], [0, 0, 1, 1]]
-    assert figures.upscale(image, 2).shape == (2, 4)
-    assert figures.upscale(image > 0, 2).dtype == bool
-    with pytest.raises(ValueError, match="at least 1"):
-        figures.upscale(image, 0)

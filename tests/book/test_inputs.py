@@ -23,7 +23,7 @@ def test_imports_inside_functions_count():
     modules = library_modules(notebook(source))
     assert {"book.evidence", "medlib.paths"} <= modules
     # the command line imports the builder inside a function
-    assert "book.build" in library_modules(notebook("import book.cli"))
+    assert "book.build" in library_modules(notebook("import book.__main__"))
 
 
 def test_a_name_at_the_door_leads_to_its_home():

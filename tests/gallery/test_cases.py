@@ -113,7 +113,8 @@ def test_reading_of_a_hit_a_miss_and_a_false_alarm():
 
 def test_pictures_of_the_phantom_say_so():
     assert "not a patient" in what_is_shown("phantom")
-    assert "lung-ct" in what_is_shown("lung-ct")
+    assert what_is_shown("lung-ct") == "From the dataset lung-ct."
+    assert "solid blue" in what_is_shown("lung-ct", outlines=True)
 
 
 def test_only_the_named_cases_are_kept(monkeypatch):

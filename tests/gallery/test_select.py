@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medlib.gallery.select import ERROR_COLUMNS, GROUPS, FailureRule, SuccessRule
+from medlib.gallery.select import ERROR_COLUMNS, FailureRule, SuccessRule
 from medlib.risk.matching import Matching
 
 THRESHOLD = 0.5
@@ -136,7 +136,7 @@ def example():
 def test_errors_come_in_the_order_of_the_analysis():
     errors = FailureRule().apply(example(), THRESHOLD)
     assert list(errors.columns) == list(ERROR_COLUMNS)
-    assert errors["group"].drop_duplicates().tolist() == list(GROUPS)
+    assert errors["group"].drop_duplicates().tolist() == list(FailureRule.groups)
     missed = errors[errors["group"] == "missed"]
     assert missed["lesion_id"].tolist() == ["c1-2", "c1-1", "c0-2", "c0-1"]
     assert missed["high_risk"].tolist() == [True, True, False, False]
@@ -194,7 +194,7 @@ def test_false_alarm_causes(inside, cause, change):
 def test_only_the_first_of_each_group_are_shown():
     rule = FailureRule(n_shown=1)
     shown = rule.shown(rule.apply(example(), THRESHOLD))
-    assert shown["group"].tolist() == list(GROUPS)
+    assert shown["group"].tolist() == list(FailureRule.groups)
     assert shown["lesion_id"].iloc[0] == "c1-2"
 
 

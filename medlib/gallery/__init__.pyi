@@ -1,0 +1,10 @@
+from .cases import lesion_tiles as lesion_tiles
+from .cases import load_cases as load_cases
+from .cases import reading as reading
+from .cases import slice_tile as slice_tile
+from .cases import what_is_shown as what_is_shown
+from .select import FailureRule as FailureRule
+from .select import SuccessRule as SuccessRule
+from .tiles import OKABE_ITO as OKABE_ITO
+from .tiles import Tile as Tile
+from .tiles import overlay as overlay
