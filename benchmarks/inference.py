@@ -96,7 +96,7 @@ def main() -> None:
         clock = Clock()
         clock.wrap(inference, "lung_field", "lung field")
         clock.wrap(inference, "near_lung", "margin around the lung")
-        clock.wrap(inference, "_search", "search")
+        clock.wrap(inference, "probability_where", "search")
         clock.wrap(inference, "outline", "close looks")
         clock.wrap(inference, "find_candidates", "candidates")
         clock.wrap(WorkingGrid, "from_source", "to the working grid")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medlib.baseline.config import TrainConfig
+from medlib.files import put_in_place
 from medlib.images.volume import sphere_diameter_mm
 
 CANDIDATE_COLUMNS = (
@@ -32,21 +32,11 @@ SMALLEST_PROBABILITY = 1e-3  # below it zero is stored, so that a volume packs w
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a method sees in one case, on the case's own grid.
+    """What a method sees in one case, on the case's own grid [z, y, x]."""
 
-    Attributes
-    ----------
-    probability : ndarray of float16, shape (z, y, x)
-        That a voxel belongs to a lesion; 0 outside the lung field, where one was looked for.
-    labels : ndarray of uint16, shape (z, y, x)
-        0 outside, else the candidate's id.
-    candidates : DataFrame
-        A row a candidate, columns `CANDIDATE_COLUMNS`, highest score first.
-    """
-
-    probability: NDArray[np.float16]
-    labels: NDArray[np.uint16]
-    candidates: pd.DataFrame
+    probability: NDArray[np.float16]  # of a lesion; 0 outside the lung field, if one was looked for
+    labels: NDArray[np.uint16]  # 0 outside, else the candidate's id
+    candidates: pd.DataFrame  # a row a candidate, columns `CANDIDATE_COLUMNS`, highest score first
 
     def regions(self) -> Iterator[tuple[tuple[slice, slice, slice], NDArray[np.bool_]]]:
         """Yield the box of each candidate and its voxels in it, in the order of the ids."""
@@ -69,12 +59,6 @@ def core_log_odds(probability: NDArray[np.floating], voxel_mm3: float) -> float:
 
     Of a mass all voxels would tell of its long edge, at which a network is not sure; of a nodule
     they are nearly all.
-
-    Parameters
-    ----------
-    probability : ndarray
-        Of the voxels of one region.
-    voxel_mm3 : float
     """
     n = max(1, round(np.pi / 6 * CORE_MM**3 / voxel_mm3))
     return mean_log_odds(
@@ -90,14 +74,16 @@ def probability_of(log_odds: float) -> float:
 def rescored(prediction: Prediction, scores: Sequence[float]) -> Prediction:
     """Return a prediction with other scores, in the order of its candidates, numbered by rank."""
     candidates = prediction.candidates.assign(score=scores)
+    candidates, rank = _ranked(candidates, len(candidates))
+    return replace(prediction, labels=rank[prediction.labels], candidates=candidates)
+
+
+def _ranked(candidates: pd.DataFrame, n_labels: int) -> tuple[pd.DataFrame, NDArray[np.uint16]]:
+    """Sort by rank, 1 the surest; return the rank of each old number too."""
     candidates = candidates.sort_values("score", ascending=False, ignore_index=True, kind="stable")
-    number = np.zeros(len(candidates) + 1, dtype=np.uint16)
-    number[candidates["candidate_id"].to_numpy()] = candidates.index + 1
-    return replace(
-        prediction,
-        labels=number[prediction.labels],
-        candidates=candidates.assign(candidate_id=candidates.index + 1),
-    )
+    rank = np.zeros(n_labels + 1, dtype=np.uint16)
+    rank[candidates["candidate_id"].to_numpy(dtype=int)] = candidates.index + 1
+    return candidates.assign(candidate_id=candidates.index + 1), rank
 
 
 def find_candidates(
@@ -107,23 +93,13 @@ def find_candidates(
 
     Voxels that touch by a face, an edge or a corner (26-connectivity) belong together. The score is
     the probability with the mean log-odds of the voxels inside, of a large one of its surest part,
-    see `core_log_odds`.
-
-    Parameters
-    ----------
-    probability : ndarray, shape (z, y, x)
-    spacing_mm : tuple of float
-        Along z, y and x.
-    config : TrainConfig
-        `candidate_level` and `min_diameter_mm` are used.
-
-    Returns
-    -------
-    Prediction
+    see `core_log_odds`. Of the configuration `candidate_level` and `min_diameter_mm` are used.
     """
-    whole, shape = probability, probability.shape
-    box = _box(whole >= min(SMALLEST_PROBABILITY, config.candidate_level))
-    probability = whole[box]
+    shape = probability.shape
+    marked = probability >= min(SMALLEST_PROBABILITY, config.candidate_level)
+    # Most of a scan is not marked.
+    box = (ndimage.find_objects(marked.view(np.uint8)) or [(slice(0, 1),) * 3])[0]
+    probability = probability[box]
     components = cc3d.connected_components(probability >= config.candidate_level, connectivity=26)
     statistics = cc3d.statistics(components)
     voxel_mm3 = float(np.prod(spacing_mm))
@@ -138,40 +114,25 @@ def find_candidates(
         score = probability_of(core_log_odds(inside, voxel_mm3))
         center = statistics["centroids"][component] + [part.start for part in box]
         rows.append((component, score, volume_mm3, diameter_mm, *center))
-    candidates = pd.DataFrame(rows, columns=list(CANDIDATE_COLUMNS)).sort_values(
-        "score", ascending=False, ignore_index=True
+    candidates, rank = _ranked(
+        pd.DataFrame(rows, columns=list(CANDIDATE_COLUMNS)), len(statistics["voxel_counts"])
     )
-    # Number by rank: 1 is the surest.
-    rank_of_component = np.zeros(len(statistics["voxel_counts"]), dtype=np.uint16)
-    rank_of_component[candidates["candidate_id"].to_numpy(dtype=int)] = candidates.index + 1
-    candidates["candidate_id"] = candidates.index + 1
     stored, labels = np.zeros(shape, dtype=np.float16), np.zeros(shape, dtype=np.uint16)
     stored[box] = np.where(probability < SMALLEST_PROBABILITY, 0, probability)
-    labels[box] = rank_of_component[components]
+    labels[box] = rank[components]
     return Prediction(stored, labels, candidates)
 
 
-def _box(marked: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Return the box around what is marked; most of a scan is not. One voxel where nothing is."""
-    sides = []
-    for axis in range(marked.ndim):
-        used = np.flatnonzero(marked.any(axis=tuple({0, 1, 2} - {axis})))
-        sides.append(slice(used[0], used[-1] + 1) if used.size else slice(0, 1))
-    return tuple(sides)
-
-
 def save_prediction(prediction: Prediction, path: Path, key: str) -> None:
-    """Write a prediction and the key of what it was made from; beside first, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    np.savez_compressed(
-        beside,
-        key=np.array(key),
-        probability=prediction.probability,
-        labels=prediction.labels,
-        candidates=prediction.candidates.to_numpy(dtype=np.float64),
-    )
-    beside.replace(path)
+    """Write a prediction and the key of what it was made from."""
+    with put_in_place(path) as beside:
+        np.savez_compressed(
+            beside,
+            key=np.array(key),
+            probability=prediction.probability,
+            labels=prediction.labels,
+            candidates=prediction.candidates.to_numpy(dtype=np.float64),
+        )
 
 
 def load_prediction(path: Path, key: str) -> Prediction | None:

@@ -25,24 +25,13 @@ Spacing = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class WorkingGrid:
-    """A source grid and the working grid that covers the same field of view.
-
-    Attributes
-    ----------
-    source_shape : tuple of int
-        Shape of the source, [z, y, x].
-    shape : tuple of int
-        Shape of the working grid, [z, y, x].
-    slices_per_block : int
-        How many source slices are averaged into one working slice.
-    spacing_mm : tuple of float
-        Distance of working voxels along z, y and x in mm. In plane it differs from the configured
-        one by less than a percent, because a whole number of pixels fills the field of view.
-    """
+    """A source grid and the working grid that covers the same field of view, both [z, y, x]."""
 
     source_shape: Shape
     shape: Shape
-    slices_per_block: int
+    slices_per_block: int  # source slices that are averaged into one working slice
+    # Of working voxels. In plane it differs from the configured one by less than a percent, because
+    # a whole number of pixels fills the field of view.
     spacing_mm: Spacing
 
     @classmethod
@@ -65,15 +54,7 @@ class WorkingGrid:
     def from_source(self, values: NDArray[np.generic]) -> NDArray[np.float32]:
         """Average and resample an image, or the share of a mask in each working voxel.
 
-        Parameters
-        ----------
-        values : ndarray, shape (z, y, x)
-            On the source grid.
-
-        Returns
-        -------
-        ndarray of float32, shape (z, y, x)
-            On the working grid; anti-aliased linear interpolation in plane.
+        In plane the interpolation is linear and anti-aliased.
         """
         if values.shape != self.source_shape:
             raise ValueError(f"values have shape {values.shape}, the grid {self.source_shape}")
@@ -107,11 +88,6 @@ class WorkingGrid:
     def box_to_source(self, box: Box) -> tuple[Box, tuple[NDArray[np.intp], ...]]:
         """Find the source voxels that a box of working voxels covers, at least in part.
 
-        Parameters
-        ----------
-        box : tuple of slice
-            Of working voxels.
-
         Returns
         -------
         part : tuple of slice
@@ -133,25 +109,11 @@ class WorkingGrid:
         return (z, rows, columns), np.ix_(*nearest)
 
     def holders(self, box: Box) -> tuple[NDArray[np.intp], ...]:
-        """Return along each axis the index of the working voxel that holds each source voxel.
-
-        Parameters
-        ----------
-        box : tuple of slice
-            Of source voxels.
-        """
+        """Return along each axis the working voxel that holds each source voxel of a box."""
         return tuple(np.floor(place + 0.5).astype(np.intp) for place in self._places(box))
 
     def part_to_source(self, values: NDArray[np.float32], box: Box) -> NDArray[np.float32]:
-        """Bring a part of the values back to the source grid, as `to_source` does with all of them.
-
-        Parameters
-        ----------
-        values : ndarray of float32, shape (z, y, x)
-            On the working grid.
-        box : tuple of slice
-            Of source voxels.
-        """
+        """Bring values back as `to_source` does, to a box of the source grid alone."""
         places = np.meshgrid(*self._places(box), indexing="ij")
         part = ndimage.map_coordinates(values, places, order=1, mode="nearest")
         return np.asarray(part, dtype=np.float32)
@@ -167,6 +129,15 @@ class WorkingGrid:
             (np.arange(part.start, part.stop) + 0.5) * have / size - 0.5
             for part, have, size in zip(box, self.shape, self._filled_shape, strict=True)
         ]
+
+
+def widened(box: Box, shape: tuple[int, ...], margin: int) -> Box:
+    """Add a margin on all sides of a box, as far as the image goes."""
+    z, y, x = (
+        slice(max(part.start - margin, 0), min(part.stop + margin, size))
+        for part, size in zip(box, shape, strict=True)
+    )
+    return z, y, x
 
 
 def network_input(hu: NDArray[np.generic], config: TrainConfig) -> NDArray[np.float32]:

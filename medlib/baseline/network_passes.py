@@ -5,17 +5,41 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import nn
 
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.device import best_device, has_fast_bfloat16
-from medlib.baseline.grid import Spacing, WorkingGrid, neighbour_slices, network_input
+from medlib.baseline.grid import Spacing, WorkingGrid, neighbour_slices, network_input, widened
 
 # Pixels of the slices that go through the network together: a CPU is fastest where they fit its
 # cache, a GPU where they fill it.
 BATCH_PX = {"cpu": 2 * 320 * 320, "cuda": 64 * 320 * 320}
+CONTEXT_PX = 16  # seen around what is asked for
 VIEWS = ((), (1,), (2,), (1, 2))  # axes along which a window is mirrored
 STRIDE_PX = 32  # the encoder halves the image five times
+
+
+def probability_where(
+    allowed: NDArray[np.bool_],
+    network: nn.Module,
+    config: TrainConfig,
+    hu: NDArray[np.float32],
+    device: torch.device,
+) -> NDArray[np.float32]:
+    """Return the probability where it is allowed, 0 elsewhere.
+
+    Only the slices and the bounding box of what is allowed go through the network.
+    """
+    probability = np.zeros(hu.shape, dtype=np.float32)
+    boxes = ndimage.find_objects(allowed.view(np.uint8))
+    if boxes:
+        _, rows, columns = widened(boxes[0], hu.shape, CONTEXT_PX)
+        inside = np.s_[:, rows, columns]
+        wanted = np.any(allowed[inside], axis=(1, 2))
+        probability[inside] = slice_probability(network, config, hu[inside], wanted, device)
+        probability[~allowed] = 0
+    return probability
 
 
 def predict_window(
@@ -27,31 +51,11 @@ def predict_window(
     views: int = len(VIEWS),
     slices: slice | None = None,
 ) -> NDArray[np.float32]:
-    """Return the probability in a window cut out of a scan, without a lung field.
+    """Return the probability in a window cut out of a scan, on its own grid, without a lung field.
 
     Beyond its bounds the window is mirrored, as in training. The answer is the mean of four views
     (mirrored along x, y and both) and, where slices are averaged, of every way to begin the blocks;
-    with one view, of one way.
-
-    Parameters
-    ----------
-    network : nn.Module
-        Maps (batch, n_slices, y, x) in -1..1 to logits (batch, 1, y, x).
-    config : TrainConfig
-    hu : ndarray of float32, shape (z, y, x)
-    spacing_mm : tuple of float
-        Along z, y and x.
-    device : torch.device, optional
-        By default the best there is.
-    views : int
-        How many of the four.
-    slices : slice, optional
-        Of the window that are asked for; by default all.
-
-    Returns
-    -------
-    ndarray of float32, shape (z, y, x)
-        On the window's own grid; 0 in slices that were not asked for.
+    with one view, of one way. Slices that were not asked for are 0.
     """
     device = device or best_device()
     per_block = WorkingGrid.of(hu.shape, spacing_mm, config).slices_per_block

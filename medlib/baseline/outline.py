@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
+from medlib.annotation.agreement import dice
 from medlib.baseline.candidates import mean_log_odds
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.grid import Box, Spacing
@@ -45,18 +46,10 @@ class Outliner(NamedTuple):
 
 
 class Outline(NamedTuple):
-    """What a close look found.
-
-    Attributes
-    ----------
-    box : tuple of slice
-        Of the window, in voxels of the volume [z, y, x].
-    probability : ndarray of float32
-        In the box; 0 away from the lesion in its centre, and everywhere if there is none.
-    """
+    """What a close look found in its window, a box of the volume."""
 
     box: Box
-    probability: NDArray[np.float32]
+    probability: NDArray[np.float32]  # 0 away from the lesion in the centre, or without one
 
 
 def zoomed(config: TrainConfig, zoom: float) -> TrainConfig:
@@ -92,28 +85,20 @@ def outline(
 ) -> Outline:
     """Look closely at a candidate.
 
+    Through the narrow window where the candidate is at most half as wide as that window is made
+    for; else through the wide one if the narrow one shows nothing (in the midst of a mass there is
+    no edge to be seen). Where both show the same thing, through the narrow one if it fits there;
+    where they do not, through the surer of the two, or the wide one if neither fits the narrow one.
+    Nothing where a thin candidate is longer than the window and swells nowhere: that is a vessel.
+
     Parameters
     ----------
-    outliner : Outliner
-    volume : Volume
     box : tuple of slice
         Around the candidate, in voxels of the volume [z, y, x].
     own : ndarray of bool, optional
         The candidate's voxels in its box; where none is left on the volume's grid, the box stands
         for them. Without them the lesion is looked for in the middle of the box, and its size is
         not known beforehand.
-    device : torch.device, optional
-        By default the best there is.
-
-    Returns
-    -------
-    Outline
-        Through the narrow window where the candidate is at most half as wide as that window is
-        made for; else through the wide one if the narrow one shows nothing (in the midst of a mass
-        there is no edge to be seen). Where both show the same thing, through the narrow one if it
-        fits there; where they do not, through the surer of the two, or the wide one if neither
-        fits the narrow one. Nothing where a thin candidate is longer than the window and swells
-        nowhere: that is a vessel.
     """
     corner = np.array([part.start for part in box])
     config, (near, far) = outliner.config, ZOOMS
@@ -161,31 +146,17 @@ def _agreement(close: Outline, wide: Outline, level: float) -> float:
     within = tuple(
         slice(a.start - b.start, a.stop - b.start) for a, b in zip(close.box, wide.box, strict=True)
     )
-    in_close, in_wide = (seen.probability >= level for seen in (close, wide))
-    both = (in_close & in_wide[within]).sum()
-    return float(2 * both / (in_close.sum() + in_wide.sum()))
+    in_close = np.zeros(wide.probability.shape, dtype=bool)
+    in_close[within] = close.probability >= level
+    return dice(in_close, wide.probability >= level)
 
 
 def outline_window(
     outliner: Outliner, volume: Volume, device: torch.device | None = None
 ) -> NDArray[np.float32]:
-    """Return the probability in a volume of interest, of the lesion in its middle.
-
-    Parameters
-    ----------
-    outliner, device
-        As `outline` takes them.
-    volume : Volume
-
-    Returns
-    -------
-    ndarray of float32, shape (z, y, x)
-        On the volume's grid.
-    """
-    depth, rows, columns = volume.hu.shape
-    found = outline(
-        outliner, volume, (slice(0, depth), slice(0, rows), slice(0, columns)), device=device
-    )
+    """Return the probability in a volume of interest, of the lesion in its middle."""
+    z, y, x = (slice(0, size) for size in volume.hu.shape)
+    found = outline(outliner, volume, (z, y, x), device=device)
     whole = np.zeros(volume.hu.shape, dtype=np.float32)
     whole[found.box] = found.probability
     return whole
@@ -269,11 +240,6 @@ def is_tube(areas_px: NDArray[np.integer]) -> bool:
 
     So does a vessel; a nodule that sits on one swells. One that is hardly thicker than its vessel
     is taken for it.
-
-    Parameters
-    ----------
-    areas_px : ndarray of int, shape (z,)
-        Its area in each slice, in pixels.
     """
     return bool(areas_px.min() > 0 and areas_px.max() <= SWELLS * np.median(areas_px))
 
@@ -283,17 +249,6 @@ def _slices(first: float, last: float, more: float, n_slices: int) -> slice:
     return slice(max(round(first - more), 0), min(round(last + more) + 1, n_slices))
 
 
-def _nearest(
-    voxels: NDArray[np.intp], center_zyx: Sequence[float] | NDArray[np.float64], spacing_mm: Spacing
-) -> tuple[int, ...] | None:
-    """Return the voxel nearest to the centre, of those that are not too far from it."""
-    if not len(voxels):
-        return None
-    distance_mm = np.linalg.norm((voxels - np.array(center_zyx)) * np.array(spacing_mm), axis=1)
-    nearest = int(distance_mm.argmin())
-    return None if distance_mm[nearest] > OFF_CENTRE_MM else tuple(voxels[nearest].tolist())
-
-
 def central_region(
     marked: NDArray[np.bool_], center_zyx: Sequence[float], spacing_mm: Spacing
 ) -> NDArray[np.bool_]:
@@ -301,10 +256,11 @@ def central_region(
 
     Regions are joined by faces, edges or corners (26-connectivity).
     """
-    nearest = _nearest(np.argwhere(marked), center_zyx, spacing_mm)
-    if nearest is None:
+    voxels = np.argwhere(marked)
+    distance_mm = np.linalg.norm((voxels - np.array(center_zyx)) * np.array(spacing_mm), axis=1)
+    if not len(voxels) or distance_mm.min() > OFF_CENTRE_MM:
         return np.zeros_like(marked)
     regions = cc3d.connected_components(marked, connectivity=26)
-    own = regions == regions[nearest]
+    own = regions == regions[tuple(voxels[distance_mm.argmin()])]
     rim = ndimage.binary_dilation(own, iterations=RIM_VOXELS) & ~marked
     return np.asarray(own | rim)

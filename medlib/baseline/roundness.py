@@ -32,17 +32,11 @@ def roundness(
 
     Parameters
     ----------
-    volume : Volume
     center_zyx : sequence of float
         Voxel index.
     ends_with_the_nodule : bool
         The volume's first and last slice are those of a nodule: what lies beyond is taken for
         aerated lung. Else it is taken to go on as it ends.
-
-    Returns
-    -------
-    float
-        0 to 1.
     """
     if ends_with_the_nodule:
         room = [int(np.ceil(REACH * SIGMAS_MM[-1] / volume.spacing_mm[0])), 0, 0]

@@ -15,23 +15,13 @@ MIN_POINTS_FOR_HULL = 5
 def max_diameter_mm(voxels_zyx: NDArray[np.int64], spacing_mm: tuple[float, float, float]) -> float:
     """Maximum Feret diameter in 3D: largest distance between the centres of two voxels.
 
+    At least one pixel, because a region of one voxel is not zero wide. Readers usually give the
+    largest diameter within one slice; in 3D the figure is never smaller than that. Centres lie
+    inside the boundary, so the figure errs to the small side by up to one voxel.
+
     Parameters
     ----------
     voxels_zyx : ndarray of int, shape (n, 3)
-        Indices (slice, row, column) of the region's voxels.
-    spacing_mm : tuple of float
-        Distance between voxel centres along z, y and x.
-
-    Returns
-    -------
-    float
-        In mm; at least one pixel, because a region of one voxel is not zero wide.
-
-    Notes
-    -----
-    Readers usually give the largest diameter within one slice; in 3D the figure is never smaller
-    than that. Centres lie inside the boundary, so the figure errs to the small side by up to one
-    voxel.
     """
     points_mm = voxels_zyx * np.asarray(spacing_mm)
     if len(points_mm) >= MIN_POINTS_FOR_HULL:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from medlib.errors import InputError
+from medlib.files import put_in_place
 from medlib.images.dicom import read_series
 from medlib.images.nifti import write_mask
 from medlib.images.volume import Volume
@@ -49,7 +48,8 @@ def assist(input_path: Path, out_dir: Path, run_dir: Path | None = None) -> list
     Returns
     -------
     list of Path
-        The folders written.
+        The folders written: all of them or, after an error, none. Nothing in them names the
+        patient.
 
     Raises
     ------
@@ -57,11 +57,6 @@ def assist(input_path: Path, out_dir: Path, run_dir: Path | None = None) -> list
         If the images cannot be read safely, or the results cannot be written.
     RunError
         If there is no run, or it is not evaluated.
-
-    Notes
-    -----
-    Results are made in a temporary folder beside their place and renamed at the end, so an error
-    leaves nothing behind. Nothing that names the patient is written.
     """
     volumes = read_series(input_path)
     targets = _targets(volumes, out_dir)
@@ -74,19 +69,18 @@ def assist(input_path: Path, out_dir: Path, run_dir: Path | None = None) -> list
     for volume in track(volumes, "series"):
         found = predict_volume(model.network, model.config, volume, outliner=model.outliner)
         results.append((volume, *report_on(volume, found, model)))
-    with _staging(out_dir) as staging:
-        for volume, report, mask in results:
-            folder = staging / report.series_instance_uid
-            folder.mkdir()
-            write_mask(mask, volume, folder / MASK_FILE)
-            (folder / REPORT_FILE).write_text(
-                report.model_dump_json(indent=2) + "\n", encoding="utf-8"
-            )
-        for target in targets:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists():
-                target.rename(staging / f"{target.name}.replaced")
-            (staging / target.name).rename(target)
+    try:
+        with ExitStack() as all_or_nothing:
+            for target, (volume, report, mask) in zip(targets, results, strict=True):
+                folder = all_or_nothing.enter_context(put_in_place(target))
+                folder.mkdir()
+                write_mask(mask, volume, folder / MASK_FILE)
+                text = report.model_dump_json(indent=2) + "\n"
+                (folder / REPORT_FILE).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"{out_dir}: cannot write here ({error.strerror or error}); choose another --out"
+        ) from error
     return targets
 
 
@@ -95,11 +89,7 @@ def report_on(
 ) -> tuple[Report, NDArray[np.uint16]]:
     """Report what a prediction holds at the operating point.
 
-    Returns
-    -------
-    report : Report
-    mask : ndarray of uint16, shape (z, y, x)
-        0 outside, else the id of the lesion in the report.
+    The mask [z, y, x] is 0 outside, else the id of the lesion in the report.
     """
     candidates = prediction.candidates
     kept = candidates[candidates["score"] >= model.operating_point].sort_values(
@@ -183,21 +173,3 @@ def _targets(volumes: list[Volume], out_dir: Path) -> list[Path]:
                 f"{out_dir / uid}: a reviewer has answered this report; choose another --out"
             )
     return [out_dir / uid for uid in uids]
-
-
-@contextmanager
-def _staging(out_dir: Path) -> Iterator[Path]:
-    """Give a temporary folder on the file system of `out_dir`; it is gone afterwards."""
-    ancestor = out_dir.absolute()
-    while not ancestor.exists():
-        ancestor = ancestor.parent
-    staging = ancestor / f".medlib-{uuid4().hex}"
-    try:
-        staging.mkdir()
-        yield staging
-    except OSError as error:
-        raise InputError(
-            f"{out_dir}: cannot write here ({error.strerror or error}); choose another --out"
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)

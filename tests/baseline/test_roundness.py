@@ -8,7 +8,8 @@ import pytest
 from toy import Ball, toy_volume
 
 from medlib.baseline.candidates import Prediction
-from medlib.baseline.inference import ROUND_MM, Searched, _said_by_both
+from medlib.baseline.config import TrainConfig
+from medlib.baseline.inference import ROUND_MM, Candidate, Scan, score
 from medlib.baseline.roundness import roundness
 from medlib.images.volume import SeriesIdentity, Volume
 
@@ -71,7 +72,7 @@ def test_a_ball_cut_out_with_its_poles_is_as_round_as_in_the_scan(spacing_mm):
     assert roundness(cut, place) < whole - 0.05  # as if it went on
 
 
-def test_roundness_counts_less_the_larger_a_candidate_is():
+def test_roundness_counts_less_the_larger_a_candidate_is(tiny: TrainConfig):
     volume, center = drawn(lambda z, y, x: y**2 + x**2 + 0 * z < 9, (1.0, 1.0, 1.0))
     scores = []
     for diameter_mm in np.linspace(8, 22, 57):
@@ -82,8 +83,8 @@ def test_roundness_counts_less_the_larger_a_candidate_is():
         labels = np.ones(volume.hu.shape, dtype=np.uint16)
         whole = tuple(slice(0, n) for n in labels.shape)
         outlined = Prediction(labels.astype(np.float16), labels, found)
-        searched = [Searched(whole, labels > 0, 0.9)]
-        scored = _said_by_both(outlined, searched, volume, is_window=False)
+        searched = [Candidate(whole, labels > 0, 0.9)]
+        scored = score(Scan.of(volume, tiny, is_window=False), searched, outlined)
         scores.append(scored.candidates["score"].iloc[0])
     assert scores[0] < 0.5
     assert scores[-1] == pytest.approx(0.9)
@@ -92,7 +93,7 @@ def test_roundness_counts_less_the_larger_a_candidate_is():
     assert steps.max() < 0.05
 
 
-def test_of_two_that_the_networks_like_equally_the_round_one_is_surer_and_a_mass_is_not_judged():
+def test_of_two_liked_equally_the_round_one_is_surer_and_a_mass_is_not_judged(tiny: TrainConfig):
     balls = [Ball((30.0, 40.0, 40.0), 4.0)]
     volume, masks = toy_volume(balls, size_mm=(60.0, 128.0, 128.0))
     hu = volume.hu.copy()
@@ -112,9 +113,10 @@ def test_of_two_that_the_networks_like_equally_the_round_one_is_surer_and_a_mass
     )
     labels[20:, :8, :8] = 3
     whole = tuple(slice(0, n) for n in hu.shape)
-    searched = [Searched(whole, labels > 0, 0.9)]
+    searched = [Candidate(whole, labels > 0, 0.9)]
     outlined = Prediction(labels.astype(np.float16), labels, found)
-    scores = _said_by_both(outlined, searched, replace(volume, hu=hu), is_window=False).candidates
+    scan = Scan.of(replace(volume, hu=hu), tiny, is_window=False)
+    scores = score(scan, searched, outlined).candidates
     by_diameter = scores.set_index("diameter_mm")["score"]
     assert by_diameter[ROUND_MM[1]] == pytest.approx(0.9)
     assert 0.8 < by_diameter[8.0] < 0.9
