@@ -157,9 +157,9 @@ def _read_volume(uid: str, headers: list[Header]) -> Volume:
             f"{name}: {len(headers)} file(s) with localizers only; expected CT images; choose "
             "another series"
         )
-    stack = stack_frames(name, frames)
-    hu, notes = read_hounsfield(name, stack.frames)
-    header = stack.frames[0].header
+    frames, affine, notes = stack_frames(name, frames)
+    hu, more = read_hounsfield(name, frames)
+    header = frames[0].header
     identity = SeriesIdentity(
         patient_id=header.text("PatientID"),
         study_instance_uid=header.text("StudyInstanceUID"),
@@ -170,9 +170,9 @@ def _read_volume(uid: str, headers: list[Header]) -> Volume:
         kernel=header.text("ConvolutionKernel"),
     )
     if "MIP" in header.image_type or "PROJECTION IMAGE" in header.image_type:
-        notes.append("a projection (MIP), not a reconstruction: HU and sizes are not those imaged")
-    sops = tuple(str(frame.header.get("SOPInstanceUID") or "") for frame in stack.frames)
-    return Volume(hu, stack.affine, identity, sops, (*stack.notes, *notes))
+        more.append("a projection (MIP), not a reconstruction: HU and sizes are not those imaged")
+    sops = tuple(str(frame.header.get("SOPInstanceUID") or "") for frame in frames)
+    return Volume(hu, affine, identity, sops, (*notes, *more))
 
 
 def _unique(volumes: list[Volume]) -> list[Volume]:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
-from medlib.images.dicom_find import shown
 from medlib.images.dicom_header import MULTI_FRAME_CT, Header, number, numbers, value_of
-from medlib.images.image_errors import (
-    ImpossibleSizeError,
-    NotHounsfieldError,
-    PixelDataError,
-    SpacingError,
-)
+from medlib.images.image_errors import ImpossibleSizeError, NotHounsfieldError, SpacingError
 
 # The finest CT matrix on the market has 2048 pixels a side; twice that is room enough.
 MAX_MATRIX = 4096
@@ -34,6 +30,8 @@ _FRAME_MACROS = {
     "FrameType": "CTImageFrameTypeSequence",
 }
 
+Lookup = Callable[[str], Any]
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -41,26 +39,19 @@ class Frame:
 
     Attributes
     ----------
-    header : Header
-        Of the file that holds it.
-    index : int
-        Of the frame in that file.
-    position : tuple of float
-        Centre of the first pixel in mm (x, y, z; LPS+).
+    position_mm : tuple of float
+        Centre of the first pixel (x, y, z; LPS+).
     orientation : tuple of float
         Direction along a row, then along a column.
     pixel_spacing_mm : tuple of float
         Distance of rows, then of columns.
-    slope, intercept : float
-    thickness_mm : float or None
-    instance_number : float or None
     note : str
         A reservation about this image; empty if there is none.
     """
 
     header: Header
     index: int
-    position: tuple[float, ...]
+    position_mm: tuple[float, ...]
     orientation: tuple[float, ...]
     pixel_spacing_mm: tuple[float, ...]
     slope: float
@@ -72,37 +63,23 @@ class Frame:
     @property
     def z(self) -> float:
         """Height of the slice in mm."""
-        return self.position[2]
+        return self.position_mm[2]
 
     @property
     def name(self) -> str:
         """What messages call it."""
-        return f"{self.header.name} frame {self.index + 1}" if self.is_part else self.header.name
-
-    @property
-    def is_part(self) -> bool:
-        """Whether its file holds several frames."""
-        return self.header.get("SOPClassUID") in MULTI_FRAME_CT
+        part = self.header.get("SOPClassUID") in MULTI_FRAME_CT
+        return f"{self.header.name} frame {self.index + 1}" if part else self.header.name
 
 
 def frames_of(series: str, header: Header) -> list[Frame]:
-    """Return the images of a file.
-
-    Parameters
-    ----------
-    series : str
-        What messages call the series.
-    header : Header
-
-    Returns
-    -------
-    list of Frame
-        Localizer frames of a multi-frame object are left out.
+    """Return the images of a file; localizer frames of a multi-frame object are left out.
 
     Raises
     ------
     InputError
-        If a position, a size or a rescale is absent or impossible.
+        If a position, a size or a rescale is absent or impossible. Its message calls the series
+        `series`.
     """
     _check_matrix(series, header)
     frames = header.whole("NumberOfFrames")
@@ -113,8 +90,8 @@ def frames_of(series: str, header: Header) -> list[Frame]:
                 "export the series again"
             )
         return [_frame(series, header, 0, header.get)]
-    shared = _groups(header, "SharedFunctionalGroupsSequence")
-    groups = _groups(header, "PerFrameFunctionalGroupsSequence")
+    shared = _items(header.dataset, "SharedFunctionalGroupsSequence")
+    groups = _items(header.dataset, "PerFrameFunctionalGroupsSequence")
     if frames is None or not 1 <= frames <= MAX_FRAMES or len(groups) != frames:
         raise ImpossibleSizeError(
             f"{series}: {header.name} claims {frames} frames and describes {len(groups)}; "
@@ -122,7 +99,7 @@ def frames_of(series: str, header: Header) -> list[Frame]:
         )
     found = []
     for index, own in enumerate(groups):
-        get = _MacroLookup([own, *shared[:1]], header)
+        get = _frame_values(header, [own, *shared[:1]])
         if "LOCALIZER" not in str(get("FrameType")).upper():
             found.append(_frame(series, header, index, get))
     return found
@@ -138,34 +115,28 @@ def _check_matrix(series: str, header: Header) -> None:
             )
 
 
-def _groups(header: Header, keyword: str) -> list[Dataset]:
-    value = value_of(header.dataset, keyword)
-    try:
-        return [item for item in value if isinstance(item, Dataset)]
-    except TypeError:
-        return []
+def _items(dataset: Dataset, keyword: str) -> list[Dataset]:
+    value = value_of(dataset, keyword)
+    return list(value) if isinstance(value, Sequence) else []
 
 
-class _MacroLookup:
-    """Value of a frame: from its own group, else from the shared one, else from the top."""
+def _frame_values(header: Header, groups: list[Dataset]) -> Lookup:
+    """Look a value up in a frame's own group, else in the shared one; else at the top."""
 
-    def __init__(self, groups: list[Dataset], header: Header) -> None:
-        self.groups, self.header = groups, header
-
-    def __call__(self, keyword: str) -> Any:
-        macro = _FRAME_MACROS.get(keyword)
-        for group in self.groups if macro else []:
-            try:
-                item = value_of(group, str(macro))[0]
-            except (TypeError, IndexError, KeyError):
-                continue
-            if isinstance(item, Dataset) and (value := value_of(item, keyword)) is not None:
-                return value
+    def get(keyword: str) -> Any:
         # Orientation and spacing at the top of a multi-frame object belong to no frame.
-        return None if macro else self.header.get(keyword)
+        if keyword not in _FRAME_MACROS:
+            return header.get(keyword)
+        for group in groups:
+            for item in _items(group, _FRAME_MACROS[keyword])[:1]:
+                if (value := value_of(item, keyword)) is not None:
+                    return value
+        return None
+
+    return get
 
 
-def _frame(series: str, header: Header, index: int, get: Any) -> Frame:
+def _frame(series: str, header: Header, index: int, get: Lookup) -> Frame:
     position = numbers(get("ImagePositionPatient"), 3)
     orientation = numbers(get("ImageOrientationPatient"), 6)
     if position is None or orientation is None:
@@ -186,22 +157,21 @@ def _frame(series: str, header: Header, index: int, get: Any) -> Frame:
             "them nothing can be measured: export the series again"
         )
     slope, intercept, note = _rescale(series, header, get)
-    thickness = number(get("SliceThickness"))
     return Frame(
-        header,
-        index,
-        position,
-        orientation,
-        spacing,
-        slope,
-        intercept,
-        thickness,
-        number(get("InstanceNumber")) if index == 0 else None,
-        note,
+        header=header,
+        index=index,
+        position_mm=position,
+        orientation=orientation,
+        pixel_spacing_mm=spacing,
+        slope=slope,
+        intercept=intercept,
+        thickness_mm=number(get("SliceThickness")),
+        instance_number=number(get("InstanceNumber")) if index == 0 else None,
+        note=note,
     )
 
 
-def _rescale(series: str, header: Header, get: Any) -> tuple[float, float, str]:
+def _rescale(series: str, header: Header, get: Lookup) -> tuple[float, float, str]:
     slope, intercept = number(get("RescaleSlope")), number(get("RescaleIntercept"))
     if slope is None or slope <= 0 or intercept is None:
         raise NotHounsfieldError(
@@ -218,25 +188,3 @@ def _rescale(series: str, header: Header, get: Any) -> tuple[float, float, str]:
         f"{series}: {header.name} holds values of the type {kind[:16]!r}; expected HU; give the "
         "reconstruction in Hounsfield units"
     )
-
-
-def check_grey(series: str, header: Header) -> str:
-    """Refuse what is not one grey value a pixel.
-
-    Returns
-    -------
-    str
-        A reservation; empty if there is none.
-
-    Raises
-    ------
-    PixelDataError
-    """
-    samples = header.whole("SamplesPerPixel")
-    kind = str(header.get("PhotometricInterpretation") or "")
-    if samples not in (None, 1) or not kind.startswith("MONOCHROME"):
-        raise PixelDataError(
-            f"{series}: {header.name} is a {shown(kind, 20) or 'nameless'} picture with {samples} "
-            "values a pixel; expected one grey image; give the CT images"
-        )
-    return "marked MONOCHROME1 (dark is high): HU were taken as they are" * (kind[10:] == "1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,42 +28,24 @@ _SLICE_MM = (0.01, 100.0)
 _POSITIONS_NAMED = 4
 
 
-@dataclass(frozen=True)
-class Stack:
-    """Frames in the order of ascending z.
+def stack_frames(
+    series: str, frames: list[Frame]
+) -> tuple[list[Frame], NDArray[np.float64], list[str]]:
+    """Put the images of one series, at least one, on their grid.
 
-    Attributes
-    ----------
+    Returns
+    -------
     frames : list of Frame
+        In ascending z.
     affine : ndarray of float64, shape (4, 4)
         As in `medlib.images.volume.Volume`.
     notes : list of str
         Reservations.
-    """
-
-    frames: list[Frame]
-    affine: NDArray[np.float64]
-    notes: list[str]
-
-
-def stack_frames(series: str, frames: list[Frame]) -> Stack:
-    """Put the images of one series on their grid.
-
-    Parameters
-    ----------
-    series : str
-        What messages call the series.
-    frames : list of Frame
-        At least one.
-
-    Returns
-    -------
-    Stack
 
     Raises
     ------
     InputError
-        If they do not lie on one even, straight, axial grid.
+        If they do not lie on one even, straight, axial grid. Its message calls them `series`.
     """
     frames = sorted(frames, key=lambda frame: frame.z)
     _check_same(series, frames)
@@ -76,8 +57,8 @@ def stack_frames(series: str, frames: list[Frame]) -> Stack:
     affine[:3, 0] = np.array(first.orientation[:3]) * first.pixel_spacing_mm[1]
     affine[:3, 1] = np.array(first.orientation[3:]) * first.pixel_spacing_mm[0]
     affine[:3, 2] = step
-    affine[:3, 3] = first.position
-    return Stack(frames, affine, [*notes, *more, *_numbering_notes(frames)])
+    affine[:3, 3] = first.position_mm
+    return frames, affine, [*notes, *more, *_numbering_notes(frames)]
 
 
 def _check_same(series: str, frames: list[Frame]) -> None:
@@ -162,7 +143,7 @@ def _slice_step(series: str, frames: list[Frame]) -> tuple[NDArray[np.float64], 
     """Vector from one slice to the next in mm, and notes."""
     if len(frames) == 1:
         return _step_of_single_slice(series, frames[0])
-    positions = np.array([frame.position for frame in frames])
+    positions = np.array([frame.position_mm for frame in frames])
     gaps = np.diff(positions[:, 2])
     usual = float(np.quantile(gaps, 0.25, method="lower"))  # the median of few can be a gap
     wide = np.flatnonzero(gaps > 1.5 * usual)

@@ -1,0 +1,166 @@
+"""How the pixels of a file are stored, held against what the file can hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from pydicom.uid import (
+    JPEG2000,
+    JPEG2000MC,
+    UID,
+    AllTransferSyntaxes,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+)
+
+from medlib.images.dicom_find import shown
+from medlib.images.dicom_header import Header
+from medlib.images.image_errors import (
+    ImpossibleSizeError,
+    NoPixelsError,
+    PixelDataError,
+    TruncatedPixelsError,
+)
+
+_UNDEFINED_LENGTH = 0xFFFFFFFF  # of what is compressed
+_ALWAYS_LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
+_LOSSY_UNLESS_SAID = (JPEG2000, JPEG2000MC)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one frame is stored.
+
+    Attributes
+    ----------
+    bits, used : int
+        Allocated for a pixel, and how many of them, the lowest, are stored.
+    offset : int
+        Of the pixel element's value in the file.
+    notes : tuple of str
+        Reservations.
+    """
+
+    rows: int
+    columns: int
+    frames: int
+    bits: int
+    used: int
+    signed: bool
+    little: bool
+    compressed: bool
+    offset: int
+    notes: tuple[str, ...]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of a value as it stands in the file."""
+        return np.dtype(
+            f"{'<' if self.little else '>'}{'i' if self.signed else 'u'}{self.bits // 8}"
+        )
+
+    @property
+    def frame_bytes(self) -> int:
+        """Of one frame without compression."""
+        return self.rows * self.columns * self.bits // 8
+
+
+def check_layout(series: str, header: Header) -> Layout:
+    """Hold what a header claims against the file's size.
+
+    Raises
+    ------
+    PixelDataError, ImpossibleSizeError
+        If pixels are absent, cut off, not grey, or not what the header says.
+    """
+    notes = _notes_on_values(series, header)
+    if header.pixels is None:
+        raise NoPixelsError(
+            f"{series}: {header.name} has no pixel data; expected an image in every file; fetch "
+            "the series again"
+        )
+    layout = _layout(series, header, header.pixels.offset, notes)
+    undefined = header.pixels.length == _UNDEFINED_LENGTH
+    if layout.compressed != undefined:
+        marked, held = ("compressed", "plain values") if layout.compressed else ("plain", "others")
+        raise PixelDataError(
+            f"{series}: {header.name} is marked as {marked} and holds {held}; expected one of "
+            "them; export the series again"
+        )
+    return layout if layout.compressed else _check_plain(series, header, layout)
+
+
+def _notes_on_values(series: str, header: Header) -> tuple[str, ...]:
+    """Refuse what is not one grey value a pixel; return the reservations about it."""
+    samples = header.whole("SamplesPerPixel")
+    kind = str(header.get("PhotometricInterpretation") or "")
+    if samples not in (None, 1) or not kind.startswith("MONOCHROME"):
+        raise PixelDataError(
+            f"{series}: {header.name} is a {shown(kind, 20) or 'nameless'} picture with {samples} "
+            "values a pixel; expected one grey image; give the CT images"
+        )
+    notes = []
+    if kind[10:] == "1":
+        notes.append("marked MONOCHROME1 (dark is high): HU were taken as they are")
+    stated, syntax = str(header.get("LossyImageCompression") or ""), header.transfer_syntax
+    if (
+        stated == "01"
+        or syntax in _ALWAYS_LOSSY
+        or (syntax in _LOSSY_UNLESS_SAID and stated != "00")
+    ):
+        notes.append("compressed with loss: HU and edges are not those of the scanner")
+    return tuple(notes)
+
+
+def _layout(series: str, header: Header, offset: int, notes: tuple[str, ...]) -> Layout:
+    allocated, stored = header.whole("BitsAllocated"), header.whole("BitsStored")
+    high, kind = header.whole("HighBit"), header.whole("PixelRepresentation")
+    if (
+        allocated not in (8, 16, 32)
+        or stored is None
+        or not 1 <= stored <= allocated
+        or high not in (None, stored - 1)
+        or kind not in (0, 1)
+    ):
+        raise PixelDataError(
+            f"{series}: {header.name} has BitsAllocated {allocated}, BitsStored {stored}, HighBit "
+            f"{high}, PixelRepresentation {kind}; expected 8, 16 or 32 bits, the lowest of them "
+            "stored; export the series again"
+        )
+    syntax = UID(header.transfer_syntax)
+    return Layout(
+        rows=int(header.get("Rows")),  # `frames_of` has checked the matrix
+        columns=int(header.get("Columns")),
+        frames=header.whole("NumberOfFrames") or 1,
+        bits=allocated,
+        used=stored,
+        signed=kind == 1,
+        little=header.dataset.original_encoding[1] is not False,
+        compressed=syntax in AllTransferSyntaxes and syntax.is_encapsulated,
+        offset=offset,
+        notes=notes,
+    )
+
+
+def _check_plain(series: str, header: Header, layout: Layout) -> Layout:
+    assert header.pixels is not None
+    stated, claimed = header.pixels.length, layout.frame_bytes * layout.frames
+    present = min(stated, header.size - layout.offset)
+    if claimed > present and stated > present:
+        raise TruncatedPixelsError(
+            f"{series}: {header.name} ends after {present} of {stated} bytes of pixel data; "
+            "expected a whole image; fetch the series again"
+        )
+    if claimed > present:
+        raise ImpossibleSizeError(
+            f"{series}: {header.name} claims {layout.rows} x {layout.columns} pixels of "
+            f"{layout.bits} bits and {layout.frames} frame(s), and holds {present} bytes of them; "
+            f"expected {claimed}; export the series again"
+        )
+    if present > claimed + 1:
+        more = "more pixel data than the matrix needs: the rest was passed over"
+        return replace(layout, notes=(*layout.notes, more))
+    return layout
