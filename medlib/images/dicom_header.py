@@ -45,6 +45,8 @@ class Header:
     ----------
     name : str
         What messages call it.
+    transfer_syntax : str
+        Its UID; empty where the file does not say.
     size : int
         Bytes of the whole file.
     pixels : Pixels or None
@@ -54,14 +56,10 @@ class Header:
     path: Path
     name: str
     dataset: FileDataset
+    transfer_syntax: str
     size: int
     pixels: Pixels | None
     _memo: Memo = field(repr=False)
-
-    @property
-    def transfer_syntax(self) -> str:
-        """Its UID; empty where the file does not say."""
-        return str(value_of(self.dataset.file_meta, "TransferSyntaxUID") or "")
 
     def get(self, keyword: str) -> Any:
         """Return an element's value; None if it is absent, empty or not what its VR promises."""
@@ -153,7 +151,8 @@ def read_header(path: Path, name: str, memo: Memo) -> Header | None:
                     raise
             else:
                 if pixels or at_end:
-                    return Header(path, name, dataset, size, pixels, memo)
+                    syntax = str(value_of(dataset.file_meta, "TransferSyntaxUID") or "")
+                    return Header(path, name, dataset, syntax, size, pixels, memo)
     raise EOFError(f"{path} became shorter while it was read")
 
 
