@@ -25,11 +25,11 @@ import pandas as pd
 import torch
 from record import machine, place, write
 
-from medlib.cohorts.cohort import open_cohort
 from medlib.baseline.config import train_config
 from medlib.baseline.network import save_weights
-from medlib.baseline.slices import training_volumes
 from medlib.baseline.train import train
+from medlib.baseline.training_volume import training_volumes
+from medlib.cohorts.cohort import open_cohort
 from medlib.paths import REFERENCE_RUNS
 
 RESULT = REFERENCE_RUNS / "speed" / "kill_and_resume.json"

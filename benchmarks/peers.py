@@ -56,16 +56,16 @@ from segmentation_models_pytorch.losses import DiceLoss
 from torch import nn
 from torch.utils.data import DataLoader
 
-from medlib.cohorts import nodule_volumes as voi
 from medlib.baseline.comparators import predict_threshold
 from medlib.baseline.config import train_config, without_phantom
+from medlib.baseline.crops import Crops
 from medlib.baseline.device import best_device, describe
 from medlib.baseline.network import build_network
 from medlib.baseline.outline import Outliner, central_region, outline_window
-from medlib.baseline.training_data import MixedCrops, outline_crops, outline_data
-from medlib.baseline.slices import Crops
-from medlib.baseline.training_sources import VOI_FOLDER, RealCT, open_real_ct
 from medlib.baseline.train import train_on
+from medlib.baseline.training_data import MixedCrops, outline_crops, outline_data
+from medlib.baseline.training_sources import VOI_FOLDER, RealCT, open_real_ct
+from medlib.cohorts import nodule_volumes as voi
 from medlib.paths import REFERENCE_RUNS
 from medlib.risk.bootstrap import bootstrap_mean
 from medlib.risk.nodule_scores import OUTLINE_METRICS, score_voi

@@ -18,8 +18,8 @@ import pandas as pd
 from scipy import ndimage
 
 from medlib import paths
-from studies.realism import TABLE
 from studies.nodule_features import LUNG_BELOW_HU, measure
+from studies.realism import TABLE
 
 SOURCE = """\
 # Measured on volumes of interest of LIDC-IDRI, doi:10.7937/K9/TCIA.2015.LO9QL9SX, CC BY 3.0, by

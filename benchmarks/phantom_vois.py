@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 
 from medlib.annotation import nodules
-from medlib.phantom import recipe
 from medlib.annotation.case import Case
+from medlib.phantom import recipe
 from medlib.phantom.recipe import PatientPlan, make_case
 
 HEIGHT_MM = 70.0

@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from medlib.baseline.grafts import Graft, insert, overlap, take, vary
 from medlib.baseline.grid import Spacing
-from medlib.baseline.slices import DENSE_HU, TrainingVolume
+from medlib.baseline.training_volume import DENSE_HU, TrainingVolume
 
 # Nodules of 10 to 20 mm, enlarged 3 to 5 times, are masses of 30 to 100 mm: smaller nodules have
 # too few voxels for it, larger masses leave no edge in a crop.

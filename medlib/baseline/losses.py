@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from medlib.baseline.config import TrainConfig
-from medlib.baseline.slices import IGNORED, LESION_SHARE
+from medlib.baseline.training_volume import IGNORED, LESION_SHARE
 
 SMOOTH_PX = 8.0
 ALARM_PX = 20  # about what a nodule of 4 mm fills in a slice of the fine grid of the search

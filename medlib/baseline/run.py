@@ -182,8 +182,8 @@ def _what_changed(folder: Path, keys: dict[str, str]) -> list[str]:
 def make_run(config: TrainConfig, cohort: Cohort, folder: Path, keys: dict[str, str]) -> Run:
     """Train and write the run beside its folder, then put it in place of what stood there."""
     # Training needs Lightning, which takes seconds to import; finding a run does not.
-    from medlib.baseline.slices import training_volumes
     from medlib.baseline.train import train
+    from medlib.baseline.training_volume import training_volumes
     from medlib.cohorts.splits import check_disjoint
 
     check_disjoint(cohort.table)

@@ -28,10 +28,11 @@ from medlib import progress
 from medlib.baseline import processes
 from medlib.baseline.augment import Augmentation
 from medlib.baseline.config import TrainConfig
+from medlib.baseline.crops import Crops, DrawnCrops
 from medlib.baseline.device import has_fast_bfloat16
 from medlib.baseline.losses import build_loss
 from medlib.baseline.network import build_network
-from medlib.baseline.slices import IGNORED, LESION_SHARE, Crops, DrawnCrops, TrainingVolume
+from medlib.baseline.training_volume import IGNORED, LESION_SHARE, TrainingVolume
 
 HISTORY_EVERY = 10  # steps between two rows of the training loss
 LAST = "last"  # checkpoint of the last look

@@ -19,24 +19,22 @@ import numpy as np
 from medlib.annotation.case import Case
 from medlib.baseline.augment import Augmentation
 from medlib.baseline.config import TrainConfig
+from medlib.baseline.crops import Crop, Crops, DrawnCrops
 from medlib.baseline.enlarged_nodules import NODULES_MM, enlarged, with_masses
 from medlib.baseline.grafts import Graft, take
 from medlib.baseline.grid import WorkingGrid
 from medlib.baseline.outline import ZOOMS, widest_mm, width_mm, zoomed
-from medlib.baseline.slices import (
+from medlib.baseline.training_sources import VOI_FOLDER, VOI_LICENCE, TrainingSource, check_licence
+from medlib.baseline.training_volume import (
     BACKGROUND,
     DENSE_HU,
     IGNORED,
     LESION,
-    Crop,
-    Crops,
-    DrawnCrops,
     TrainingVolume,
     dense_voxels,
     flat_indices,
     prepare,
 )
-from medlib.baseline.training_sources import VOI_FOLDER, VOI_LICENCE, TrainingSource, check_licence
 from medlib.cohorts import nodule_volumes as voi
 from medlib.cohorts.cohort import Cohort
 from medlib.cohorts.nodule_volumes import Voi, majority

@@ -28,12 +28,12 @@ from medlib import progress
 from medlib.baseline import processes
 from medlib.baseline.card import evidence_card, now
 from medlib.baseline.config import OUTLINE_PROFILE, TrainConfig, is_pair, train_config
+from medlib.baseline.crops import DrawnCrops
 from medlib.baseline.device import best_device
 from medlib.baseline.inference import predict_volume
 from medlib.baseline.network import save_weights
 from medlib.baseline.outline import Outliner, outline_window
 from medlib.baseline.run import CARD, CONFIG, HISTORY, OUTLINER, WEIGHTS, Run
-from medlib.baseline.slices import DrawnCrops
 from medlib.baseline.train import Trained, train_on
 from medlib.baseline.training_data import (
     outline_crops,

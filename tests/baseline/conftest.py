@@ -5,8 +5,8 @@ import torch
 from toy import ToyCohort, toy_cohort
 
 from medlib.baseline.config import TrainConfig
-from medlib.baseline.slices import training_volumes
 from medlib.baseline.train import Trained, train
+from medlib.baseline.training_volume import training_volumes
 
 TINY = TrainConfig(
     profile="tiny",

@@ -20,7 +20,13 @@ from medlib.baseline.enlarged_nodules import (
     with_masses,
 )
 from medlib.baseline.grafts import Graft, vary
-from medlib.baseline.slices import BACKGROUND, DENSE_HU, LESION, TrainingVolume, flat_indices
+from medlib.baseline.training_volume import (
+    BACKGROUND,
+    DENSE_HU,
+    LESION,
+    TrainingVolume,
+    flat_indices,
+)
 
 NEAR_MM = (1.25, 0.7, 0.7)
 FAR_MM = (5.0, 1.6, 1.6)

@@ -12,7 +12,7 @@ from medlib.baseline.losses import (
     build_loss,
     crop_dice_loss,
 )
-from medlib.baseline.slices import IGNORED
+from medlib.baseline.training_volume import IGNORED
 
 
 def test_a_right_mask_costs_nothing_and_a_wrong_one_much():

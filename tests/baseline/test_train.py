@@ -11,10 +11,11 @@ from medlib.annotation.reference import reference_mask
 from medlib.baseline import train as train_module
 from medlib.baseline.augment import Augmentation
 from medlib.baseline.config import TrainConfig
+from medlib.baseline.crops import Crops
 from medlib.baseline.inference import predict_volume
 from medlib.baseline.network import build_network
-from medlib.baseline.slices import Crops, training_volumes
 from medlib.baseline.train import HISTORY_EVERY, Batches, Trained, train, train_on
+from medlib.baseline.training_volume import training_volumes
 
 CPU = torch.device("cpu")
 

@@ -14,22 +14,10 @@ from toy import Ball, toy_case, toy_volume
 from medlib.annotation.case import Case
 from medlib.baseline import training_data as real_training
 from medlib.baseline.config import TrainConfig, without_phantom
+from medlib.baseline.crops import Bounds, Crops, Place, mirrored
 from medlib.baseline.grid import WorkingGrid
 from medlib.baseline.network_passes import predict_window
 from medlib.baseline.outline import ZOOMS, zoomed
-from medlib.baseline.slices import (
-    BACKGROUND,
-    ENOUGH_VOXELS,
-    IGNORED,
-    LESION,
-    LESION_SHARE,
-    Bounds,
-    Crops,
-    Place,
-    TrainingVolume,
-    dense_voxels,
-    mirrored,
-)
 from medlib.baseline.training_data import (
     MASSES_IN_SCANS,
     MASSES_PER_PHANTOM,
@@ -46,6 +34,15 @@ from medlib.baseline.training_data import (
     real_crops,
 )
 from medlib.baseline.training_sources import RealCT, check_licence, open_real_ct
+from medlib.baseline.training_volume import (
+    BACKGROUND,
+    ENOUGH_VOXELS,
+    IGNORED,
+    LESION,
+    LESION_SHARE,
+    TrainingVolume,
+    dense_voxels,
+)
 from medlib.cohorts.nodule_volumes import Voi, patients_of
 from medlib.cohorts.whole_scans import RealScan
 from medlib.errors import DataError, OverlapError

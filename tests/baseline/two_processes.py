@@ -13,8 +13,9 @@ import torch
 from toy import Ball, toy_case
 
 from medlib.baseline.config import TrainConfig
-from medlib.baseline.slices import Crops, prepare
+from medlib.baseline.crops import Crops
 from medlib.baseline.train import train_on
+from medlib.baseline.training_volume import prepare
 
 out = Path(sys.argv[1])
 config = TrainConfig(

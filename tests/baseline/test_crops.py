@@ -7,15 +7,8 @@ from toy import Ball, toy_case
 
 from medlib.baseline.augment import Augmentation
 from medlib.baseline.config import TrainConfig
-from medlib.baseline.slices import (
-    IGNORED,
-    LESION,
-    Crops,
-    DrawnCrops,
-    Place,
-    prepare,
-    training_volumes,
-)
+from medlib.baseline.crops import Crops, DrawnCrops, Place
+from medlib.baseline.training_volume import IGNORED, LESION, prepare, training_volumes
 from medlib.errors import DataError, OverlapError
 
 AGREED = Ball((20.0, 64.0, 36.0), 6.0, n_readers=3)
