@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib import import_module
 
 import pytest
@@ -21,3 +23,8 @@ def test_every_name_at_a_door_opens(room: str) -> None:
     assert names
     for name in names:
         assert getattr(import_module(room), name) is not None
+
+
+def test_a_door_imports_nothing_before_a_name_is_used() -> None:
+    code = f"import sys, {', '.join(DOORS)}; sys.exit('numpy' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

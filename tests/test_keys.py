@@ -70,10 +70,23 @@ def test_what_is_not_imported_is_not_in_the_key(package: Path) -> None:
     assert imported_by("medlib.a") == ["medlib.a", "medlib.b"]
 
 
-def test_a_name_at_a_door_leads_to_its_module(package: Path) -> None:
+@pytest.mark.parametrize(
+    "source", ["from medlib import C", "from medlib import *", "import medlib", "from .c import C"]
+)
+def test_a_name_at_a_door_leads_to_its_module(package: Path, source: str) -> None:
     (package / "__init__.pyi").write_text("from .c import C as C\n")
-    (package / "a.py").write_text("from medlib import C\n")
+    (package / "a.py").write_text(source)
     assert "medlib.c" in imported_by("medlib.a")
+
+
+def test_a_door_may_lead_to_a_door(package: Path) -> None:
+    (package / "room").mkdir()
+    (package / "room" / "__init__.py").write_text("")
+    (package / "room" / "__init__.pyi").write_text("from . import d as d\n")
+    (package / "room" / "d.py").write_text("")
+    (package / "__init__.pyi").write_text("from .room import d as d\n")
+    (package / "a.py").write_text("from medlib import d\n")
+    assert "medlib.room.d" in imported_by("medlib.a")
 
 
 def test_imports_for_type_checkers_do_not_count(package: Path) -> None:

@@ -1,14 +1,36 @@
 from __future__ import annotations
 
 import nbformat
+import pytest
 
 import book.inputs as keys
-from book.inputs import changed, inputs_of, library_modules
+from book.inputs import OURS, changed, data_files, inputs_of, library_modules
 from book.pages import Book
+from medlib.keys import PACKAGES
 
 
 def notebook(*sources):
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s) for s in sources])
+
+
+def make_book(folder, **cells):
+    first, *others = cells
+    files = [f"{{file: {name}}}" for name in others]
+    (folder / "_toc.yml").write_text(f"root: {first}\nchapters: [{', '.join(files)}]\n")
+    for name, source in cells.items():
+        (folder / f"{name}.md").write_text(
+            "---\nkernelspec: {display_name: Python 3, name: python3}\n---\n"
+            f"```{{code-cell}}\n{source}\n```\n"
+        )
+    return Book(folder)
+
+
+def inputs(book):
+    return {page.name: inputs_of(page, book, {}) for page in book.pages}
+
+
+def differences(before, after):
+    return {name: found for name in before if (found := changed(before[name], after[name]))}
 
 
 def test_a_chapter_rests_on_what_it_imports_and_on_what_that_imports():
@@ -36,40 +58,72 @@ def test_a_chapter_without_the_library_rests_on_none_of_it():
     assert library_modules(notebook("import math")) == set()
 
 
-def test_only_what_rests_on_a_changed_module_changes(tmp_path, monkeypatch):
-    (tmp_path / "_toc.yml").write_text("root: a\nchapters: [{file: b}]\n")
+@pytest.mark.parametrize(
+    ("touched", "chapters"),
+    [
+        ("studies.leakage", {"study"}),
+        ("tools.datasheet", {"release"}),
+        ("book.svg", {"curve"}),
+        ("medlib.gallery.tiles", {"curve", "picture"}),  # a curve has the colours of the outlines
+        ("medlib.images.windows", {"window", "curve", "picture"}),
+    ],
+)
+def test_only_what_rests_on_a_changed_module_changes(tmp_path, monkeypatch, touched, chapters):
+    book = make_book(
+        tmp_path,
+        study="from studies.leakage import inflation",
+        release="import tools.datasheet",
+        curve="from book import new_figure",
+        picture="import medlib.gallery as gallery\ngallery.overlay",
+        window="from medlib.images import windows",
+    )
+    before = inputs(book)
+    other = tmp_path / "touched.py"
+    other.write_text("# touched")
+    file_of = keys.file_of
+    monkeypatch.setattr(keys, "file_of", lambda name: other if name == touched else file_of(name))
+    found = differences(before, inputs(book))
+    assert {name for name in found if touched in found[name]} == chapters
+    assert found.keys() == chapters
+
+
+def test_manifests_parameters_and_files_beside_a_module_count(tmp_path, monkeypatch):
+    book = make_book(tmp_path, plain="import medlib.scope", study="import studies.leakage")
     (tmp_path / "data_manifests").mkdir()
-    (tmp_path / "data_manifests" / "phantom.json").write_text("{}")
-    for name, module in {"a": "medlib.risk", "b": "medlib.images"}.items():
-        (tmp_path / f"{name}.md").write_text(
-            "---\nkernelspec: {display_name: Python 3, name: python3}\n---\n"
-            f"```{{code-cell}}\nimport {module}\n```\n"
-        )
-    book = Book(tmp_path)
-    before = [inputs_of(page, book, {}) for page in book.pages]
-    touched = tmp_path / "touched" / "__init__.py"
-    touched.parent.mkdir()
-    touched.write_text("# touched")
+    manifest, table = tmp_path / "data_manifests" / "phantom.json", tmp_path / "leakage.json"
+    manifest.write_text("{}")
+    table.write_text("{}")
+    monkeypatch.setattr(keys, "PACKAGES", tmp_path)
+    monkeypatch.setattr(keys, "data_files", lambda: [table])
+    source = tmp_path / "leakage.py"
+    source.write_text('TABLE = Path(__file__).with_name("leakage.json")')
     file_of = keys.file_of
     monkeypatch.setattr(
-        keys, "file_of", lambda name: touched if name == "medlib.risk" else file_of(name)
+        keys, "file_of", lambda name: source if name == "studies.leakage" else file_of(name)
     )
-    after = [inputs_of(page, book, {}) for page in book.pages]
-    assert "medlib.risk" in changed(before[0], after[0])
-    assert changed(before[1], after[1]) == []
+    before = inputs(book)
+    table.write_text('{"a": 1}')
+    assert differences(before, inputs(book)) == {"study": ["leakage.json"]}
+    manifest.write_text('{"a": 1}')
+    found = differences(before, inputs(book))
+    assert found["plain"] == ["data_manifests/phantom.json"]
+    seeded = inputs_of(book.pages[0], book, {"seed": 1})
+    assert changed(before["plain"], seeded)[0] == "parameters"
 
-    (tmp_path / "data_manifests" / "phantom.json").write_text('{"a": 1}')
-    assert changed(after[1], inputs_of(book.pages[1], book, {})) == ["data_manifests/phantom.json"]
-    assert changed(before[1], inputs_of(book.pages[1], book, {"seed": 1}))[0] == "parameters"
+
+def test_every_data_file_among_the_modules_is_named_by_one():
+    """One whose name is put together would go unnoticed when it changes."""
+    sources = [path.read_text() for name in OURS for path in (PACKAGES / name).rglob("*.py")]
+    assert [
+        file.name for file in data_files() if not any(file.name in text for text in sources)
+    ] == []
 
 
 def test_another_run_in_the_same_folder_is_another_input(tmp_path):
-    (tmp_path / "_toc.yml").write_text("root: a\n")
-    (tmp_path / "a.md").write_text("---\nkernelspec: {display_name: P, name: python3}\n---\n")
+    book = make_book(tmp_path, a="")
     run_dir = tmp_path / "run"
     run_dir.mkdir()
     (run_dir / "card.json").write_text("{}")
-    book = Book(tmp_path)
     before = inputs_of(book.pages[0], book, {"run_dir": str(run_dir)})
     (run_dir / "card.json").write_text('{"epochs": 2}')
     after = inputs_of(book.pages[0], book, {"run_dir": str(run_dir)})
@@ -77,18 +131,11 @@ def test_another_run_in_the_same_folder_is_another_input(tmp_path):
 
 
 def test_a_chapter_rests_on_the_reference_runs_if_it_reads_them(tmp_path):
-    (tmp_path / "_toc.yml").write_text("root: a\nchapters: [{file: b}]\n")
-    for name, module in {"a": "medlib.risk.real", "b": "medlib.cohorts.splits"}.items():
-        (tmp_path / f"{name}.md").write_text(
-            "---\nkernelspec: {display_name: Python 3, name: python3}\n---\n"
-            f"```{{code-cell}}\nimport {module}\n```\n"
-        )
-    run = tmp_path / "reference_runs" / "one"
-    (run / "evaluation").mkdir(parents=True)
-    (run / "evaluation" / "real-vois.json").write_text("{}")
-    book = Book(tmp_path)
-    before = [inputs_of(page, book, {}) for page in book.pages]
-    (run / "evaluation" / "real-vois.json").write_text('{"dice": 1}')
-    after = [inputs_of(page, book, {}) for page in book.pages]
-    changes = [changed(*pair) for pair in zip(before, after, strict=True)]
-    assert changes == [["reference_runs/one/evaluation/real-vois.json"], []]
+    book = make_book(tmp_path, a="import medlib.risk.real", b="import medlib.cohorts.splits")
+    figures = tmp_path / "reference_runs" / "one" / "evaluation" / "real-vois.json"
+    figures.parent.mkdir(parents=True)
+    figures.write_text("{}")
+    before = inputs(book)
+    figures.write_text('{"dice": 1}')
+    name = "reference_runs/one/evaluation/real-vois.json"
+    assert differences(before, inputs(book)) == {"a": [name]}

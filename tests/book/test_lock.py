@@ -15,9 +15,11 @@ from medlib import paths
 
 LOCK = (paths.ROOT / "requirements.lock").read_text()
 PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
+LOCKED = ("book", "dev")
 DIRECT = [
     Requirement(line)
-    for line in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+    for lines in (PROJECT["dependencies"], *map(PROJECT["optional-dependencies"].get, LOCKED))
+    for line in lines
 ]
 
 
