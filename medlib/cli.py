@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from medlib.annotation.cli import annotation_app
-from medlib.cohorts.data_cli import data_app
+from medlib.cohorts.cli import data_app
 from medlib.command_line import OneLineErrors
 from medlib.errors import RunError
 from medlib.scope import DISCLAIMER

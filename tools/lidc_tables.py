@@ -11,18 +11,24 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 from scipy.spatial.distance import pdist
+from sklearn.model_selection import StratifiedGroupKFold
 
 from medlib import progress
 from medlib.annotation import lidc, nodules
 from medlib.annotation.nodules import Nodule
 from medlib.annotation.reference import MIN_READERS
-from medlib.cohorts.splits import split_collection
+from medlib.cohorts.splits import check_disjoint
 from medlib.errors import DataError
 from medlib.images.volume import sphere_diameter_mm
 from tools import idc
 
 COLLECTION_ID = "lidc_idri"
 SPLIT_SEED = 0
+EXTERNAL = "external"
+# Tenths of the internal patients; `test` is never looked at before the end, `calibrate` is apart
+# from `tune` so that what is promised of a threshold holds.
+TENTHS = {"train": 6, "tune": 1, "calibrate": 1, "test": 2}
+INTERNAL_MANUFACTURERS = 2
 SIZE_EDGES_MM = (0.0, 6.0, 10.0, 20.0, np.inf)
 SIZE_LABELS = ("< 6 mm", "6 to 10 mm", "10 to 20 mm", ">= 20 mm")
 NO_NODULE = "no nodule"
@@ -223,3 +229,41 @@ def _axial_diameters_mm(nodule: Nodule) -> list[float]:
 
 def _joined(values: Iterable[float]) -> str:
     return ";".join(f"{value:.2f}" for value in values)
+
+
+def split_collection(table: pd.DataFrame, stratum: pd.Series, seed: int) -> pd.Series:
+    """Assign the scans of a collection of several manufacturers to five parts.
+
+    Manufacturers that are not among the two with most scans are held out whole, as ``external``,
+    and with them every scan of a patient whom such a scanner has seen. The others are divided by
+    patient in tenths by scikit-learn's `StratifiedGroupKFold`: train 6, tune 1, calibrate 1,
+    test 2.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A row a scan with `patient_id` and `manufacturer`.
+    stratum : Series of str
+        What the parts should share alike; index as in `table`.
+    seed : int
+
+    Returns
+    -------
+    Series of str
+        The part of each scan, index as in `table`.
+    """
+    # Sorted, so that the order of rows decides nothing.
+    ordered = table.assign(stratum=stratum).sort_values(list(table.columns))
+    scans = ordered["manufacturer"].value_counts().sort_index().sort_values(kind="stable")
+    held_out = scans.index[:-INTERNAL_MANUFACTURERS]
+    elsewhere = ordered.loc[ordered["manufacturer"].isin(held_out), "patient_id"].unique()
+    internal = ordered[~ordered["patient_id"].isin(elsewhere)]
+    parts = [part for part, tenths in TENTHS.items() for _ in range(tenths)]
+    folds = StratifiedGroupKFold(n_splits=len(parts), shuffle=True, random_state=seed).split(
+        internal, internal["stratum"], groups=internal["patient_id"]
+    )
+    split = pd.Series(EXTERNAL, index=ordered.index, name="split")
+    for part, (_, fold) in zip(parts, folds, strict=True):
+        split[internal.index[fold]] = part
+    check_disjoint(ordered.assign(split=split))
+    return split.reindex(table.index)

@@ -1,7 +1,8 @@
-"""`medlib data ...`: which data, from where, in which part; without what names a patient."""
+"""`medlib data ...`: which data, from where, in which part, in which form; without names."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,14 +10,22 @@ import typer
 
 from medlib.errors import DataError, InputError
 
+# Rooms are imported where they are used, so that `--help` is quick.
 data_app = typer.Typer(
-    help="Data: list, verify, fetch, split, de-identify, make.", no_args_is_help=True
+    help="Data: list, fetch, split, de-identify, make, verify, convert.", no_args_is_help=True
 )
 
-FETCHABLE = "Collection to fetch: lidc."
 OutDir = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Where; _build/data/<name> by default.")
 ]
+
+
+class Form(StrEnum):
+    """What `medlib data convert` writes."""
+
+    coco = "coco"
+    yolo = "yolo"
+    table = "table"
 
 
 @data_app.command(name="list")
@@ -39,7 +48,7 @@ def list_collections() -> None:
 
 @data_app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help=FETCHABLE)],
+    name: Annotated[str, typer.Argument(help="Collection to fetch: lidc.")],
     patients: Annotated[
         str, typer.Option(metavar="ID,ID", help="Patients, with commas between them.")
     ] = "",
@@ -56,20 +65,20 @@ def fetch(
     ] = None,
 ) -> None:
     """Fetch public scans by manifest; what is there already is not fetched again."""
+    from medlib import paths
     from medlib.cohorts import fetch as fetching
     from medlib.cohorts.collections import collection
 
     one = collection(name)
     if not one.scans:
         raise DataError(f"{name} is not fetched; expected a collection with a table of scans: lidc")
-    scans = one.table("scans")
-    chosen = fetching.select_scans(scans, _listed(patients), one.table("split"), _listed(split))
+    chosen = one.chosen_scans(_listed(patients), _listed(split))
     size = f"{len(chosen)} series, {chosen['size_bytes'].sum() / 1e9:.2f} GB, {one.licence}"
     if s5cmd is not None:
         s5cmd.write_text(fetching.s5cmd_list(chosen), encoding="utf-8")
         typer.echo(f"{s5cmd}: {size}; run: s5cmd --no-sign-request run {s5cmd}")
         return
-    folder = out or _default_folder(name)
+    folder = out or paths.DATA / name
     typer.echo(f"{size} -> {folder}")
     came = fetching.fetch(chosen, folder, endpoint or fetching.ENDPOINT)
     typer.echo(f"{folder}: complete, every checksum as it should be; {came:,} bytes came now")
@@ -123,11 +132,75 @@ def deidentify(
     typer.echo("Look at the images before they leave: text in pixels and faces are not removed.")
 
 
+@data_app.command()
+def phantom(
+    profile: Annotated[str, typer.Option(help="Size: quick, many or standard.")] = "quick",
+    seed: Annotated[int, typer.Option(help="Seed of everything drawn at random.")] = 0,
+) -> None:
+    """Make the phantom cohort, or verify the one that stands."""
+    from medlib.cohorts.cohort import open_cohort
+
+    cohort = open_cohort("phantom", profile, seed, check_volumes=True)
+    typer.echo(f"{cohort.folder}: {len(cohort.table)} patients, every checksum as it should be")
+
+
+@data_app.command()
+def verify(
+    name: Annotated[
+        str | None, typer.Argument(help="A collection; all of them by default.")
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--dir", metavar="DIR", help="Where it was fetched to, if elsewhere."),
+    ] = None,
+) -> None:
+    """Recompute the checksums of the manifests, and of the data on this disk."""
+    from medlib.cohorts.verify import verify as run_checks
+
+    for line in run_checks(name, folder):
+        typer.echo(line)
+
+
+@data_app.command()
+def convert(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="IN", help="A CT series (DICOM, NIfTI), or CheXpert's folder."),
+    ],
+    to: Annotated[Form, typer.Option(help="Boxes of lesions (coco, yolo), or a table of labels.")],
+    out: Annotated[
+        Path, typer.Option(metavar="OUT", help="A new folder; of a table, a new CSV file.")
+    ],
+    mask: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Boxes: NIfTI on the CT's grid, k inside lesion k."),
+    ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(help="Table: what -1 becomes; u-ones, u-zeros, soft or ignore; no default."),
+    ] = None,
+) -> None:
+    """Write a CT with its mask as images with boxes, or CheXpert's labels as one table."""
+    if out.exists():
+        raise DataError(f"{out}: exists; expected a new path; name another with --out")
+    if to is Form.table:
+        from medlib.cohorts.chexpert import read_chexpert
+        from medlib.files import write_file
+
+        if policy is None:
+            raise DataError("uncertain labels (-1) need a --policy: u-ones, u-zeros, soft, ignore")
+        table = read_chexpert(source, policy)
+        write_file(out, table.to_csv(index=False))
+        typer.echo(f"{out}: {len(table)} labels of {table['patient_id'].nunique()} patients")
+        return
+    from medlib.cohorts.detection_boxes import convert_ct
+
+    if mask is None:
+        raise DataError(f"boxes ({to.value}) are those of a mask; name it with --mask")
+    images = convert_ct(source, mask, out, to.value)
+    n_boxes = sum(len(image.boxes) for image in images)
+    typer.echo(f"{out}: {len(images)} images, {n_boxes} boxes")
+
+
 def _listed(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
-
-
-def _default_folder(name: str) -> Path:
-    from medlib import paths
-
-    return paths.DATA / name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,37 +22,18 @@ SPLIT_COLUMNS = ("patient_id", "series_instance_uid", "manufacturer", "split")
 
 @dataclass(frozen=True)
 class Collection:
-    """One collection; each file stands in `folder`, and is empty where there is none.
-
-    Attributes
-    ----------
-    name, title, licence : str
-    description, licence_url, url, citation, published : str
-        For people and for search engines.
-    scans : str
-        CSV, a row a scan, with where to fetch it.
-    nodules : str
-        CSV, a row a nodule.
-    split : str
-        CSV, a row a scan, with `SPLIT_COLUMNS`.
-    manifest : str
-        JSON, of the phantom.
-    datasheet : str
-    same_patients_as : str
-        Another collection whose patients these are.
-    folder : Path
-    """
+    """One collection; each file stands in `folder`, its name is empty where there is none."""
 
     name: str
     title: str
     licence: str
-    scans: str = ""
-    nodules: str = ""
-    split: str = ""
-    manifest: str = ""
+    scans: str = ""  # CSV, a row a scan, with where to fetch it
+    nodules: str = ""  # CSV, a row a nodule
+    split: str = ""  # CSV, a row a scan, with `SPLIT_COLUMNS`
+    manifest: str = ""  # JSON, of the phantom
     datasheet: str = ""
-    same_patients_as: str = ""
-    description: str = ""
+    same_patients_as: str = ""  # another collection
+    description: str = ""  # this and the rest: for people and for search engines
     licence_url: str = ""
     url: str = ""
     citation: str = ""
@@ -83,6 +64,31 @@ class Collection:
                 f"{name} cannot be read ({error}); restore it, or run: python -m tools rebuild"
             ) from error
 
+    def chosen_scans(self, patients: Sequence[str] = (), parts: Sequence[str] = ()) -> pd.DataFrame:
+        """Return the scans of some patients, and those of some parts of the split.
+
+        Raises
+        ------
+        DataError
+            If a patient or part is unknown, or nothing was asked for.
+        """
+        scans = self.table("scans")
+        if unknown := sorted(set(patients) - set(scans["patient_id"])):
+            raise DataError(
+                f"the manifest has no patient {unknown[0]!r}; expected for instance "
+                f"{scans['patient_id'].iloc[0]}"
+            )
+        chosen = scans["patient_id"].isin(patients)
+        if parts:
+            split = self.table("split").set_index("series_instance_uid")["split"]
+            if unknown := sorted(set(parts) - set(split)):
+                known = ", ".join(split.unique())
+                raise DataError(f"the split has no part {unknown[0]!r}; expected one of {known}")
+            chosen |= scans["series_instance_uid"].isin(split.index[split.isin(parts)])
+        if not chosen.any():
+            raise DataError("no scan was asked for; name --patients, or a part with --split")
+        return scans[chosen]
+
 
 def collections(folder: Path | None = None) -> dict[str, Collection]:
     """Read which collections there are, by name.
@@ -109,13 +115,7 @@ def collections(folder: Path | None = None) -> dict[str, Collection]:
 
 
 def columns(folder: Path | None = None) -> dict[str, dict[str, tuple[str, str]]]:
-    """Read what the columns of each kind of table mean.
-
-    Returns
-    -------
-    dict
-        Kind of table -> column -> its schema.org type and its meaning.
-    """
+    """Read, by kind of table and column, a column's schema.org type and its meaning."""
     path = (folder or paths.MANIFESTS) / COLUMNS_FILE
     kinds = tomllib.loads(path.read_text(encoding="utf-8"))
     return {
@@ -139,12 +139,7 @@ def collection(name: str, folder: Path | None = None) -> Collection:
 
 
 def summary(folder: Path | None = None) -> pd.DataFrame:
-    """Return a row a collection, for people: scans, patients, parts, size, licence.
-
-    Returns
-    -------
-    DataFrame of str
-    """
+    """Return a row a collection, for people: scans, patients, parts, size, licence."""
     rows = []
     for one in collections(folder).values():
         row = dict.fromkeys(("scans", "patients", "parts", "size"), "-")
@@ -155,9 +150,8 @@ def summary(folder: Path | None = None) -> pd.DataFrame:
             row["size"] = f"{scans['size_bytes'].sum() / 1e9:.1f} GB to fetch"
         elif one.manifest:
             made = json.loads((one.folder / one.manifest).read_text(encoding="utf-8"))["cohorts"]
-            row["scans"] = row["patients"] = (
-                f"{sum(len(cohort['cases']) for cohort in made.values())}"
-            )
+            row["scans"] = str(sum(len(cohort["cases"]) for cohort in made.values()))
+            row["patients"] = row["scans"]
             row["size"] = "made on this machine"
         elif one.same_patients_as:
             row["patients"] = f"those of {one.same_patients_as}"

@@ -10,28 +10,15 @@ import contextlib
 import hashlib
 import re
 import shutil
-import sys
-import threading
-import urllib.error
-import urllib.parse
-import urllib.request
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote, urlencode
 
 import pandas as pd
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+import urllib3
 
 from medlib import progress
 from medlib.errors import DataError
@@ -40,19 +27,22 @@ from medlib.files import SUMS_FILE, check_sums, write_sums
 ENDPOINT = "https://{bucket}.s3.amazonaws.com"
 PARTIAL = ".part"
 CHUNK = 1 << 16
-TIMEOUT_S = 60
 ATTEMPTS = 3
 BUSY = (429, 500, 502, 503, 504)  # worth another attempt
 WORKERS = 8  # files are half a megabyte: one after another, the waiting would be most of it
+_HTTP = urllib3.PoolManager(
+    maxsize=WORKERS,
+    timeout=60.0,
+    retries=urllib3.Retry(
+        ATTEMPTS - 1, status_forcelist=BUSY, backoff_factor=0.2, raise_on_status=False
+    ),
+)
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _S3 = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
-Advance = Callable[[int], None]
 
-
-@dataclass(frozen=True)
-class RemoteFile:
+class RemoteFile(NamedTuple):
     """One file of a listing; `md5` is empty where the store does not tell it."""
 
     name: str
@@ -63,45 +53,6 @@ class RemoteFile:
 
 class _UnreachableError(Exception):
     """The host could not be reached, or broke off."""
-
-
-def select_scans(
-    scans: pd.DataFrame,
-    patients: Sequence[str] = (),
-    split: pd.DataFrame | None = None,
-    parts: Sequence[str] = (),
-) -> pd.DataFrame:
-    """Choose rows of a table of scans, by patient or by part.
-
-    Parameters
-    ----------
-    scans : DataFrame
-    patients : sequence of str
-    split : DataFrame, optional
-        With `series_instance_uid` and `split`.
-    parts : sequence of str
-        Of the split.
-
-    Raises
-    ------
-    DataError
-        If a patient or part is unknown, or nothing was asked for.
-    """
-    if unknown := sorted(set(patients) - set(scans["patient_id"])):
-        raise DataError(
-            f"the manifest has no patient {unknown[0]!r}; expected for instance "
-            f"{scans['patient_id'].iloc[0]}"
-        )
-    chosen = scans["patient_id"].isin(patients)
-    if split is not None:
-        if unknown := sorted(set(parts) - set(split["split"])):
-            known = ", ".join(split["split"].unique())
-            raise DataError(f"the split has no part {unknown[0]!r}; expected one of {known}")
-        of_parts = split.loc[split["split"].isin(parts), "series_instance_uid"]
-        chosen |= scans["series_instance_uid"].isin(of_parts)
-    if not chosen.any():
-        raise DataError("no scan was asked for; name --patients, or a part with --split")
-    return scans[chosen]
 
 
 def series_folder(out_dir: Path, scan: pd.Series) -> Path:
@@ -120,7 +71,7 @@ def is_complete(folder: Path, scan: pd.Series) -> bool:
 
 
 def fetch(scans: pd.DataFrame, out_dir: Path, endpoint: str = ENDPOINT) -> int:
-    """Fetch scans that are not there yet.
+    """Fetch scans that are not there yet; return the bytes that had to come.
 
     A file that is there whole is not asked for again, a partial one is continued. When the last
     file of a series has come, `SHA256SUMS` is written beside them.
@@ -133,11 +84,6 @@ def fetch(scans: pd.DataFrame, out_dir: Path, endpoint: str = ENDPOINT) -> int:
     out_dir : Path
     endpoint : str
         Address of a store that speaks S3, ``{bucket}`` in it is filled in.
-
-    Returns
-    -------
-    int
-        Bytes that had to be fetched.
 
     Raises
     ------
@@ -152,48 +98,41 @@ def fetch(scans: pd.DataFrame, out_dir: Path, endpoint: str = ENDPOINT) -> int:
             missing.append(scan)
         elif not (folder / SUMS_FILE).is_file():  # brought here by other means
             write_sums(folder, [path.name for path in folder.iterdir()])
-    left = sum(int(scan["size_bytes"]) for scan in missing)
     if not missing:
         return 0
-    out_dir.mkdir(parents=True, exist_ok=True)
-    on_disk = sum(
-        path.stat().st_size for scan in missing for path in series_folder(out_dir, scan).glob("*")
-    )
-    if shutil.disk_usage(out_dir).free < left - on_disk:
-        raise DataError(
-            f"{out_dir}: {_gigabytes(left - on_disk)} still to fetch, "
-            f"{_gigabytes(shutil.disk_usage(out_dir).free)} free; name a larger --out"
-        )
-    fetched = 0
-    try:
-        with _bytes_bar(left) as advance, ThreadPoolExecutor(WORKERS) as pool:
+    left = sum(int(scan["size_bytes"]) for scan in missing)
+    _check_disk(missing, out_dir, left)
+    bar, done, fetched = progress.Bar("bytes fetched", left), 0, 0
+    with ThreadPoolExecutor(WORKERS) as pool:
+        try:
             for scan in missing:
-                fetched += _fetch_series(
-                    scan, series_folder(out_dir, scan), endpoint, pool, advance
-                )
-    except _UnreachableError as error:
-        raise DataError(
-            f"could not reach {error}; {_gigabytes(left)} in {len(missing)} series were asked for: "
-            "run the same command again where there is a network (it continues), or write a list "
-            "with --s5cmd FILE, fetch elsewhere with 's5cmd --no-sign-request run FILE', and copy"
-        ) from error
+                for size, came in _fetch_series(scan, series_folder(out_dir, scan), endpoint, pool):
+                    done, fetched = done + size, fetched + came
+                    bar.move(done, f"{_gigabytes(done)} of {_gigabytes(left)}")
+        except _UnreachableError as error:
+            raise DataError(
+                f"could not reach {error}; {_gigabytes(left)} in {len(missing)} series were asked "
+                "for: run the same command again where there is a network (it continues), or write "
+                "a list with --s5cmd FILE, fetch elsewhere with 's5cmd --no-sign-request run "
+                "FILE', and copy"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)  # do not fetch what nobody waits for
+            bar.close()
     return fetched
 
 
 def verify(scans: pd.DataFrame, out_dir: Path) -> tuple[int, int]:
-    """Recompute the checksums of the scans that were fetched to a folder.
+    """Recompute the checksums of the scans that were fetched; return how many series and files.
 
-    Returns
-    -------
-    tuple of int
-        Series and files checked; series that were never fetched are passed over.
+    Series that were never fetched are passed over.
 
     Raises
     ------
     DataError
         If a file is missing, too much or changed.
     """
-    n_series = n_files = 0
+    n_files = 0
     rows = [scan for _, scan in scans.iterrows() if series_folder(out_dir, scan).is_dir()]
     for scan in progress.track(rows, "series checked"):
         folder = series_folder(out_dir, scan)
@@ -203,8 +142,7 @@ def verify(scans: pd.DataFrame, out_dir: Path) -> tuple[int, int]:
                 "bytes of the manifest; run medlib data fetch again, it continues"
             )
         n_files += check_sums(folder)
-        n_series += 1
-    return n_series, n_files
+    return len(rows), n_files
 
 
 def s5cmd_list(scans: pd.DataFrame) -> str:
@@ -226,15 +164,10 @@ def list_files(aws_url: str, endpoint: str = ENDPOINT) -> list[RemoteFile]:
     bucket, _, prefix = aws_url.removeprefix("s3://").partition("/")
     base = endpoint.format(bucket=bucket)
     files: list[RemoteFile] = []
-    token = ""
+    query = {"list-type": "2", "prefix": f"{prefix}/"}
     while True:
-        query = {"list-type": "2", "prefix": f"{prefix}/"}
-        if token:
-            query["continuation-token"] = token
-        with _open(f"{base}/?{urllib.parse.urlencode(query)}") as answer:
-            text = answer.read()
         try:
-            page = ET.fromstring(text)
+            page = ET.fromstring(_get(f"{base}/?{urlencode(query)}").data)
         except ET.ParseError as error:
             raise DataError(f"{base} answered with something that is no listing") from error
         for item in page.iter(f"{_S3}Contents"):
@@ -245,15 +178,28 @@ def list_files(aws_url: str, endpoint: str = ENDPOINT) -> list[RemoteFile]:
             tag = item.findtext(f"{_S3}ETag", "").strip('"').lower()
             size = int(item.findtext(f"{_S3}Size", "0"))
             md5 = tag if _MD5.fullmatch(tag) else ""  # a file sent in pieces has another ETag
-            files.append(RemoteFile(name, f"{base}/{urllib.parse.quote(key)}", size, md5))
-        token = page.findtext(f"{_S3}NextContinuationToken", "")
-        if not token:
+            files.append(RemoteFile(name, f"{base}/{quote(key)}", size, md5))
+        if not (token := page.findtext(f"{_S3}NextContinuationToken", "")):
             return files
+        query["continuation-token"] = token
+
+
+def _check_disk(missing: list[pd.Series], out_dir: Path, left: int) -> None:
+    out_dir.mkdir(parents=True, exist_ok=True)
+    left -= sum(
+        path.stat().st_size for scan in missing for path in series_folder(out_dir, scan).glob("*")
+    )
+    if (free := shutil.disk_usage(out_dir).free) < left:
+        raise DataError(
+            f"{out_dir}: {_gigabytes(left)} still to fetch, {_gigabytes(free)} free; name a "
+            "larger --out"
+        )
 
 
 def _fetch_series(
-    scan: pd.Series, folder: Path, endpoint: str, pool: ThreadPoolExecutor, advance: Advance
-) -> int:
+    scan: pd.Series, folder: Path, endpoint: str, pool: ThreadPoolExecutor
+) -> Iterator[tuple[int, int]]:
+    """Yield, for each file that is there now, its size and the bytes that came."""
     files = list_files(str(scan["aws_url"]), endpoint)
     found = (len(files), sum(file.size for file in files))
     if found != (scan["n_files"], scan["size_bytes"]):
@@ -263,38 +209,27 @@ def _fetch_series(
             "manifest from a newer idc-index-data"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = [pool.submit(_fetch_file, file, folder, advance) for file in files]
-    try:
-        fetched = sum(job.result() for job in jobs)
-    except BaseException:
-        for job in jobs:
-            job.cancel()
-        raise
+    jobs: dict[Future[int], int] = {
+        pool.submit(_fetch_file, file, folder): file.size for file in files
+    }
+    for job in as_completed(jobs):
+        yield jobs[job], job.result()
     write_sums(folder, [file.name for file in files])
-    return fetched
 
 
-def _fetch_file(file: RemoteFile, folder: Path, advance: Advance) -> int:
+def _fetch_file(file: RemoteFile, folder: Path) -> int:
     """Fetch one file, continuing what is there; return the bytes that came."""
     target = folder / file.name
-    if target.is_file() and target.stat().st_size == file.size and _is_right(target, file):
-        advance(file.size)
+    if _is_right(target, file):
         return 0
     partial = folder / f"{file.name}{PARTIAL}"
     fetched = 0
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            fetched += _continue(file, partial)
-        except _UnreachableError:
-            if attempt == ATTEMPTS:
-                raise
-            continue
-        size = partial.stat().st_size
-        if size == file.size and _is_right(partial, file):
+    for _ in range(ATTEMPTS):
+        fetched += _continue(file, partial)
+        if _is_right(partial, file):
             partial.replace(target)
-            advance(file.size)
             return fetched
-        if size >= file.size:
+        if partial.stat().st_size >= file.size:
             partial.unlink()  # what came is wrong: once more from the start
     if partial.is_file():
         raise _UnreachableError(f"all of {file.url} (it broke off {ATTEMPTS} times)")
@@ -309,20 +244,21 @@ def _continue(file: RemoteFile, partial: Path) -> int:
     start = partial.stat().st_size if partial.is_file() else 0
     if start >= file.size:
         return 0  # all there, or too much: the check decides
-    request = urllib.request.Request(file.url)
-    if start:
-        request.add_header("Range", f"bytes={start}-")
-    with _open(request) as answer:
-        if answer.status != 206:  # the whole file, although a part was asked for
-            start = 0
-        # What has come stays where the line breaks, for the next attempt.
-        broken_off = contextlib.suppress(OSError, HTTPException)
-        with partial.open("ab" if start else "wb") as out, broken_off:
-            shutil.copyfileobj(answer, out, CHUNK)
+    answer = _get(file.url, {"Range": f"bytes={start}-"} if start else {})
+    if answer.status != 206:  # the whole file, although a part was asked for
+        start = 0
+    # What has come stays where the line breaks, for the next attempt.
+    broken_off = contextlib.suppress(urllib3.exceptions.HTTPError)
+    with partial.open("ab" if start else "wb") as out, broken_off:
+        while chunk := answer.read1(CHUNK):
+            out.write(chunk)
+    answer.release_conn()
     return partial.stat().st_size - start
 
 
 def _is_right(path: Path, file: RemoteFile) -> bool:
+    if not path.is_file() or path.stat().st_size != file.size:
+        return False
     if not file.md5:
         return True
     with path.open("rb") as handle:
@@ -331,48 +267,22 @@ def _is_right(path: Path, file: RemoteFile) -> bool:
     return digest.hexdigest() == file.md5
 
 
-def _open(request: str | urllib.request.Request) -> HTTPResponse:
-    address = request if isinstance(request, str) else request.full_url
+def _get(url: str, headers: dict[str, str] | None = None) -> urllib3.BaseHTTPResponse:
+    """Ask for a public file; a busy store is asked again."""
     try:
-        answer: HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_S)
-    except urllib.error.HTTPError as error:
-        if error.code in BUSY:
-            raise _UnreachableError(f"{address} ({error.code} {error.reason})") from error
+        answer = _HTTP.request("GET", url, headers=headers, preload_content=False)
+    except (urllib3.exceptions.HTTPError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise _UnreachableError(f"{url.split('?')[0]} ({reason})") from error
+    if answer.status in BUSY:
+        raise _UnreachableError(f"{url} ({answer.status} {answer.reason})")
+    if answer.status >= 400:
         raise DataError(
-            f"{address} answered {error.code} {error.reason}; expected a public file; check "
+            f"{url} answered {answer.status} {answer.reason}; expected a public file; check "
             "--endpoint, or rebuild the manifest from a newer idc-index-data"
-        ) from error
-    except (OSError, HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise _UnreachableError(f"{address.split('?')[0]} ({reason})") from error
+        )
     return answer
 
 
 def _gigabytes(size: float) -> str:
     return f"{size / 1e9:.2f} GB"
-
-
-@contextlib.contextmanager
-def _bytes_bar(total: int) -> Iterator[Advance]:
-    """Show bytes done: a bar on a terminal, else the progress file of `medlib.progress`."""
-    lock, done = threading.Lock(), 0
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(
-        *columns, transient=True, disable=not sys.stderr.isatty(), console=Console(stderr=True)
-    ) as bar:
-        task = bar.add_task("fetching", total=total)
-
-        def advance(size: int) -> None:
-            nonlocal done
-            with lock:
-                done += size
-                bar.advance(task, size)
-                progress.report("bytes fetched", done, total)
-
-        yield advance

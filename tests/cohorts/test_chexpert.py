@@ -3,18 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
 
-from medlib.cohorts.chexpert import (
-    FINDINGS,
-    POLICIES,
-    UncertainPolicy,
-    compare_policies,
-    read_chexpert,
-    weighted_auroc,
-)
-from medlib.cohorts.label_table import COLUMNS
-from medlib.cohorts.splits import check_disjoint, split_patients
+from medlib import cli
+from medlib.cohorts.chexpert import COLUMNS, FINDINGS, UncertainPolicy, read_chexpert
 from medlib.errors import DataError, OverlapError
 
 EDEMA = [1.0, 0.0, -1.0, None, -1.0, 1.0]
@@ -50,11 +42,7 @@ def csv(tmp_path):
         ("U-Ones", [1, 0, 1, 0, 1, 1], [1, 1, 1, 1, 1, 1]),
         ("U-Zeros", [1, 0, 0, 0, 0, 1], [1, 1, 1, 1, 1, 1]),
         ("ignore", [1, 0, np.nan, 0, np.nan, 1], [1, 1, 0, 1, 0, 1]),
-        (
-            UncertainPolicy("half", 0.5, 0.5, 0.3, "a test"),
-            [1, 0, 0.5, 0, 0.5, 1],
-            [1, 1, 0.3, 1, 0.3, 1],
-        ),
+        (UncertainPolicy("half", 0.5, 0.5, 0.3), [1, 0, 0.5, 0, 0.5, 1], [1, 1, 0.3, 1, 0.3, 1]),
     ],
 )
 def test_policies(csv, policy, labels, weights):
@@ -80,8 +68,8 @@ def test_soft_labels_are_drawn_within_their_range_and_the_same_again(tmp_path):
 def test_the_policy_is_never_implied(csv):
     with pytest.raises(TypeError):
         read_chexpert(csv)
-    with pytest.raises(DataError, match="no policy 'u-ones'.*U-Ones, U-Zeros, soft, ignore"):
-        read_chexpert(csv, "u-ones")
+    with pytest.raises(DataError, match="no policy 'ones'.*U-Ones, U-Zeros, soft, ignore"):
+        read_chexpert(csv, "ones")
 
 
 def test_the_table(csv):
@@ -93,7 +81,6 @@ def test_the_table(csv):
     assert first["image_id"] == PATHS[0]
     assert first["image_path"] == str(csv.parent / PATHS[0])
     assert (first["split"], first["site"]) == ("train", "Stanford")
-    assert pd.isna(first["mask_path"])
     targets = table.pivot(index="image_id", columns="finding", values="label")
     assert targets.shape == (len(PATHS), 14)
     assert targets.loc[PATHS[0], "Edema"] == 1
@@ -109,15 +96,12 @@ def test_blank_is_negative_or_unknown(csv):
 
 
 def test_patients_are_never_torn(csv, tmp_path):
-    table = read_chexpert(csv, "U-Ones")
-    table["split"] = split_patients(table, {"train": 0.5, "test": 0.5}, seed=0)
-    check_disjoint(table)
-    assert table["split"].nunique() == 2
     other = write(tmp_path, "valid.csv", ["valid/patient00002/study9/view1_frontal.jpg"], [1.0])
     with pytest.raises(OverlapError, match="patient00002"):
         read_chexpert([csv, other], "U-Ones")
     fine = write(tmp_path, "valid.csv", ["valid/patient64541/study1/view1_frontal.jpg"], [1.0])
     both = read_chexpert([csv, fine], "U-Ones", findings=["Edema"])
+    assert both.equals(read_chexpert(csv.parent, "u-ones", findings=["Edema"]))
     assert both["split"].value_counts().to_dict() == {"train": 6, "valid": 1}
 
 
@@ -145,39 +129,23 @@ def test_missing_files_and_columns(csv, tmp_path):
     (tmp_path / "other.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="not readable as CSV"):
         read_chexpert(tmp_path / "other.csv", "U-Ones")
-    with pytest.raises(DataError, match="no CSV given"):
+    with pytest.raises(DataError, match="no CSV; expected"):
         read_chexpert([], "U-Ones")
     with pytest.raises(ValueError, match="labels lie between 0 and 1"):
-        UncertainPolicy("bad", 0.9, 0.1, 1.0, "")
+        UncertainPolicy("bad", 0.9, 0.1)
 
 
-def test_the_same_scores_under_every_policy(csv):
-    scores = dict(zip(PATHS, [0.9, 0.3, 0.6, 0.1, 0.2, 0.8], strict=True))
-    found = compare_policies(csv, scores, "Edema").set_index("policy")
-    assert list(found.index) == list(POLICIES)
-    assert (found["uncertain"] == 2).all()
-    assert found["images"].to_dict() == {"U-Ones": 6, "U-Zeros": 6, "soft": 6, "ignore": 4}
-    assert found["prevalence"]["U-Ones"] == pytest.approx(4 / 6)
-    assert found["prevalence"]["U-Zeros"] == pytest.approx(2 / 6)
-    assert found["prevalence"]["ignore"] == pytest.approx(2 / 4)
-    assert (
-        found["prevalence"]["U-Zeros"] < found["prevalence"]["soft"] < found["prevalence"]["U-Ones"]
-    )
-    assert found["auroc"]["U-Ones"] == pytest.approx(7 / 8)
-    assert found["auroc"]["U-Zeros"] == pytest.approx(1)
-    assert found["auroc"]["ignore"] == pytest.approx(1)
-    with pytest.raises(DataError, match="no score for 1 "):
-        compare_policies(csv, dict.fromkeys(PATHS[1:], 0.5), "Edema")
+def test_on_the_command_line(csv, tmp_path):
+    def convert(*arguments):
+        return CliRunner().invoke(cli.app, ["data", "convert", str(csv.parent), *arguments])
 
-
-def test_weighted_auroc_is_the_expectation_over_hard_labels():
-    rng = np.random.default_rng(0)
-    score, truth, one = rng.random(50), rng.random(50) < 0.4, np.ones(50)
-    hard = weighted_auroc(truth.astype(float), score, one)
-    assert hard == pytest.approx(roc_auc_score(truth, score))
-    # An image of label 1/4 counts as one positive and three negatives of the same score.
-    soft = np.where(np.arange(50) < 10, 0.25, truth)
-    copies = np.concatenate([score[:10]] * 4 + [score[10:]] * 4)
-    labels = np.concatenate([np.repeat([1, 0, 0, 0], 10)] + [truth[10:]] * 4)
-    assert weighted_auroc(soft, score, one) == pytest.approx(roc_auc_score(labels, copies))
-    assert np.isnan(weighted_auroc(one, score, one))
+    out = tmp_path / "table.csv"
+    done = convert("--to", "table", "--policy", "u-zeros", "--out", str(out))
+    assert done.exit_code == 0, done.stderr
+    assert f"{len(PATHS) * 14} labels of 4 patients" in done.stdout
+    table = pd.read_csv(out)
+    assert table[table["finding"] == "Edema"]["label"].tolist() == [1, 0, 0, 0, 0, 1]
+    for wrong in (["--policy", "u-ones", "--out", str(out)], ["--out", str(tmp_path / "new.csv")]):
+        done = convert("--to", "table", *wrong)
+        assert done.exit_code == 2
+        assert len(done.stderr.splitlines()) == 1

@@ -6,9 +6,9 @@ from typer.testing import CliRunner
 
 from medlib import cli, paths
 from medlib.cohorts.collections import checked_splits, collection, collections, columns, summary
-from medlib.cohorts.splits import TENTHS, check_disjoint, split_collection
 from medlib.errors import DataError, OverlapError
 from medlib.files import check_sums, write_sums
+from tools.lidc_tables import TENTHS
 
 LISTED = """
 [lidc]
@@ -140,32 +140,6 @@ def test_the_list_shows_scans_parts_and_licence():
     assert done.exit_code == 0
     for text in ("1,018", "128.4 GB", "external", "CC BY 3.0"):
         assert text in done.stdout
-
-
-def scans(n=200):
-    makers = ["A"] * 5 + ["B"] * 3 + ["C"] * 2
-    return pd.DataFrame(
-        {
-            "patient_id": [f"p{k - (k % 17 == 1):03d}" for k in range(n)],
-            "series_instance_uid": [f"1.{k}" for k in range(n)],
-            "manufacturer": [makers[k * 7 % 10] for k in range(n)],
-        }
-    )
-
-
-def test_a_manufacturer_is_held_out_whole_and_strata_are_alike():
-    table = scans()
-    stratum = pd.Series(["ab"[k % 2] for k in table.index])
-    table["split"] = split_collection(table, stratum, seed=0)
-    check_disjoint(table)
-    assert set(table.loc[table["manufacturer"] == "C", "split"]) == {"external"}
-    external = set(table.loc[table["manufacturer"] == "C", "patient_id"])
-    assert set(table.loc[table["split"] == "external", "patient_id"]) == external
-    train = table[table["split"] == "train"]
-    assert abs((stratum[train.index] == "a").mean() - 0.5) < 0.1
-    mixed = table.drop(columns="split").sample(frac=1, random_state=3)
-    assert split_collection(mixed, stratum, seed=0).sort_index().equals(table["split"])
-    assert not split_collection(mixed, stratum, seed=1).sort_index().equals(table["split"])
 
 
 def test_checksums(tmp_path):

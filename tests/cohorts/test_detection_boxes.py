@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from typer.testing import CliRunner
 
+from medlib import cli
 from medlib.cohorts.detection_boxes import (
     Box,
     BoxedImage,
@@ -16,8 +18,15 @@ from medlib.cohorts.detection_boxes import (
     write_slices,
     write_yolo,
 )
-from medlib.errors import DataError
-from medlib.images.windows import WINDOWS
+from medlib.images.dicom import write_series
+from medlib.images.nifti import write_mask
+from medlib.images.volume import SeriesIdentity, Volume
+
+
+@pytest.fixture
+def volume():
+    hu = np.arange(6 * 12 * 10, dtype=np.float32).reshape(6, 12, 10) * 4 - 1024
+    return Volume(hu, np.diag([0.7, 0.7, 2.5, 1.0]), SeriesIdentity("P-1", "1.2.3", "1.2.3.4"))
 
 
 def filled(box_xywh, shape):
@@ -61,8 +70,8 @@ def test_labels_keep_touching_lesions_apart():
     labels[1:3, 1:3] = 1
     labels[1:3, 3:6] = 7
     labels[5, 0] = 1  # the same lesion, seen twice in the slice: one box
-    found = boxes_of(labels, category=2)
-    assert found == (Box(0, 1, 3, 5, 5, 2), Box(3, 1, 3, 2, 6, 2))
+    found = boxes_of(labels)
+    assert found == (Box(0, 1, 3, 5, 5), Box(3, 1, 3, 2, 6))
 
 
 def test_nothing_and_not_an_image():
@@ -80,8 +89,8 @@ def test_both_formats_return_the_same_pixels(tmp_path_factory, rows, columns, se
     labels = np.zeros((rows, columns), np.uint8)
     labels[top : rng.integers(top, rows) + 1, left : rng.integers(left, columns) + 1] = 1
     image = BoxedImage("a.png", columns, rows, boxes_of(labels))
-    write_coco([image], folder / "boxes.json", ["lesion"])
-    write_yolo([image], folder, ["lesion"])
+    write_coco([image], folder / "boxes.json")
+    write_yolo([image], folder)
     (annotation,) = json.loads((folder / "boxes.json").read_text())["annotations"]
     assert np.array_equal(filled(annotation["bbox"], labels.shape), labels == 1)
     assert annotation["area"] == labels.sum()
@@ -94,9 +103,9 @@ def test_slices_of_a_volume(volume, tmp_path):
     labels = np.zeros(volume.hu.shape, np.uint8)
     labels[2:4, 3:7, 1:4] = 1
     labels[3, 9:12, 8:10] = 2
-    images = write_slices(volume, labels, tmp_path / "images", "P-1", WINDOWS["lung"])
-    write_coco(images, tmp_path / "boxes.json", ["lesion"])
-    write_yolo(images, tmp_path / "labels", ["lesion"])
+    images = write_slices(volume, labels, tmp_path / "images", "P-1")
+    write_coco(images, tmp_path / "boxes.json")
+    write_yolo(images, tmp_path / "labels")
     content = json.loads((tmp_path / "boxes.json").read_text())
     assert [len(image.boxes) for image in images] == [0, 0, 1, 2, 0, 0]
     assert len(content["images"]) == 6
@@ -117,26 +126,47 @@ def test_slices_of_a_volume(volume, tmp_path):
         ]
     assert (tmp_path / "labels" / "classes.txt").read_text() == "lesion\n"
     with pytest.raises(ValueError, match="one grid"):
-        write_slices(volume, labels[1:], tmp_path, "a", WINDOWS["lung"])
+        write_slices(volume, labels[1:], tmp_path, "a")
 
 
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
-        ([BoxedImage("a.png", 5, 5, (Box(3, 0, 3, 1, 3),))], "leaves the image of 5 x 5"),
-        ([BoxedImage("a.png", 5, 5, (Box(-1, 0, 3, 1, 3),))], "leaves the image"),
-        ([BoxedImage("a.png", 5, 5, (Box(0, 0, 1, 1, 1, 1),))], "category 1, but 1 names"),
-        ([BoxedImage("a.png", 5, 5, ())] * 2, "two images have one name"),
-    ],
-)
-def test_what_is_refused(tmp_path, images, message):
-    for write, target in ((write_coco, tmp_path / "b.json"), (write_yolo, tmp_path / "b")):
-        with pytest.raises(DataError, match=message):
-            write(images, target, ["lesion"])
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("whole_numbers", [True, False])
+def test_on_the_command_line(volume, tmp_path, whole_numbers):
+    """A CT in DICOM with a mask, as somebody who trains a detector has it."""
+    labels = np.zeros(volume.hu.shape, np.uint8)
+    labels[3, 2:4, 1:4] = 1
+    labels[3, 9:12, 8:10] = 2 if whole_numbers else 1
+    write_series(volume, tmp_path / "scan")
+    write_mask(labels, volume, tmp_path / "mask.nii.gz")
+
+    def convert(to, *arguments):
+        given = [str(tmp_path / "scan"), "--to", to, "--out", str(tmp_path / to), *arguments]
+        return CliRunner().invoke(cli.app, ["data", "convert", *given])
+
+    for to in ("coco", "yolo"):
+        done = convert(to, "--mask", str(tmp_path / "mask.nii.gz"))
+        assert done.exit_code == 0, done.stderr
+        assert "6 images, 2 boxes" in done.stdout
+        assert len(list((tmp_path / to / "images").glob("scan_*.png"))) == 6
+        done = convert(to, "--mask", str(tmp_path / "mask.nii.gz"))
+        assert (done.exit_code, "exists" in done.stderr) == (2, True)
+    found = json.loads((tmp_path / "coco" / "boxes.json").read_text())["annotations"]
+    assert [(a["image_id"], a["bbox"]) for a in found] == [(4, [1, 2, 3, 2]), (4, [8, 9, 2, 3])]
+    with Image.open(tmp_path / "yolo" / "images" / "scan_0003.png") as image:
+        boxes = read_yolo(tmp_path / "yolo" / "labels" / "scan_0003.txt", *image.size)
+    assert [box for _, box in boxes] == [tuple(a["bbox"]) for a in found]
 
 
-def test_yolo_files_of_one_name(tmp_path):
-    images = [BoxedImage("a.png", 5, 5, ()), BoxedImage("a.jpg", 5, 5, ())]
-    with pytest.raises(DataError, match="share one YOLO file"):
-        write_yolo(images, tmp_path, ["lesion"])
+def test_what_the_command_refuses(volume, tmp_path):
+    write_series(volume, tmp_path / "scan")
+    write_mask(np.full(volume.hu.shape, -1, np.int16), volume, tmp_path / "negative.nii.gz")
+    for mask, message in (
+        ([], "name it with --mask"),
+        (["--mask", str(tmp_path / "negative.nii.gz")], "expected k inside lesion k"),
+        (["--mask", str(tmp_path / "none.nii.gz")], "not a readable NIfTI file"),
+    ):
+        arguments = ["data", "convert", str(tmp_path / "scan"), "--to", "coco", *mask]
+        done = CliRunner().invoke(cli.app, [*arguments, "--out", str(tmp_path / "out")])
+        assert done.exit_code == 2
+        [line] = done.stderr.splitlines()
+        assert message in line
+    assert not (tmp_path / "out").exists()

@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from medlib import cli, paths
 from medlib.cohorts import fetch as fetching
-from medlib.cohorts.fetch import PARTIAL, fetch, is_complete, list_files, select_scans, verify
+from medlib.cohorts.collections import Collection
+from medlib.cohorts.fetch import PARTIAL, fetch, is_complete, list_files, verify
 from medlib.errors import DataError
 from medlib.files import check_sums
 
@@ -182,7 +183,7 @@ def test_a_busy_store_is_asked_again(store, scans, tmp_path):
     folder.mkdir(parents=True)
     [file, *_] = list_files(scans.loc[0, "aws_url"], store.endpoint)
     store.busy = 2
-    assert fetching._fetch_file(file, folder, lambda size: None) == 20_000
+    assert fetching._fetch_file(file, folder) == 20_000
 
 
 def test_killed_and_run_again(store, tmp_path):
@@ -326,11 +327,13 @@ def test_on_the_command_line(store, scans, tmp_path, monkeypatch):
         assert len(done.stderr.splitlines()) == 1
 
 
-def test_select_scans():
+def test_scans_of_patients_need_no_split(tmp_path):
     table = pd.DataFrame({"patient_id": ["a", "b"], "series_instance_uid": ["1", "2"]})
-    assert list(select_scans(table, ["b"])["series_instance_uid"]) == ["2"]
+    table.to_csv(tmp_path / "scans.csv", index=False)
+    one = Collection("mini", "M", "CC0", scans="scans.csv", folder=tmp_path)
+    assert one.chosen_scans(["b"])["series_instance_uid"].astype(str).tolist() == ["2"]
     with pytest.raises(DataError, match="no scan was asked for"):
-        select_scans(table)
+        one.chosen_scans()
 
 
 def test_progress_is_told_in_bytes(store, scans, tmp_path, monkeypatch):
