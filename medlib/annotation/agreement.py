@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from medlib.annotation.lidc import PANEL_SIZE
+from medlib.annotation.reference import more_than_half
 
 
 def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
@@ -119,10 +120,9 @@ def reader_vs_majority(masks: NDArray[np.bool_]) -> list[MajorityAgreement]:
     """
     if len(masks) < 3:
         raise ValueError(f"a majority of others needs at least 3 readers, got {len(masks)}")
-    votes = masks.sum(axis=0)
     found = []
     for reader, mask in enumerate(masks):
-        majority = 2 * (votes - mask) > len(masks) - 1
+        majority = more_than_half(np.delete(masks, reader, axis=0))
         positive = int(majority.sum())
         missed = int((majority & ~mask).sum())
         rate = missed / positive if positive else float("nan")

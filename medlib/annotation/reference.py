@@ -46,6 +46,11 @@ def reader_masks(readers: Readers) -> Mask:
     return (readers[None] >> bits & 1).astype(bool)
 
 
+def more_than_half(masks: Mask) -> Mask:
+    """Return the voxels that more than half of these readers marked; (reader, z, y, x) stacked."""
+    return np.asarray(2 * masks.sum(axis=0) > len(masks))
+
+
 def reference_mask(readers: Readers, min_readers: int = MIN_READERS) -> Mask:
     """Return the voxels that at least `min_readers` readers marked: this project's standard.
 
