@@ -10,7 +10,7 @@ import pandas as pd
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from medlib.errors import DataError, InputError
-from medlib.review.schema import DECISIONS_FILE, read_report
+from medlib.review.schema import DECISIONS_FILE, first_fault, read_report
 
 
 class Answer(StrEnum):
@@ -23,21 +23,17 @@ class Answer(StrEnum):
 
 
 class Decision(BaseModel):
-    """One answer of one reviewer.
-
-    `lesion_id` is the id in the report, or None for the case as a whole. `simulated` is true for
-    an answer that a rule gave and no person.
-    """
+    """One answer of one reviewer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     series_instance_uid: str = Field(pattern=r"^[0-9.]{1,64}$")
-    lesion_id: int | None = Field(default=None, ge=1)
+    lesion_id: int | None = Field(default=None, ge=1)  # None: the case as a whole
     answer: Answer
     role: str = Field(min_length=1)
     reason: str = Field(min_length=1)
     time: AwareDatetime
-    simulated: bool = False
+    simulated: bool = False  # a rule gave it and no person
 
 
 def append_decision(folder: Path, decision: Decision) -> None:
@@ -46,8 +42,7 @@ def append_decision(folder: Path, decision: Decision) -> None:
     Raises
     ------
     InputError
-        If `folder` holds no report, or the answer speaks of another series or of a lesion that
-        is not in it.
+        If `folder` holds no report, or the answer speaks of another series or lesion.
     """
     report = read_report(folder)
     if decision.series_instance_uid != report.series_instance_uid:
@@ -81,25 +76,19 @@ def read_decisions(folder: Path) -> list[Decision]:
         try:
             decisions.append(Decision.model_validate_json(line))
         except ValidationError as error:
-            first = error.errors()[0]
             raise DataError(
-                f"{path}: line {number} is not a decision ({'.'.join(map(str, first['loc']))}: "
-                f"{first['msg']}); the file is append-only, restore it from its last copy"
+                f"{path}: line {number} is not a decision ({first_fault(error)}); the file is "
+                "append-only, restore it from its last copy"
             ) from None
     return decisions
 
 
 def case_outcomes(decisions: Iterable[Decision]) -> pd.DataFrame:
-    """Count the answers by case.
+    """Count the answers: a row a reviewed case, with `series_instance_uid` and `n_answers`.
 
-    Of several answers about the same lesion (or the same case) the one written last stands: the
-    order in the file, since the clocks of two reviewers need not agree.
-
-    Returns
-    -------
-    DataFrame
-        A row a reviewed case: `series_instance_uid`, `n_answers`, and `passed`, true where every
-        standing answer is ``confirm``.
+    `passed` is true where every standing answer is ``confirm``; its mean is the human review pass
+    rate. Of several answers about the same lesion (or the same case) the one written last stands:
+    the order in the file, since the clocks of two reviewers need not agree.
     """
     standing = {(d.series_instance_uid, d.lesion_id): d for d in decisions}
     table = pd.DataFrame(
@@ -108,12 +97,3 @@ def case_outcomes(decisions: Iterable[Decision]) -> pd.DataFrame:
     )
     grouped = table.groupby("series_instance_uid", sort=False)["confirmed"]
     return grouped.agg(n_answers="size", passed="all").reset_index()
-
-
-def pass_rate(decisions: Iterable[Decision]) -> float:
-    """Human review pass rate: share of reviewed cases confirmed without any correction.
-
-    Undefined, so NaN, where no case was reviewed.
-    """
-    outcomes = case_outcomes(decisions)
-    return float(outcomes["passed"].mean()) if len(outcomes) else float("nan")

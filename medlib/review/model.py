@@ -33,32 +33,16 @@ REAL_WARNING = (
 
 @dataclass(frozen=True)
 class ReportingModel:
-    """All that a report takes from a run folder.
-
-    Attributes
-    ----------
-    network : nn.Module
-    config : TrainConfig
-    outliner : Outliner or None
-    identity : ModelIdentity
-    operating_point : float
-        Lowest score of a lesion, chosen on the tune part.
-    risk_statement : str
-        `risk_summary` of the lesion-wise metrics on held-out patients.
-    most_marks : int
-        In any held-out scan; more than that in another one is a sign of a foreign scan.
-    warnings : tuple of str
-        What holds for every series that this model reads.
-    """
+    """All that a report takes from a run folder."""
 
     network: nn.Module
     config: TrainConfig
     outliner: Outliner | None
     identity: ModelIdentity
-    operating_point: float
-    risk_statement: str
-    most_marks: int
-    warnings: tuple[str, ...] = ()
+    operating_point: float  # lowest score of a lesion, chosen on the tune part
+    risk_statement: str  # `risk_summary` of the lesion-wise metrics on held-out patients
+    most_marks: int  # in any held-out scan; more in another one is a sign of a foreign scan
+    warnings: tuple[str, ...] = ()  # what holds for every series that this model reads
 
 
 def load_model(run_dir: Path | None = None) -> ReportingModel:
@@ -73,13 +57,14 @@ def load_model(run_dir: Path | None = None) -> ReportingModel:
     if not (run.folder / CARD).is_file():
         raise RunError(f"{run.folder}: not a run folder (it has no {CARD}); {HOW_TO_GET_ONE}")
     identity = _identity(run)
+    metrics = json.loads(_evaluation_file(run, METRICS_FILE).read_bytes())
     return ReportingModel(
         network=run.load_network(),
         config=run.config,
         outliner=run.load_outliner(),
         identity=identity,
-        operating_point=_evaluation(run, OPERATING_POINT)[METHOD],
-        risk_statement=risk_summary(held_out_metrics(_evaluation(run, METRICS_FILE)[METHOD])),
+        operating_point=json.loads(_evaluation_file(run, OPERATING_POINT).read_bytes())[METHOD],
+        risk_statement=risk_summary(held_out_metrics(metrics[METHOD])),
         most_marks=_most_marks(pd.read_csv(_evaluation_file(run, f"{METHOD}-candidates.csv"))),
         warnings=_warnings(run.card["data"]),
     )
@@ -90,22 +75,15 @@ def held_out_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> 
 
     A report is about a scan that the model has not seen, most likely from a scanner that it has
     not seen either. A part without a lesion to find has no say; NaN where no part has one.
-
-    Parameters
-    ----------
-    metrics : mapping
-        ``metrics[part][name]["value"]``, None where undefined.
+    ``metrics[part][name]["value"]`` is None where undefined.
     """
-    by_part = pd.DataFrame(
-        {
-            name: [metrics[part][f"lesion_{name}"]["value"] for part in HELD_OUT]
-            for name in ("sensitivity", "false_negative_rate")
-        },
-        dtype=float,
-    )
+
+    def by_part(name: str) -> pd.Series:
+        return pd.Series([metrics[part][name]["value"] for part in HELD_OUT], dtype=float)
+
     return {
-        "sensitivity": float(by_part["sensitivity"].min()),
-        "false_negative_rate": float(by_part["false_negative_rate"].max()),
+        "sensitivity": float(by_part("lesion_sensitivity").min()),
+        "false_negative_rate": float(by_part("lesion_false_negative_rate").max()),
     }
 
 
@@ -129,11 +107,6 @@ def _warnings(data: Mapping[str, Any]) -> tuple[str, ...]:
 def _most_marks(candidates: pd.DataFrame) -> int:
     shown = candidates[candidates["reported"] & candidates["split"].isin(HELD_OUT)]
     return int(shown["case_id"].value_counts().max()) if len(shown) else 0
-
-
-def _evaluation(run: Run, name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(_evaluation_file(run, name).read_bytes())
-    return content
 
 
 def _evaluation_file(run: Run, name: str) -> Path:

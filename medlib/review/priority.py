@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isnan
+from math import isnan, nan
 from typing import Any, Literal, get_args
 
 import pandas as pd
@@ -23,37 +23,34 @@ def review_priority(case: Mapping[str, Any]) -> Priority:
     case : mapping
         `lesion_score`, a fraction between 0 and 1, and `size_mm`, the largest diameter in mm.
 
-    Returns
-    -------
-    str
-        ``"high"``, ``"medium"`` or ``"low"``.
-
     Raises
     ------
     ValueError
         If either is NaN: what was not measured must not sink to the end of the queue.
     """
-    if isnan(case["lesion_score"]) or isnan(case["size_mm"]):
-        raise ValueError(f"a priority needs a score and a size, got {dict(case)}")
-    if case["lesion_score"] >= HIGH_SCORE:
-        return "high"
-    if case["lesion_score"] >= MEDIUM_SCORE or case["size_mm"] >= LARGE_MM:
-        return "medium"
-    return "low"
+    return explained_priority(case)[0]
+
+
+def explained_priority(lesion: Mapping[str, Any] | None) -> tuple[Priority, str]:
+    """Return the priority of a case with this deciding lesion, and why, in words."""
+    if lesion is None:
+        return "low", "no mark, which rules nothing out"
+    score, size_mm = lesion["lesion_score"], lesion["size_mm"]
+    if isnan(score) or isnan(size_mm):
+        raise ValueError(f"a priority needs a score and a size, got {dict(lesion)}")
+    if score >= HIGH_SCORE:
+        return "high", f"score at least {HIGH_SCORE}"
+    if score >= MEDIUM_SCORE:
+        return "medium", f"score at least {MEDIUM_SCORE}"
+    if size_mm >= LARGE_MM:
+        return "medium", f"size at least {LARGE_MM} mm"
+    return "low", f"score below {MEDIUM_SCORE}, size below {LARGE_MM} mm"
 
 
 def deciding_lesion(lesions: Sequence[Mapping[str, float]]) -> Mapping[str, float] | None:
     """Return the lesion by which a case is ranked: highest priority, then largest, then score.
 
-    Parameters
-    ----------
-    lesions : sequence of mappings
-        `lesion_score` and `size_mm` of each.
-
-    Returns
-    -------
-    mapping or None
-        None where the case holds no lesion.
+    None where the case holds no lesion.
     """
     return min(
         lesions,
@@ -68,21 +65,7 @@ def deciding_lesion(lesions: Sequence[Mapping[str, float]]) -> Mapping[str, floa
 
 def case_priority(lesions: Sequence[Mapping[str, float]]) -> Priority:
     """Return the priority of a case: that of its deciding lesion, ``"low"`` where it has none."""
-    lesion = deciding_lesion(lesions)
-    return review_priority(lesion) if lesion is not None else "low"
-
-
-def explain_priority(lesion: Mapping[str, float] | None) -> str:
-    """Say in words why a case with this deciding lesion stands where it stands."""
-    if lesion is None:
-        return "no mark, which rules nothing out"
-    if lesion["lesion_score"] >= HIGH_SCORE:
-        return f"score at least {HIGH_SCORE}"
-    if lesion["lesion_score"] >= MEDIUM_SCORE:
-        return f"score at least {MEDIUM_SCORE}"
-    if lesion["size_mm"] >= LARGE_MM:
-        return f"size at least {LARGE_MM} mm"
-    return f"score below {MEDIUM_SCORE}, size below {LARGE_MM} mm"
+    return explained_priority(deciding_lesion(lesions))[0]
 
 
 def review_queue(lesions_by_case: Mapping[str, Sequence[Mapping[str, float]]]) -> pd.DataFrame:
@@ -106,16 +89,9 @@ def review_queue(lesions_by_case: Mapping[str, Sequence[Mapping[str, float]]]) -
     rows = []
     for case_id, lesions in lesions_by_case.items():
         lesion = deciding_lesion(lesions)
-        rows.append(
-            {
-                "case_id": case_id,
-                "priority": case_priority(lesions),
-                "lesion_score": lesion["lesion_score"] if lesion else float("nan"),
-                "size_mm": lesion["size_mm"] if lesion else float("nan"),
-                "n_lesions": len(lesions),
-                "why": explain_priority(lesion),
-            }
-        )
+        priority, why = explained_priority(lesion)
+        measured = (lesion["lesion_score"], lesion["size_mm"]) if lesion else (nan, nan)
+        rows.append((case_id, priority, *measured, len(lesions), why))
     queue = pd.DataFrame(
         rows, columns=["case_id", "priority", "lesion_score", "size_mm", "n_lesions", "why"]
     )

@@ -79,8 +79,13 @@ def read_report(folder: Path) -> Report:
     try:
         return Report.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
-        first = error.errors()[0]
         raise DataError(
-            f"{path}: not a report ({'.'.join(map(str, first['loc']))}: {first['msg']}); "
-            "make it again with: medlib assist INPUT --out DIR"
+            f"{path}: not a report ({first_fault(error)}); make it again with: "
+            "medlib assist INPUT --out DIR"
         ) from None
+
+
+def first_fault(error: ValidationError) -> str:
+    """Say in a few words where a record is wrong, and what is expected there."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

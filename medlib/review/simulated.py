@@ -31,29 +31,17 @@ RULE = {
 def simulated_decisions(
     report: Report, candidates: pd.DataFrame, n_missed: int, time: datetime
 ) -> list[Decision]:
-    """Answer one report by `RULE`.
+    """Answer one report by `RULE`: each mark, and the case where it has a miss or no mark.
 
-    Parameters
-    ----------
-    report : Report
-    candidates : DataFrame
-        The case's candidates with their `candidate_id`, `outcome` and `dice`; both number the
-        marks from the highest score down, so a lesion's id is a candidate's.
-    n_missed : int
-        Required lesions that no mark hit.
-    time : datetime
-        With a time zone.
-
-    Returns
-    -------
-    list of Decision
-        One for each mark; one for the case where something was missed, or nothing was marked.
+    `candidates` are the case's, with `candidate_id`, `outcome` and `dice`; both number the marks
+    from the highest score down, so a lesion's id is a candidate's. `n_missed` required lesions were
+    hit by no mark. `time` needs a time zone.
     """
-    by_id = candidates.set_index("candidate_id")
-    answers: list[tuple[int | None, Answer, str]] = []
-    for lesion in report.lesions:
-        mark = by_id.loc[lesion.id]
-        answers.append((lesion.id, *_judge_mark(mark["outcome"], mark["dice"])))
+    mark = candidates.set_index("candidate_id")
+    answers: list[tuple[int | None, Answer, str]] = [
+        (lesion.id, *_judge_mark(mark.at[lesion.id, "outcome"], mark.at[lesion.id, "dice"]))
+        for lesion in report.lesions
+    ]
     if n_missed:
         answers.append((None, Answer.CORRECT, f"required lesions not marked: {n_missed}"))
     elif not report.lesions:
@@ -89,25 +77,14 @@ def simulated_mask(
 ) -> NDArray[np.uint16]:
     """Draw what a simulated reviewer answered with ``correct``: the reference standard.
 
-    Parameters
-    ----------
-    case : Case
-        With the readers' outlines.
-    model_labels : ndarray of int, shape (z, y, x)
-        The report's mask.
-    decisions : iterable of Decision
-        Of this case.
-
-    Returns
-    -------
-    ndarray of uint16, shape (z, y, x)
-        The model's mask with corrected marks redrawn under their numbers and, where the case as a
-        whole was answered with ``correct``, missed lesions under new numbers.
+    `model_labels` is the report's mask, the `decisions` are this case's. Returned is that mask with
+    corrected marks redrawn under their numbers and, where the case as a whole was answered with
+    ``correct``, missed lesions under new numbers.
     """
     corrected = model_labels.astype(np.uint16)
-    decided = list(decisions)
-    asked = [d.lesion_id for d in decided if d.answer is Answer.CORRECT]
-    confirmed = {d.lesion_id for d in decided if d.answer is Answer.CONFIRM}
+    answered = {decision.lesion_id: decision.answer for decision in decisions}
+    asked = {lesion_id for lesion_id, answer in answered.items() if answer is Answer.CORRECT}
+    confirmed = {lesion_id for lesion_id, answer in answered.items() if answer is Answer.CONFIRM}
     reference = np.where(reference_mask(case.readers), case.lesion_labels, 0)
     next_label = int(model_labels.max(initial=0)) + 1
     for lesion in np.unique(reference[reference > 0]):

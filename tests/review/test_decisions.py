@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import math
 from datetime import UTC, datetime
 
 import pytest
@@ -13,7 +12,6 @@ from medlib.review.decisions import (
     Decision,
     append_decision,
     case_outcomes,
-    pass_rate,
     read_decisions,
 )
 from medlib.review.schema import REPORT_FILE, Lesion, ModelIdentity, Report
@@ -105,7 +103,7 @@ def test_a_damaged_line_is_named(folder):
         read_decisions(folder)
 
 
-def test_pass_rate_counts_cases_not_answers():
+def test_outcomes_count_cases_not_answers():
     decisions = [
         decision("confirm", "1", 1),
         decision("confirm", "1", 2),
@@ -118,15 +116,13 @@ def test_pass_rate_counts_cases_not_answers():
     outcomes = case_outcomes(decisions).set_index("series_instance_uid")
     assert outcomes["passed"].to_dict() == {"1": True, "2": False, "3": False, "4": True}
     assert outcomes["n_answers"].to_dict() == {"1": 3, "2": 2, "3": 1, "4": 1}
-    assert pass_rate(decisions) == 0.5
 
 
 def test_the_last_answer_about_a_lesion_stands():
     changed = [decision("reject", lesion_id=1), decision("confirm", lesion_id=1)]
-    assert pass_rate(changed) == 1
-    assert pass_rate(changed[::-1]) == 0
+    assert case_outcomes(changed)["passed"].tolist() == [True]
+    assert case_outcomes(changed[::-1])["passed"].tolist() == [False]
 
 
-def test_pass_rate_of_nothing_is_undefined():
-    assert math.isnan(pass_rate([]))
+def test_nothing_reviewed_has_no_outcome():
     assert case_outcomes([]).empty

@@ -7,7 +7,7 @@ import pytest
 from medlib.review.priority import (
     case_priority,
     deciding_lesion,
-    explain_priority,
+    explained_priority,
     review_priority,
     review_queue,
 )
@@ -88,11 +88,11 @@ def test_empty_queue_keeps_its_columns():
 @pytest.mark.parametrize("score", [0.1, 0.59, 0.6, 0.84, 0.85, 1.0])
 @pytest.mark.parametrize("size_mm", [3.0, 19.9, 20.0, 50.0])
 def test_words_agree_with_the_priority(score, size_mm):
-    words = explain_priority(lesion(score, size_mm))
+    priority, words = explained_priority(lesion(score, size_mm))
     expected = {
         "score at least 0.85": "high",
         "score at least 0.6": "medium",
         "size at least 20 mm": "medium",
         "score below 0.6, size below 20 mm": "low",
     }
-    assert expected[words] == review_priority(lesion(score, size_mm))
+    assert expected[words] == priority == review_priority(lesion(score, size_mm))

@@ -1,0 +1,10 @@
+from .decisions import append_decision as append_decision
+from .decisions import case_outcomes as case_outcomes
+from .decisions import read_decisions as read_decisions
+from .model import load_model as load_model
+from .priority import review_priority as review_priority
+from .priority import review_queue as review_queue
+from .report import assist as assist
+from .report import report_on as report_on
+from .schema import read_report as read_report
+from .simulated import simulated_decisions as simulated_decisions
