@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 class MedlibError(Exception):
     """A fault that the user can mend. The command line prints it in one line and exits with 2."""
@@ -25,3 +30,9 @@ class RunError(MedlibError):
 
 class BookError(MedlibError):
     """A chapter failed, or the built book breaks one of its rules."""
+
+
+def first_fault(error: ValidationError) -> str:
+    """Say in a few words where a record is wrong, and what is expected there."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from medlib.errors import DataError, InputError
-from medlib.review.schema import DECISIONS_FILE, first_fault, read_report
+from medlib.errors import DataError, InputError, first_fault
+from medlib.review.schema import DECISIONS_FILE, read_report
 
 
 class Answer(StrEnum):

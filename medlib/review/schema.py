@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from medlib.errors import DataError, InputError
+from medlib.errors import DataError, InputError, first_fault
 from medlib.review.priority import Priority
 from medlib.scope import DISCLAIMER
 
@@ -83,9 +83,3 @@ def read_report(folder: Path) -> Report:
             f"{path}: not a report ({first_fault(error)}); make it again with: "
             "medlib assist INPUT --out DIR"
         ) from None
-
-
-def first_fault(error: ValidationError) -> str:
-    """Say in a few words where a record is wrong, and what is expected there."""
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
