@@ -25,7 +25,7 @@ from medlib.baseline import inference
 from medlib.baseline.device import best_device
 from medlib.baseline.grid import WorkingGrid
 from medlib.images.dicom import read_series, write_series
-from medlib.images.nifti import write_mask
+from medlib.images.image_files import write_mask
 from medlib.images.volume import SeriesIdentity, Volume
 from medlib.paths import REFERENCE_RUNS
 from medlib.review.model import load_model

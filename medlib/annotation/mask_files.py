@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from medlib.annotation.drawings import Annotation, GridMismatchError, LesionMask, SeriesGrid
 from medlib.errors import InputError
-from medlib.images import nifti
+from medlib.images import image_files
 from medlib.images.volume import Volume
 
 READERS_FILE = "readers.nii.gz"
@@ -35,7 +35,7 @@ def write_labels(annotation: Annotation, path: Path, volume: Volume) -> None:
             f"a label file holds one reader, the annotation has {len(annotation.readers)}; name a "
             "folder, a .csv or a .dcm file"
         )
-    nifti.write_mask(_labels(annotation), volume, path)
+    image_files.write_mask(_labels(annotation), volume, path)
 
 
 def write_pair(annotation: Annotation, folder: Path, volume: Volume) -> None:
@@ -56,8 +56,8 @@ def write_pair(annotation: Annotation, folder: Path, volume: Volume) -> None:
     for mask in annotation.masks:
         readers[mask.block] |= mask.mask.astype(np.uint8) << np.uint8(mask.reader - 1)
     folder.mkdir(parents=True, exist_ok=True)
-    nifti.write_mask(readers, volume, folder / READERS_FILE)
-    nifti.write_mask(labels, volume, folder / LABELS_FILE)
+    image_files.write_mask(readers, volume, folder / READERS_FILE)
+    image_files.write_mask(labels, volume, folder / LABELS_FILE)
 
 
 def _labels(annotation: Annotation) -> NDArray[np.uint8 | np.uint16]:
@@ -141,7 +141,7 @@ def read_label_values(path: Path, volume: Volume) -> NDArray[np.integer]:
         If its grid is not that of the series.
     """
     try:
-        values = nifti.read_mask(path, volume)
+        values = image_files.read_mask(path, volume)
     except InputError as error:
         if error.__cause__ is not None:  # the file itself could not be read
             raise

@@ -34,7 +34,7 @@ from medlib.cohorts.tables import read_table
 from medlib.errors import DataError
 from medlib.files import lock_on
 from medlib.images.dicom import read_series, write_series
-from medlib.images.nifti import read_mask, write_mask
+from medlib.images.image_files import read_mask, write_mask
 from medlib.keys import digest
 from medlib.phantom import SITES
 from medlib.phantom.cohort_sizes import PARTS, PROFILES, CohortProfile

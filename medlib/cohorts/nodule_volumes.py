@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from medlib.annotation.case import Case
 from medlib.cohorts.tables import read_table
 from medlib.errors import DataError
-from medlib.images.image_files import read_image
-from medlib.images.nifti import read_mask
+from medlib.images.image_files import read_image, read_mask
 from medlib.images.volume import Volume
 from medlib.paths import MANIFESTS
 

@@ -20,7 +20,8 @@ from medlib.images.dicom_header import CT_CLASSES, Header, Memo, read_header
 from medlib.images.dicom_pixels import read_hounsfield
 from medlib.images.dicom_write import write_series
 from medlib.images.image_errors import NoCTError, NotAnImageError, NotDicomError
-from medlib.images.research_volumes import is_research_volume, read_research_volume
+from medlib.images.image_files import read_research_volume
+from medlib.images.image_grids import kind_of
 from medlib.images.volume import SeriesIdentity, Volume
 
 __all__ = ["read_series", "write_series"]
@@ -107,7 +108,7 @@ def _look_at(files: list[Found]) -> _Contents:
             contents.damaged.append(file.name)
             continue
         if header is None:
-            if is_research_volume(file.path):
+            if kind_of(file.path):
                 contents.volumes.append(file)
             continue
         kind = str(header.get("SOPClassUID") or "")

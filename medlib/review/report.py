@@ -15,7 +15,7 @@ from scipy import ndimage
 from medlib.errors import InputError
 from medlib.files import put_in_place
 from medlib.images.dicom import read_series
-from medlib.images.nifti import write_mask
+from medlib.images.image_files import write_mask
 from medlib.images.volume import Volume
 from medlib.progress import track
 from medlib.review.measure import center_xyz_mm, max_diameter_mm

@@ -23,7 +23,7 @@ from medlib.baseline.run import CARD, Run
 from medlib.cohorts import nodule_volumes as voi
 from medlib.cohorts import whole_scans as real_scans
 from medlib.errors import DataError, RunError
-from medlib.images.nifti import write_mask
+from medlib.images.image_files import write_mask
 from medlib.images.volume import Volume
 from medlib.keys import code_key, digest
 from medlib.paths import REFERENCE_RUNS

@@ -12,7 +12,7 @@ from medlib import cli
 from medlib.annotation.drawings import Annotation, LesionMask
 from medlib.annotation.formats import read_annotation, write_annotation
 from medlib.errors import InputError
-from medlib.images.nifti import write_mask
+from medlib.images.image_files import write_mask
 
 
 def medlib(*arguments):

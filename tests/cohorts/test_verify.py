@@ -18,7 +18,7 @@ from medlib.cohorts.verify import verify
 from medlib.errors import DataError
 from medlib.files import sha256_of, write_sums
 from medlib.images.dicom import write_series
-from medlib.images.nifti import write_mask
+from medlib.images.image_files import write_mask
 from medlib.images.volume import SeriesIdentity, Volume
 
 

@@ -29,7 +29,7 @@ from series_tools import compress, files_of, multi_frame, rewrite, zipped
 
 from medlib.errors import MedlibError
 from medlib.images.dicom import read_series, write_series
-from medlib.images.nifti import LPS_TO_RAS
+from medlib.images.image_grids import LPS_TO_RAS
 from medlib.images.volume import SeriesIdentity, Volume
 
 SECONDS_EACH = 20  # a hang, not a slow machine

@@ -17,7 +17,7 @@ from series_tools import compress, files_of, multi_frame
 
 from medlib.images.dicom import read_series
 from medlib.images.image_errors import NoCTError, ObliqueError
-from medlib.images.nifti import read_mask
+from medlib.images.image_files import read_mask
 from medlib.images.volume import Volume
 
 CASES = ["LUNG1-001", "LUNG1-002", "Lung_Dx-A0001", "Lung_Dx-A0002", "pyradiomics-lung2"]

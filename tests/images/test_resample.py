@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from medlib.images.dicom import read_series
 from medlib.images.dicom_write import write_series
-from medlib.images.image_files import read_image
-from medlib.images.nifti import read_mask, write_mask
+from medlib.images.image_files import read_image, read_mask, write_mask
 from medlib.images.resample import canonical, resample, resample_mask
 from medlib.images.volume import SeriesIdentity, Volume
 

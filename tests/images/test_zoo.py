@@ -46,7 +46,7 @@ from typer.testing import CliRunner
 from medlib.errors import MedlibError
 from medlib.images import image_errors as e
 from medlib.images.dicom import read_series, write_series
-from medlib.images.nifti import LPS_TO_RAS
+from medlib.images.image_grids import LPS_TO_RAS
 from medlib.images.volume import SeriesIdentity, Volume
 
 SAME = "same HU, no warning"

@@ -14,7 +14,7 @@ from pydicom.data import get_testdata_file
 
 from medlib.errors import RunError
 from medlib.images.dicom import read_series
-from medlib.images.nifti import read_mask
+from medlib.images.image_files import read_mask
 from medlib.review.measure import max_diameter_mm
 from medlib.review.model import PHANTOM_WARNING, REAL_WARNING, default_run
 from medlib.review.report import assist

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from medlib.errors import InputError
 from medlib.images.dicom import read_series, write_series
-from medlib.images.nifti import read_mask
+from medlib.images.image_files import read_mask
 from medlib.review import report as report_module
 from medlib.review.report import assist, report_on
 from medlib.review.schema import DECISIONS_FILE, Report, read_report

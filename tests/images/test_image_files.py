@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medlib.errors import InputError
-from medlib.images.nifti import read_mask, write_mask
+from medlib.images.image_files import read_mask, write_mask
 
 
 @pytest.fixture
