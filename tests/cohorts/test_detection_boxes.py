@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from medlib.images.nifti import write_mask
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -19,7 +20,6 @@ from medlib.cohorts.detection_boxes import (
     write_yolo,
 )
 from medlib.images.dicom import write_series
-from medlib.images.nifti import write_mask
 from medlib.images.volume import SeriesIdentity, Volume
 
 
