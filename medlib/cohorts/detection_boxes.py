@@ -21,7 +21,7 @@ from scipy import ndimage
 from medlib.errors import DataError, InputError
 from medlib.files import write_file, write_json
 from medlib.images.dicom import read_series
-from medlib.images.nifti import read_mask
+from medlib.images.image_files import read_mask
 from medlib.images.volume import Volume
 from medlib.images.windows import WINDOWS, apply_window
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from medlib.images.nifti import write_mask
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -20,6 +19,7 @@ from medlib.cohorts.detection_boxes import (
     write_yolo,
 )
 from medlib.images.dicom import write_series
+from medlib.images.image_files import write_mask
 from medlib.images.volume import SeriesIdentity, Volume
 
 
