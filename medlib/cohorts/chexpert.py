@@ -8,11 +8,9 @@ Hence the policy is an argument without a default.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -46,42 +44,25 @@ SITE = "Stanford"
 _PATH = re.compile(r"(?P<image_id>(?P<split>[^/]+)/(?P<patient_id>patient\d+)/study\d+/[^/]+)$")
 
 
-@dataclass(frozen=True)
-class UncertainPolicy:
-    """What becomes of an uncertain label: drawn evenly between `low` and `high`.
+class Policy(NamedTuple):
+    """What becomes of an uncertain label: drawn evenly from `low` to `high`; weight 0: left out."""
 
-    Weight 0 leaves it out; the label is then NaN.
-    """
-
-    name: str
     low: float
     high: float
     weight: float = 1.0
 
-    def __post_init__(self) -> None:
-        if self.weight < 0 or (self.weight > 0 and not 0 <= self.low <= self.high <= 1):
-            raise ValueError(
-                f"policy {self.name!r}: labels lie between 0 and 1, low before high, and a weight "
-                f"is not below 0; got {self.low} to {self.high}, weight {self.weight}"
-            )
 
-
-POLICIES: Mapping[str, UncertainPolicy] = MappingProxyType(
-    {
-        policy.name: policy
-        for policy in (
-            UncertainPolicy("U-Ones", 1.0, 1.0),  # this, the next and the last: Irvin et al. 2019
-            UncertainPolicy("U-Zeros", 0.0, 0.0),
-            UncertainPolicy("soft", 0.55, 0.85),  # Pham et al. 2021 (U-Ones+LSR)
-            UncertainPolicy("ignore", np.nan, np.nan, 0.0),
-        )
-    }
-)
+POLICIES = {
+    "U-Ones": Policy(1.0, 1.0),  # all but the soft one: Irvin et al. 2019
+    "U-Zeros": Policy(0.0, 0.0),
+    "soft": Policy(0.55, 0.85),  # Pham et al. 2021 (U-Ones+LSR)
+    "ignore": Policy(np.nan, np.nan, weight=0.0),
+}
 
 
 def read_chexpert(
     source: Path | Sequence[Path],
-    policy: str | UncertainPolicy,
+    policy: str,
     *,
     findings: Sequence[str] = FINDINGS,
     blank: Literal["negative", "unknown"] = "negative",
@@ -93,8 +74,8 @@ def read_chexpert(
     ----------
     source : Path or sequence of Path
         ``train.csv``, ``valid.csv`` or both, or the folder that holds them.
-    policy : str or UncertainPolicy
-        A name of `POLICIES`, or a policy of one's own. There is no default.
+    policy : str
+        A name of `POLICIES`, in letters of either case. There is no default.
     findings : sequence of str
         Columns to read.
     blank : {"negative", "unknown"}
@@ -119,36 +100,18 @@ def read_chexpert(
     OverlapError
         If a patient stands in two parts.
     """
-    chosen = find_policy(policy)
-    return _labelled(_read(source, findings), chosen, blank, seed)
-
-
-def find_policy(policy: str | UncertainPolicy) -> UncertainPolicy:
-    """Return a policy by its name, in letters of either case.
-
-    Raises
-    ------
-    DataError
-        If there is none of that name.
-    """
-    if isinstance(policy, UncertainPolicy):
-        return policy
-    for name, found in POLICIES.items():
-        if name.lower() == policy.lower():
-            return found
-    raise DataError(
-        f"there is no policy {policy!r} for uncertain labels; expected one of {', '.join(POLICIES)}"
-    )
-
-
-def _labelled(raw: pd.DataFrame, policy: UncertainPolicy, blank: str, seed: int) -> pd.DataFrame:
-    if blank not in ("negative", "unknown"):
-        raise DataError(f"blank={blank!r}: expected 'negative' or 'unknown'")
+    chosen = {name.lower(): found for name, found in POLICIES.items()}.get(policy.lower())
+    if chosen is None:
+        raise DataError(
+            f"there is no policy {policy!r} for uncertain labels; expected one of "
+            f"{', '.join(POLICIES)}"
+        )
+    raw = _read(source, findings)
     table = raw.assign(label=raw["raw"], label_weight=1.0)
     unsure, unsaid = raw["raw"] == UNCERTAIN, raw["raw"].isna()
     draws = _even_draws(raw.loc[unsure, "image_id"] + "/" + raw.loc[unsure, "finding"], seed)
-    table.loc[unsure, "label"] = policy.low + draws * (policy.high - policy.low)
-    table.loc[unsure, "label_weight"] = policy.weight
+    table.loc[unsure, "label"] = chosen.low + draws * (chosen.high - chosen.low)
+    table.loc[unsure, "label_weight"] = chosen.weight
     table.loc[unsaid, "label" if blank == "negative" else "label_weight"] = 0.0
     return table[list(COLUMNS)]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,7 @@ from medlib.phantom.shapes import Field, Level, Window
 
 SKIN, CORTEX, MARROW, CARTILAGE, DISC, CANAL = 15.0, 780.0, 160.0, 115.0, 85.0, 25.0
 RIB_PITCH_MM, RIB_DROP_MM = 25.0, 120.0
+Profile = NDArray[np.float64]  # radius in mm over the angles
 _ANGLES = np.linspace(-np.pi, np.pi, 721)
 
 
@@ -19,13 +22,7 @@ def cavity_shift_mm(z: float) -> float:
 
 
 def draw_wall(level: Level, build: Build) -> Field:
-    """Draw all but the spine.
-
-    Returns
-    -------
-    ndarray of float32, shape (rows, columns)
-        How far outside the rib cage's inner surface each pixel is, in mm.
-    """
+    """Draw all but the spine; return how far outside the rib cage's inner surface pixels are."""
     to_front = np.float32(cavity_shift_mm(level.z)) - level.y
     radius = np.hypot(level.x, to_front)
     angle = np.arctan2(level.x, to_front)  # 0 in front, positive to the left
@@ -47,16 +44,14 @@ def draw_wall(level: Level, build: Build) -> Field:
     return outward
 
 
-def _look_up(values: NDArray[np.float64], position: Field) -> Field:
+def _look_up(values: Profile, position: Field) -> Field:
     """Interpolate a table over the angle; `position` is the fractional index."""
     table = values.astype(np.float32)
     low = np.minimum(position.astype(np.int32), len(table) - 2)
     return table[low] + (position - low.astype(np.float32)) * np.diff(table)[low]
 
 
-def _profiles(
-    build: Build, z: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def _profiles(build: Build, z: float) -> tuple[Profile, Profile, Profile]:
     """Radius in mm over `_ANGLES` of the rib cage, the muscle's outside and the skin."""
     side = np.abs(_ANGLES)
     taper = np.clip((z + 45.0) / (build.apex_mm + 45.0), 0.0, 0.995)
@@ -71,7 +66,7 @@ def _profiles(
     for order, (amplitude, phase, twist) in enumerate(build.ripple, start=2):
         cavity *= 1.0 + amplitude * np.cos(order * _ANGLES + phase + twist * z)
 
-    def bump(center: float, width: float) -> NDArray[np.float64]:
+    def bump(center: float, width: float) -> Profile:
         return np.exp(-(((side - center) / width) ** 2))
 
     upper = 1.0 / (1.0 + np.exp(-(z + 15.0) / 25.0))  # 0 below the shoulders, 1 at their height
@@ -93,7 +88,7 @@ def _profiles(
     return cavity, _smooth(muscle), _smooth(body)
 
 
-def _smooth(profile: NDArray[np.float64]) -> NDArray[np.float64]:
+def _smooth(profile: Profile) -> Profile:
     """Smooth a closed profile over about 12 degrees."""
     kernel = np.hanning(49)
     closed = np.concatenate([profile[-25:-1], profile, profile[1:25]])
@@ -157,31 +152,28 @@ class Spine:
         behind: Field = 30.0 * (1.0 - np.hypot(self.x / 40.0, (self.y - 32.0) / 22.0))
         return np.maximum(vertebra, behind)
 
-    def _paint(self, field: Field, hu: float) -> None:
-        self.level.paint(field, hu, self.at)
-
     def draw(self) -> None:
         """Draw the vertebra or disc, the arch, the processes and the canal."""
-        x, y = self.x, self.y
+        x, y, paint = self.x, self.y, partial(self.level.paint, at=self.at)
         height = np.abs(self.z / RIB_PITCH_MM - np.round(self.z / RIB_PITCH_MM)) * RIB_PITCH_MM
         disc = height > 9.5
         waist = float(1.0 + 0.06 * (height / 10.0) ** 2)
         body = 14.0 * (1.0 - np.hypot(x / (17.5 * waist), y / (14.5 * waist)))
         arch = 3.2 - np.abs(np.hypot(x / 1.1, y - 22.0) - 11.0)
-        self._paint(arch, CORTEX - 100.0)
+        paint(arch, CORTEX - 100.0)
         processes = [((0.0, 33.0), (0.0, 33.0 + 1.6 * float(12.5 - height)))]
         if not disc:
             processes += [((9.0 * side, 22.0), (29.0 * side, 31.0)) for side in (-1, 1)]
         for start, end in processes:
             process = 4.0 - _from_segment_mm(x, y, start, end)
-            self._paint(process, CORTEX - 200.0)
-            self._paint(process - 1.5, MARROW)
+            paint(process, CORTEX - 200.0)
+            paint(process - 1.5, MARROW)
         if disc:
-            self._paint(body, DISC)
+            paint(body, DISC)
         else:
-            self._paint(body, CORTEX - 170.0)
-            self._paint(body - 1.8, MARROW)
-        self._paint(8.5 - np.hypot(x / 1.15, y - 22.0), CANAL)
+            paint(body, CORTEX - 170.0)
+            paint(body - 1.8, MARROW)
+        paint(8.5 - np.hypot(x / 1.15, y - 22.0), CANAL)
 
 
 def _from_segment_mm(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 PARTS = ("train", "tune", "test", "external")
 
@@ -22,16 +20,14 @@ class CohortProfile:
 
     def patients(self, part: str) -> int:
         """Return how many patients a part of the split has."""
-        return {name: int(getattr(self, name)) for name in PARTS}[part]
+        return int(getattr(self, part))
 
 
-PROFILES: Mapping[str, CohortProfile] = MappingProxyType(
-    {
-        profile.name: profile
-        for profile in (
-            CohortProfile("quick", train=18, tune=4, test=8, external=6, clinical=False),
-            CohortProfile("many", train=72, tune=12, test=16, external=12, clinical=False),
-            CohortProfile("standard", train=48, tune=12, test=24, external=16, clinical=True),
-        )
-    }
-)
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        CohortProfile("quick", train=18, tune=4, test=8, external=6, clinical=False),
+        CohortProfile("many", train=72, tune=12, test=16, external=12, clinical=False),
+        CohortProfile("standard", train=48, tune=12, test=24, external=16, clinical=True),
+    )
+}

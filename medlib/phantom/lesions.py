@@ -66,43 +66,36 @@ def insert_lesions(anatomy: Anatomy, lesions: Iterable[PhantomLesion], seed: int
     ValueError
         If a crop does not lie inside the grid.
     """
-    hu = anatomy.hu.copy()
+    hu, spacing = anatomy.hu.copy(), np.array(anatomy.grid.spacing_mm)
     for number, lesion in enumerate(lesions):
-        _insert(hu, anatomy.grid.spacing_mm, lesion, np.random.default_rng([seed, number]))
+        rng = np.random.default_rng([seed, number])
+        offset, size = np.array(lesion.offset_zyx), np.array(lesion.occupancy.shape)
+        if (offset < 0).any() or (offset + size > hu.shape).any():
+            raise ValueError(f"crop {size} at {offset} does not lie inside the grid {hu.shape}")
+        sigma_px = _BLUR_MM_PER_MARGIN_STEP * (5.0 - lesion.margin) / spacing
+        room = np.ceil(3 * sigma_px).astype(int)
+        low, high = np.maximum(offset - room, 0), np.minimum(offset + size + room, hu.shape)
+        share = np.zeros(high - low, dtype=np.float32)
+        share[_box(offset - low, offset - low + size)] = lesion.occupancy
+        share = ndimage.gaussian_filter(share, sigma_px)
+
+        mean, structure_sd = lesion_hu(lesion.texture, rng)
+        structure = ndimage.gaussian_filter(
+            rng.standard_normal(share.shape), _STRUCTURE_MM / spacing, mode="wrap"
+        )
+        inside = mean + structure_sd * structure / max(float(structure.std()), 1e-6)
+        background = hu[_box(low, high)]
+        if lesion.texture < _SOLID_FROM_TEXTURE:
+            inside = np.maximum(inside, background)  # vessels show through ground glass
+        blended = background + share * (inside - background)
+        if lesion.calcification < _CALCIFIED_BELOW:
+            depth = ndimage.distance_transform_edt(share > 0.5, sampling=spacing)
+            core = np.clip(2.2 * depth / max(float(depth.max()), 1e-6) - 0.4, 0.0, 1.0)
+            calcified = max(rng.normal(_CALCIFIED_MEAN_HU, _CALCIFIED_SD_HU), 250.0)
+            blended += core * (calcified - blended)
+        background[...] = blended
     return replace(anatomy, hu=hu)
 
 
-def _insert(
-    hu: NDArray[np.float32],
-    spacing_mm: tuple[float, float, float],
-    lesion: PhantomLesion,
-    rng: np.random.Generator,
-) -> None:
-    offset, size = np.array(lesion.offset_zyx), np.array(lesion.occupancy.shape)
-    if (offset < 0).any() or (offset + size > hu.shape).any():
-        raise ValueError(f"lesion crop {size} at {offset} does not lie inside the grid {hu.shape}")
-    sigma_px = np.array(_BLUR_MM_PER_MARGIN_STEP * (5.0 - lesion.margin)) / np.array(spacing_mm)
-    room = np.ceil(3 * sigma_px).astype(int)
-    low = np.maximum(offset - room, 0)
-    high = np.minimum(offset + size + room, hu.shape)
-    window = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    occupancy = np.zeros(high - low, dtype=np.float32)
-    inner = tuple(slice(a, a + n) for a, n in zip(offset - low, size, strict=True))
-    occupancy[inner] = lesion.occupancy
-    occupancy = ndimage.gaussian_filter(occupancy, sigma_px)
-
-    mean, structure_sd = lesion_hu(lesion.texture, rng)
-    structure = ndimage.gaussian_filter(
-        rng.standard_normal(occupancy.shape), _STRUCTURE_MM / np.array(spacing_mm), mode="wrap"
-    )
-    inside = mean + structure_sd * structure / max(float(structure.std()), 1e-6)
-    background = hu[window]
-    if lesion.texture < _SOLID_FROM_TEXTURE:
-        inside = np.maximum(inside, background)  # vessels show through ground glass
-    blended = background + occupancy * (inside - background)
-    if lesion.calcification < _CALCIFIED_BELOW:
-        depth = ndimage.distance_transform_edt(occupancy > 0.5, sampling=spacing_mm)
-        core = np.clip(2.2 * depth / max(float(depth.max()), 1e-6) - 0.4, 0.0, 1.0)
-        calcified = max(rng.normal(_CALCIFIED_MEAN_HU, _CALCIFIED_SD_HU), 250.0)
-        blended += core * (calcified - blended)
-    hu[window] = blended
+def _box(low: NDArray[np.int_], high: NDArray[np.int_]) -> tuple[slice, ...]:
+    return tuple(slice(a, b) for a, b in zip(low, high, strict=True))

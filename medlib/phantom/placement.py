@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,8 +28,7 @@ Index = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 
 
-@dataclass(frozen=True)
-class ResampledNodule:
+class ResampledNodule(NamedTuple):
     """A nodule on another grid.
 
     Attributes
@@ -148,8 +146,6 @@ def place(
 
     Parameters
     ----------
-    nodule : ResampledNodule
-    anatomy : Anatomy
     depth_mm : ndarray, shape (z, y, x)
         `Anatomy.pleural_depth_mm`.
     taken : ndarray of bool, shape (z, y, x)
@@ -157,7 +153,6 @@ def place(
     setting : str
         ``"free"``: all in the lung; ``"juxta-vascular"``: touching a vessel; ``"juxta-pleural"``:
         reaching into the pleura.
-    rng : Generator
 
     Returns
     -------
@@ -173,8 +168,7 @@ def place(
     voxel_mm3 = float(np.prod(anatomy.grid.spacing_mm))
     radius_mm = sphere_diameter_mm(weight * voxel_mm3) / 2
     low, high = (0.4, 1.0) if setting == "juxta-pleural" else (1.0, np.inf)
-    deepest = float(depth_mm.max())
-    low_mm = min(low * radius_mm, 0.8 * deepest)
+    low_mm = min(low * radius_mm, 0.8 * float(depth_mm.max()))
     suited = (depth_mm > low_mm) & (depth_mm < max(high * radius_mm, low_mm + 2))
     tried = [
         rng.choice(centres, min(CANDIDATES, centres.size), replace=False)
@@ -182,7 +176,7 @@ def place(
     ]
     middle = np.array(shape) // 2
     limit = np.array(anatomy.lung.shape) - shape
-    best: tuple[float, Index] | None = None
+    possible: list[tuple[float, Index]] = []
     for centre in np.concatenate(tried):
         offset = np.array(np.unravel_index(centre, anatomy.lung.shape)) - middle
         if (offset < CLEARANCE_VOXELS).any() or (offset > limit - CLEARANCE_VOXELS).any():
@@ -198,11 +192,10 @@ def place(
         )
         if _fits(setting, in_lung, in_vessel):
             return start
-        if best is None or in_lung > best[0]:
-            best = in_lung, start
-    if best is None:
+        possible.append((in_lung, start))
+    if not possible:
         raise ValueError(f"a nodule of {2 * radius_mm:.0f} mm fits nowhere in this lung")
-    return best[1]
+    return max(possible, key=lambda place: place[0])[1]
 
 
 def _fits(setting: Setting, in_lung: float, in_vessel: float) -> bool:

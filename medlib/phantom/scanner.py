@@ -34,7 +34,9 @@ def acquire(anatomy: Anatomy, seed: int, patient_id: str = "PHANTOM") -> Volume:
     hu += ct_noise(protocol, grid, np.random.default_rng([seed, 1]))
     np.rint(hu, out=hu)
     np.clip(hu, *_HU_RANGE, out=hu)
-    return Volume(hu, _affine(grid), _identity(scanner, patient_id, seed))
+    affine = np.diag([*grid.spacing_mm[::-1], 1.0])  # voxel index (x, y, z) to LPS mm
+    affine[:3, 3] = [axis[0] for axis in grid.centers_mm()[::-1]]
+    return Volume(hu, affine, _identity(scanner, patient_id, seed))
 
 
 def ct_noise(protocol: Protocol, grid: Grid, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -86,13 +88,6 @@ def _sigma_of(correlation: float) -> float:
         return float((weights[1:] * weights[:-1]).sum() / (weights**2).sum() - correlation)
 
     return float(optimize.brentq(excess, 0.2, 3.0))
-
-
-def _affine(grid: Grid) -> NDArray[np.float64]:
-    """Voxel index (x, y, z) to LPS mm; x and y are centred, z is the height above the carina."""
-    affine = np.diag([*grid.spacing_mm[::-1], 1.0])
-    affine[:3, 3] = [axis[0] for axis in grid.centers_mm()[::-1]]
-    return affine
 
 
 def _identity(scanner: Scanner, patient_id: str, seed: int) -> SeriesIdentity:

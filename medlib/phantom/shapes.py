@@ -76,27 +76,14 @@ Shape = Ellipsoid | Tube
 
 @dataclass(frozen=True)
 class Level:
-    """An axial level on which tissues are painted, each over what is there.
+    """An axial level on which tissues are painted, each over what is there; all of float32."""
 
-    Attributes
-    ----------
-    z : float
-        Height above the carina in mm.
-    straight_x, straight_y : ndarray of float32, shape (1, columns) and (rows, 1)
-        Pixel centres in mm.
-    x, y : ndarray of float32, shape (rows, columns)
-        The same in the patient, who is bent.
-    pixel_mm : float
-        Width over which an edge is shared.
-    hu : ndarray of float32, shape (rows, columns)
-    """
-
-    z: float
-    straight_x: Field
-    straight_y: Field
-    x: Field
+    z: float  # height above the carina in mm
+    straight_x: Field  # (1, columns), pixel centres in mm
+    straight_y: Field  # (rows, 1)
+    x: Field  # (rows, columns), the same in the patient, who is bent
     y: Field
-    pixel_mm: float
+    pixel_mm: float  # width over which an edge is shared
     hu: Field
 
     def share(self, field: Field) -> Field:

@@ -15,17 +15,7 @@ BRONCHIAL_WALL_MM = 1.3
 def draw_level(
     build: Build, z: float, x: Field, y: Field, pixel_mm: float
 ) -> tuple[Field, Field, Field]:
-    """Draw the tissues at one height.
-
-    Parameters
-    ----------
-    build : Build
-    z : float
-        Height above the carina in mm.
-    x, y : ndarray of float32, shape (1, columns) and (rows, 1)
-        Pixel centres in mm, x to the patient's left and y to the back.
-    pixel_mm : float
-        Width over which an edge is shared.
+    """Draw the tissues at a height z above the carina; x and y as in `Level.straight_x`.
 
     Returns
     -------

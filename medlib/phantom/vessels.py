@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Points = NDArray[np.float64]
+Floats = NDArray[np.float64]
+Triple = tuple[float, float, float]
 
 _MURRAY_EXPONENT = 2.7
 _PATH_WEIGHT = 0.5  # how much a short way to the root counts against a short wire
@@ -23,11 +24,11 @@ _PATH_WEIGHT = 0.5  # how much a short way to the root counts against a short wi
 class Polyline:
     """Points along tubes, close enough to be painted as spheres."""
 
-    xyz_mm: Points  # (n, 3)
-    radius_mm: NDArray[np.float64]
+    xyz_mm: Floats  # (n, 3)
+    radius_mm: Floats
 
 
-def grow_tree(root_xyz: Points, targets_xyz: Points, leaf_radius_mm: float) -> Polyline:
+def grow_tree(root_xyz: Floats, targets_xyz: Floats, leaf_radius_mm: float) -> Polyline:
     """Grow a tree from a root through all target points.
 
     A branch that carries nothing further has the leaf's radius. The branches are smooth curves
@@ -42,36 +43,27 @@ def grow_tree(root_xyz: Points, targets_xyz: Points, leaf_radius_mm: float) -> P
     return _curves(nodes, parent, order, load, radius)
 
 
-def _connect(nodes: Points) -> tuple[NDArray[np.intp], list[int]]:
+def _connect(nodes: Floats) -> tuple[NDArray[np.intp], list[int]]:
     """Parent of each node, and the nodes in the order in which they joined."""
-    count = len(nodes)
-    parent = np.zeros(count, dtype=np.intp)
-    path = np.zeros(count)
-    distance = np.linalg.norm(nodes - nodes[0], axis=1)
-    best_cost, best_wire = distance.copy(), distance
-    best_cost[0] = np.inf
-    order, outside = [0], np.ones(count, dtype=bool)
-    outside[0] = False
-    for _ in range(count - 1):
+    parent, path, order = np.zeros(len(nodes), dtype=np.intp), np.zeros(len(nodes)), [0]
+    best_wire = np.linalg.norm(nodes - nodes[0], axis=1)
+    best_cost = best_wire.copy()
+    best_cost[0] = np.inf  # stands in the tree
+    for _ in nodes[1:]:
         new = int(np.argmin(best_cost))
         order.append(new)
-        outside[new] = False
         best_cost[new] = np.inf
         path[new] = path[parent[new]] + best_wire[new]
         wire = np.linalg.norm(nodes - nodes[new], axis=1)
         cost = wire + _PATH_WEIGHT * (path[new] + wire)
-        better = outside & (cost < best_cost)
+        better = np.isfinite(best_cost) & (cost < best_cost)
         best_cost[better], parent[better] = cost[better], new
         best_wire = np.where(better, wire, best_wire)
     return parent, order
 
 
 def _curves(
-    nodes: Points,
-    parent: NDArray[np.intp],
-    order: list[int],
-    load: NDArray[np.float64],
-    radius: NDArray[np.float64],
+    nodes: Floats, parent: NDArray[np.intp], order: list[int], load: Floats, radius: Floats
 ) -> Polyline:
     """Draw each branch as a cubic whose tangents follow the strongest way through its ends."""
     heir = np.full(len(nodes), -1)
@@ -105,16 +97,13 @@ def _curves(
     return Polyline(xyz, (1 - along) * thick[branch] + along * radius[child][branch])
 
 
-def _unit(vectors: Points) -> Points:
-    length: NDArray[np.float64] = np.linalg.norm(vectors, axis=-1, keepdims=True)
+def _unit(vectors: Floats) -> Floats:
+    length: Floats = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / np.maximum(length, 1e-9)
 
 
 def paint_tubes(
-    line: Polyline,
-    shape_zyx: tuple[int, ...],
-    spacing_mm: tuple[float, float, float],
-    origin_zyx: tuple[float, float, float],
+    line: Polyline, shape_zyx: tuple[int, ...], spacing_mm: Triple, origin_zyx: Triple
 ) -> NDArray[np.float32]:
     """Return the share, 0..1, of each voxel that lies inside the tubes.
 
