@@ -24,12 +24,8 @@ from numpy.typing import NDArray
 class Augmentation:
     """Random change of a crop and its target, the same for the same seed.
 
-    Images are floats in -1..1 over 1400 HU: a shift of 0.03 is about 20 HU.
-
-    Parameters
-    ----------
-    kind : {"all", "shape", "intensity", "none"}
-        Which changes are made.
+    Images are floats in -1..1 over 1400 HU: a shift of 0.03 is about 20 HU. `kind` is one of the
+    configuration's.
     """
 
     def __init__(self, kind: str = "all") -> None:

@@ -26,19 +26,8 @@ def dot_enhancement(
     three large negative ones and a bright tube two. The answer is ``l3**2 / |l1|`` where all three
     are negative, else 0, with derivatives multiplied by ``sigma**2`` so that sizes compare (Li,
     Sone and Doi, Medical Physics 30:2040-2051, 2003). Voxels finer than the smallest size are
-    averaged, up to that size: all in one block get the same answer.
-
-    Parameters
-    ----------
-    hu : ndarray, shape (z, y, x)
-    spacing_mm : tuple of float
-    where : ndarray of bool, shape (z, y, x)
-        The voxels to look at; the others are 0.
-
-    Returns
-    -------
-    ndarray of float32, shape (z, y, x)
-        In HU.
+    averaged, up to that size: all in one block get the same answer. Only the voxels `where` are
+    looked at; the others are 0. The answer is in HU.
     """
     out = np.zeros(hu.shape, dtype=np.float32)
     if not where.any():

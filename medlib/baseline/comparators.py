@@ -30,18 +30,9 @@ def predict_threshold(
 ) -> Prediction:
     """Find candidates with a HU threshold and a dot filter, in the lung field or in a window.
 
-    Parameters
-    ----------
-    config : TrainConfig
-    volume : Volume
-    is_window : bool
-        The volume was cut out of a scan around a nodule: no lung field is looked for.
-
-    Returns
-    -------
-    Prediction
-        Its "probability" is no probability but the score of the candidate, 0..1, rising with the
-        dot enhancement of its seeds.
+    Its "probability" is no probability but the score of the candidate, 0..1, rising with the dot
+    enhancement of its seeds. With `is_window` the volume was cut out of a scan around a nodule: no
+    lung field is looked for.
     """
     grid = WorkingGrid.of(volume.hu.shape, volume.spacing_mm, config)
     hu = grid.from_source(volume.hu)

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from medlib.errors import RunError
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class TrainConfig(BaseModel):
@@ -21,63 +33,57 @@ class TrainConfig(BaseModel):
     seed: int = 0
 
     # What the network sees
-    in_plane_spacing_mm: float = Field(default=1.0, gt=0)
-    slice_spacing_mm: float = Field(default=2.5, gt=0)  # thinner slices are averaged to about this
-    n_slices: int = Field(default=3, ge=1)
+    in_plane_spacing_mm: PositiveFloat = 1.0
+    slice_spacing_mm: PositiveFloat = 2.5  # thinner slices are averaged to about this
+    n_slices: PositiveInt = 3
     hu_range: tuple[float, float] = (-1000.0, 400.0)  # clipped, then scaled to -1..1
 
     # Network
     encoder: str = "tu-tf_efficientnet_lite0"
     decoder_channels: tuple[int, ...] = (128, 64, 32, 16, 8)
     pretrained: bool = True
-    head_first_steps: int = Field(default=0, ge=0)  # the encoder stays as it was so long ...
-    encoder_rate: float = Field(default=1.0, gt=0)  # ... and then learns at this times the rate
+    head_first_steps: NonNegativeInt = 0  # the encoder stays as it was so long ...
+    encoder_rate: PositiveFloat = 1.0  # ... and then learns at this times the rate
 
     # Crops
     crop_px: int = Field(default=96, ge=32, multiple_of=32)
     batch_size: int = Field(default=16, ge=2)
-    lesion_share: float = Field(
-        default=0.5, ge=0, le=1
-    )  # of the crops: centred near a required lesion
-    graft_share: float = Field(default=0.7, ge=0, le=1)  # of those: a copy set elsewhere
-    dense_share: float = Field(
-        default=0.5, ge=0, le=1
-    )  # of the others: centred on a vessel or a wall
-    hard_hu: float = Field(default=0.0, ge=0)  # those centres answer so much to the dot filter
-    jitter_px: int = Field(default=32, ge=0)
-    window_share: float = Field(
-        default=0.0, ge=0, le=1
-    )  # of the crops of a scan: seen as through a window around a nodule
-    voi_crops: float = Field(default=0.0, ge=0, le=1)  # share drawn from real volumes of interest
-    scan_crops: float = Field(default=0.0, ge=0, le=1)  # share drawn from whole real scans
-    mass_crops: float = Field(default=0.0, ge=0, le=1)  # share seen from afar, with masses
+    lesion_share: Share = 0.5  # of the crops: centred near a required lesion
+    graft_share: Share = 0.7  # of those: a copy set elsewhere
+    dense_share: Share = 0.5  # of the others: centred on a vessel or a wall
+    hard_hu: NonNegativeFloat = 0.0  # those centres answer so much to the dot filter
+    jitter_px: NonNegativeInt = 32
+    window_share: Share = 0.0  # of the crops of a scan: seen as through a window around a nodule
+    voi_crops: Share = 0.0  # share drawn from real volumes of interest
+    scan_crops: Share = 0.0  # share drawn from whole real scans
+    mass_crops: Share = 0.0  # share seen from afar, with masses
 
-    phantom_patients: int | None = Field(default=None, ge=1)  # beside real CT: at most so many
+    phantom_patients: PositiveInt | None = None  # beside real CT: at most so many
 
     augmentation: Literal["all", "shape", "intensity", "none"] = "all"
 
     # Optimisation
-    steps: int = Field(default=560, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=1e-2, ge=0)
-    gradient_clip: float = Field(default=1.0, gt=0)
+    steps: PositiveInt = 560
+    learning_rate: PositiveFloat = 1e-3
+    weight_decay: NonNegativeFloat = 1e-2
+    gradient_clip: PositiveFloat = 1.0
     loss: Literal["combined", "bce", "weighted-bce", "dice", "focal", "tversky"] = "combined"
-    dice_weight: float = Field(default=0.5, ge=0)  # Dice over the voxels of all crops together
-    crop_dice_weight: float = Field(default=0.5, ge=0)  # mean Dice of the crops with a lesion
-    bce_weight: float = Field(default=1.0, ge=0)
-    alarm_weight: float = Field(default=0.0, ge=0)  # the surest false voxels of each crop
-    tune_every: int = Field(default=50, ge=1)  # steps between two looks at the tune part
-    tune_crops: int = Field(default=96, ge=1)
-    patience: int = Field(default=4, ge=1)  # looks without a better tune loss before stopping
+    dice_weight: NonNegativeFloat = 0.5  # Dice over the voxels of all crops together
+    crop_dice_weight: NonNegativeFloat = 0.5  # mean Dice of the crops with a lesion
+    bce_weight: NonNegativeFloat = 1.0
+    alarm_weight: NonNegativeFloat = 0.0  # the surest false voxels of each crop
+    tune_every: PositiveInt = 50  # steps between two looks at the tune part
+    tune_crops: PositiveInt = 96
+    patience: PositiveInt = 4  # looks without a better tune loss before stopping
     keep: Literal["best", "last"] = "best"  # the weights of the best look, or those of the end
     # Processes that draw crops; by default none on a CPU, which trains meanwhile, and as many as
     # there are cores, less one, beside a GPU.
-    n_workers: int | None = Field(default=None, ge=0)
+    n_workers: NonNegativeInt | None = None
 
     # Candidates
-    lung_margin_mm: float = Field(default=2.0, ge=0)  # a lesion may reach so far beyond the lung
+    lung_margin_mm: NonNegativeFloat = 2.0  # a lesion may reach so far beyond the lung
     candidate_level: float = Field(default=0.4, gt=0, lt=1)  # probability of a candidate's voxels
-    min_diameter_mm: float = Field(default=2.5, ge=0)  # of the sphere of equal volume
+    min_diameter_mm: NonNegativeFloat = 2.5  # of the sphere of equal volume
 
     @model_validator(mode="after")
     def _shares_are_no_more_than_all(self) -> TrainConfig:
@@ -176,15 +182,9 @@ def is_pair(profile: str) -> bool:
 
 
 def train_config(profile: str, seed: int = 0, changes: Sequence[str] = ()) -> TrainConfig:
-    """Return the configuration of a named profile with this seed.
+    """Return the configuration of a profile with this seed, and fields changed by ``FIELD=VALUE``.
 
-    Parameters
-    ----------
-    profile : str
-        A name in `PROFILES`.
-    seed : int
-    changes : sequence of str
-        Other values for its fields, each ``FIELD=VALUE``; lists as JSON.
+    Lists are given as JSON.
 
     Raises
     ------

@@ -23,31 +23,15 @@ SHIFT_HU = 60.0  # largest change of a copy's density
 
 @dataclass(frozen=True)
 class Graft:
-    """A lesion ready to be set into another volume.
-
-    Attributes
-    ----------
-    hu : ndarray of float32, shape (z, y, x)
-    share : ndarray of float32, shape (z, y, x)
-        How much of each voxel is taken from the graft: 1 inside, falling to 0 around it.
-    mask : ndarray of bool, shape (z, y, x)
-        The reference mask.
-    """
+    """A lesion ready to be set into another volume, with a little lung around it."""
 
     hu: NDArray[np.float32]
-    share: NDArray[np.float32]
-    mask: NDArray[np.bool_]
+    share: NDArray[np.float32]  # taken of each voxel: 1 inside, falling to 0 around it
+    mask: NDArray[np.bool_]  # the reference mask
 
 
 def take(hu: NDArray[np.int16], voxels: NDArray[np.intp]) -> Graft:
-    """Cut a lesion with a little lung around it out of its volume.
-
-    Parameters
-    ----------
-    hu : ndarray, shape (z, y, x)
-    voxels : ndarray of int, shape (n, 3)
-        The lesion's voxels (z, y, x).
-    """
+    """Cut a lesion, given by its voxels (n, 3), out of its volume."""
     low = np.maximum(voxels.min(axis=0) - MARGIN_PX, 0)
     high = np.minimum(voxels.max(axis=0) + 1 + MARGIN_PX, hu.shape)
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
@@ -81,14 +65,8 @@ def overlap(
 ) -> tuple[Box, Box]:
     """Return where a block meets the grid it is set into, in the grid and in the block.
 
-    Both are empty where they do not meet.
-
-    Parameters
-    ----------
-    corner : ndarray of int, shape (3,)
-        Where the block's first voxel goes; it may lie outside.
-    shape, within : tuple of int
-        Of the block and of the grid.
+    Both are empty where they do not meet. `corner` is where the block's first voxel goes; it may
+    lie outside.
     """
     low = np.maximum(corner, 0)
     high = np.maximum(np.minimum(corner + shape, within), low)
@@ -100,16 +78,10 @@ def overlap(
 def insert(
     graft: Graft, hu: NDArray[np.int16], target: NDArray[np.generic], corner: NDArray[np.intp]
 ) -> None:
-    """Set a graft into a volume and its target, both changed in place.
+    """Set a graft into a volume and its target, both changed in place, its first voxel at `corner`.
 
-    Only what is denser than the lung that was there is set: vessels run on through and beside it.
-
-    Parameters
-    ----------
-    graft : Graft
-    hu, target : ndarray, shape (z, y, x)
-    corner : ndarray of int, shape (3,)
-        Where the graft's first voxel goes; what falls outside is left out.
+    What falls outside is left out. Only what is denser than the lung that was there is set: vessels
+    run on through and beside it.
     """
     here, part = overlap(corner, graft.mask.shape, hu.shape)
     there, share = hu[here], graft.share[part]

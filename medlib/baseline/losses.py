@@ -24,36 +24,33 @@ MISS_WEIGHT = 0.7  # Tversky: of a missed voxel; a false one has the rest
 
 
 def build_loss(config: TrainConfig) -> nn.Module:
-    """Build the loss that the configuration names.
-
-    Returns
-    -------
-    nn.Module
-        Of logits and target, both (batch, 1, y, x); target 0, 1 or `IGNORED`.
-    """
-    if config.loss == "bce":
-        return DiceBCELoss(0, 1)
-    if config.loss == "dice":
-        return DiceBCELoss(1, 0)
-    if config.loss == "weighted-bce":
-        weight = torch.tensor(LESION_WEIGHT)
-        weighted: nn.Module = SoftBCEWithLogitsLoss(ignore_index=IGNORED, pos_weight=weight)
-        return weighted
-    if config.loss == "focal":
-        # Lin et al., Focal loss for dense object detection, ICCV 2017.
-        focal: nn.Module = FocalLoss(
-            "binary", alpha=FOCAL_ALPHA, gamma=FOCAL_GAMMA, ignore_index=IGNORED, normalized=True
-        )
-        return focal
-    if config.loss == "tversky":
-        # Salehi et al., Tversky loss function for image segmentation, MLMI 2017.
-        tversky: nn.Module = TverskyLoss(
-            "binary", alpha=1 - MISS_WEIGHT, beta=MISS_WEIGHT, ignore_index=IGNORED
-        )
-        return tversky
-    return DiceBCELoss(
-        config.dice_weight, config.bce_weight, config.crop_dice_weight, config.alarm_weight
-    )
+    """Build the configured loss of logits and target, both as `DiceBCELoss` takes them."""
+    loss: nn.Module
+    match config.loss:
+        case "bce":
+            loss = DiceBCELoss(0, 1)
+        case "dice":
+            loss = DiceBCELoss(1, 0)
+        case "weighted-bce":
+            weight = torch.tensor(LESION_WEIGHT)
+            loss = SoftBCEWithLogitsLoss(ignore_index=IGNORED, pos_weight=weight)
+        case "focal":  # Lin et al., Focal loss for dense object detection, ICCV 2017
+            loss = FocalLoss(
+                "binary",
+                alpha=FOCAL_ALPHA,
+                gamma=FOCAL_GAMMA,
+                ignore_index=IGNORED,
+                normalized=True,
+            )
+        case "tversky":  # Salehi et al., Tversky loss function for image segmentation, MLMI 2017
+            loss = TverskyLoss(
+                "binary", alpha=1 - MISS_WEIGHT, beta=MISS_WEIGHT, ignore_index=IGNORED
+            )
+        case "combined":
+            loss = DiceBCELoss(
+                config.dice_weight, config.bce_weight, config.crop_dice_weight, config.alarm_weight
+            )
+    return loss
 
 
 class DiceBCELoss(nn.Module):
@@ -63,16 +60,9 @@ class DiceBCELoss(nn.Module):
     content with an empty mask; its gradient is smooth. Dice compares lesion with prediction and so
     does not care how large the background is, but it is rough where lesions are small. Their sum
     has the merits of both (Isensee et al., nnU-Net, 2021). Dice is taken over the whole batch,
-    because it is undefined on a crop without a lesion.
-
-    Parameters
-    ----------
-    dice_weight, bce_weight : float
-    crop_dice_weight : float
-        Of the mean Dice of the single crops with a lesion, in which a small lesion counts as much
-        as a large one.
-    alarm_weight : float
-        Of `alarm_loss`, in which a false alarm counts, however small it is.
+    because it is undefined on a crop without a lesion. Two more may be added: the Dice of single
+    crops, in which a small lesion counts as much as a large one, and `alarm_loss`, in which a false
+    alarm counts, however small it is.
     """
 
     def __init__(
@@ -83,10 +73,8 @@ class DiceBCELoss(nn.Module):
         alarm_weight: float = 0.0,
     ) -> None:
         super().__init__()
-        self.dice_weight = dice_weight
-        self.bce_weight = bce_weight
-        self.crop_dice_weight = crop_dice_weight
-        self.alarm_weight = alarm_weight
+        self.dice_weight, self.bce_weight = dice_weight, bce_weight
+        self.crop_dice_weight, self.alarm_weight = crop_dice_weight, alarm_weight
         self.dice = DiceLoss("binary", ignore_index=IGNORED)
         self.bce = SoftBCEWithLogitsLoss(ignore_index=IGNORED)
 

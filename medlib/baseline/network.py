@@ -8,7 +8,7 @@ import segmentation_models_pytorch as smp
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.weights import load_imagenet
@@ -19,19 +19,10 @@ PRIOR_LOGIT = -4.0  # a probability of about 2 %
 
 
 def build_network(config: TrainConfig, *, pretrained: bool | None = None) -> nn.Module:
-    """Build the U-Net.
+    """Build the U-Net; by default the configuration says whether it starts from ImageNet.
 
-    Parameters
-    ----------
-    config : TrainConfig
-    pretrained : bool, optional
-        Whether the encoder starts from ImageNet; by default as the configuration says.
-
-    Returns
-    -------
-    nn.Module
-        Maps images (batch, n_slices, y, x) in -1..1, y and x multiples of 32, to the logits
-        (batch, 1, y, x) of the middle slice.
+    It maps images (batch, n_slices, y, x) in -1..1, y and x multiples of 32, to the logits
+    (batch, 1, y, x) of the middle slice.
 
     Raises
     ------
@@ -89,22 +80,13 @@ def without_normalisation(network: nn.Module) -> nn.Module:
     trained.
     """
     for parent in list(network.modules()):
-        convolution = None
+        before = ""  # the name of the convolution
         for name, child in list(parent.named_children()):
-            if isinstance(child, nn.BatchNorm2d) and convolution is not None:
-                mean, variance = child.running_mean, child.running_var
-                assert mean is not None, "normalisation without statistics"
-                assert variance is not None, "normalisation without statistics"
-                convolution.weight, convolution.bias = fuse_conv_bn_weights(
-                    convolution.weight,
-                    convolution.bias,
-                    mean,
-                    variance,
-                    child.eps,
-                    child.weight,
-                    child.bias,
-                )
+            if isinstance(child, nn.BatchNorm2d) and before:
+                convolution = parent.get_submodule(before)
+                assert isinstance(convolution, nn.Conv2d)
+                setattr(parent, before, fuse_conv_bn_eval(convolution, child))
                 # timm's layers hold their activation in the normalisation.
                 setattr(parent, name, getattr(child, "act", nn.Identity()))
-            convolution = child if isinstance(child, nn.Conv2d) else None
+            before = name if isinstance(child, nn.Conv2d) else ""
     return network.to(memory_format=torch.channels_last)

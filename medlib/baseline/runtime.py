@@ -37,15 +37,12 @@ class ForInference(nn.Module):
     Parameters
     ----------
     network : nn.Module
-        Maps (batch, n_slices, y, x) in -1..1 to logits (batch, 1, y, x). From the first answer on
-        its weights stay, unless `train` is called.
+        From the first answer on its weights stay, unless `train` is called.
     pays_px : int
         Pixels that torch answers for first.
 
     Attributes
     ----------
-    network : nn.Module
-        The same, which always computes in torch.
     runtime_name : str
         What computed the last answer: ``"OpenVINO"`` or ``"torch"``.
     """
@@ -60,17 +57,7 @@ class ForInference(nn.Module):
         self._lock = threading.Lock()
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Return the logits.
-
-        Parameters
-        ----------
-        image : Tensor of float32, shape (batch, n_slices, y, x)
-            In -1..1; y and x are multiples of 32 pixels.
-
-        Returns
-        -------
-        Tensor of float32, shape (batch, 1, y, x)
-        """
+        """Return the logits (batch, 1, y, x) of images (batch, n_slices, y, x)."""
         in_torch = (
             self.training
             or torch.is_grad_enabled()
@@ -115,17 +102,7 @@ class ForInference(nn.Module):
 def compiled(network: nn.Module, n_slices: int) -> Answer:
     """Compile a network for OpenVINO, in single precision and for images of any size and number.
 
-    Parameters
-    ----------
-    network : nn.Module
-        On the CPU, ready for inference.
-    n_slices : int
-        Channels of an image.
-
-    Returns
-    -------
-    callable
-        Maps images to logits as the network does; may be called from several threads.
+    What is returned may be called from several threads.
 
     Raises
     ------

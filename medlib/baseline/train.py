@@ -11,6 +11,8 @@ import logging
 import os
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +22,6 @@ import lightning as L
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, Subset
 
@@ -30,110 +31,26 @@ from medlib.baseline.augment import Augmentation
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.crops import Crops, DrawnCrops
 from medlib.baseline.device import has_fast_bfloat16
-from medlib.baseline.losses import build_loss
-from medlib.baseline.network import build_network
-from medlib.baseline.training_volume import IGNORED, LESION_SHARE, TrainingVolume
+from medlib.baseline.segmenter import Segmenter
+from medlib.baseline.training_volume import TrainingVolume
 
 HISTORY_EVERY = 10  # steps between two rows of the training loss
 LAST = "last"  # checkpoint of the last look
-Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network and how it came about.
+    """A trained network, on the CPU, and how it came about.
 
-    Attributes
-    ----------
-    network : nn.Module
-        With the weights of the best look at the tune part, or of the last, on the CPU.
-    history : DataFrame
-        A row every `HISTORY_EVERY` steps: ``step``, ``seconds``, ``learning_rate``, ``train_loss``
-        (mean since the last row), and ``tune_loss`` and ``tune_dice`` (of all voxels of the tune
-        crops together) where the tune part was looked at, else NaN.
-    best_step : int
-        The step whose weights were kept.
-    seconds : float
+    The history has a row every `HISTORY_EVERY` steps: ``step``, ``seconds``, ``learning_rate``,
+    ``train_loss`` (mean since the last row), and ``tune_loss`` and ``tune_dice`` (of all voxels of
+    the tune crops together) where the tune part was looked at, else NaN.
     """
 
     network: nn.Module
     history: pd.DataFrame
-    best_step: int
+    best_step: int  # whose weights were kept
     seconds: float
-
-
-class Segmenter(L.LightningModule):
-    """The network with its loss and its optimiser."""
-
-    def __init__(self, config: TrainConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.network = build_network(config)
-        self.loss = build_loss(config)
-        self.overlap = torch.zeros(2)  # twice the intersection, sum of both areas
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        """Train the decoder alone for the first steps, if the configuration asks for it."""
-        if self.config.head_first_steps:
-            learns = self.trainer.global_step >= self.config.head_first_steps
-            self.network.get_submodule("encoder").requires_grad_(learns)
-
-    def training_step(self, batch: Batch) -> torch.Tensor:
-        """Return the loss of a batch of crops."""
-        return self._loss(batch)[0]
-
-    def _loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        image, target = batch
-        logits = self.network(image.contiguous(memory_format=torch.channels_last)).float()
-        return self.loss(logits, target), logits
-
-    def on_validation_epoch_start(self) -> None:
-        """Forget the overlap of the last look."""
-        self.overlap = torch.zeros(2, device=self.device)
-
-    def validation_step(self, batch: Batch) -> None:
-        """Log the loss of tune crops and add up their overlap."""
-        loss, logits = self._loss(batch)
-        known = batch[1] != IGNORED
-        predicted, lesion = (logits > 0) & known, (batch[1] >= LESION_SHARE) & known
-        self.overlap += torch.stack(
-            [2 * (predicted & lesion).sum(), predicted.sum() + lesion.sum()]
-        )
-        self.log("tune_loss", loss, batch_size=len(batch[1]), sync_dist=processes.count() > 1)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the Dice coefficient of all tune crops together; NaN where nothing is marked."""
-        of_all_processes = torch.as_tensor(self.all_gather(self.overlap))
-        overlap = of_all_processes.reshape(-1, 2).sum(dim=0)
-        self.log("tune_dice", overlap[0] / overlap[1])
-
-    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
-        """Clip by the norm of all gradients.
-
-        Lightning's own clipping refuses a fused optimiser in any mixed precision; bfloat16 scales
-        no gradient, so nothing stands in its way.
-        """
-        nn.utils.clip_grad_norm_(self.parameters(), self.config.gradient_clip)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW; the learning rate rises over a tenth of the steps and falls as a cosine.
-
-        The encoder has seen images before: it may be given a smaller rate.
-        """
-        encoder = list(self.network.get_submodule("encoder").parameters())
-        of_encoder = {id(parameter) for parameter in encoder}
-        others = [p for p in self.parameters() if id(p) not in of_encoder]
-        rate = self.config.learning_rate
-        rates = [rate * self.config.encoder_rate, rate]
-        groups = ({"params": encoder, "lr": rates[0]}, {"params": others, "lr": rates[1]})
-        optimiser = torch.optim.AdamW(groups, weight_decay=self.config.weight_decay, fused=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, rates, total_steps=self.config.steps, pct_start=0.1
-        )
-        return {
-            "optimizer": optimiser,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
 
 
 class History(Callback):
@@ -181,14 +98,10 @@ class History(Callback):
         loss = sum(self.losses) / len(self.losses)
         if self.bar:
             self.bar.move(trainer.global_step, f"loss {loss:.3f}")
-        self.rows.append(
-            {
-                "step": trainer.global_step,
-                "seconds": round(time.monotonic() - self.start, 1),
-                "learning_rate": trainer.optimizers[0].param_groups[-1]["lr"],
-                "train_loss": loss,
-            }
-        )
+        seconds = round(time.monotonic() - self.start, 1)
+        rate = trainer.optimizers[0].param_groups[-1]["lr"]
+        row = {"step": trainer.global_step, "seconds": seconds, "learning_rate": rate}
+        self.rows.append({**row, "train_loss": loss})
         self.losses.clear()
 
     def on_validation_end(self, trainer: L.Trainer, _: Any) -> None:
@@ -202,30 +115,14 @@ class History(Callback):
 
 
 class Batches(L.LightningDataModule):
-    """Batches of the training, epoch by epoch, and of the tune part.
-
-    Parameters
-    ----------
-    config : TrainConfig
-    crops : DrawnCrops
-        As many as the steps need.
-    tune_crops : DrawnCrops
-    device : torch.device
-        That the batches go to.
-    """
+    """Batches of the training, epoch by epoch, and of the tune part."""
 
     def __init__(
-        self,
-        config: TrainConfig,
-        crops: DrawnCrops,
-        tune_crops: DrawnCrops,
-        device: torch.device,
+        self, config: TrainConfig, crops: DrawnCrops, tune_crops: DrawnCrops, device: torch.device
     ) -> None:
         super().__init__()
-        self.config = config
-        self.device = device
-        self.crops = crops
-        self.tune_crops = tune_crops
+        self.config, self.device = config, device
+        self.crops, self.tune_crops = crops, tune_crops
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the batches of the present epoch: they are drawn at random, so not shuffled."""
@@ -292,16 +189,9 @@ def train_on(
 
     Parameters
     ----------
-    crops, tune_crops : DrawnCrops
-    config : TrainConfig
-    device : torch.device
     checkpoints : Path, optional
         A folder where the training is saved at every look, and from which it goes on if it was
         cut off; by default a temporary one.
-
-    Returns
-    -------
-    Trained
     """
     L.seed_everything(config.seed, verbose=False)
     # Deterministic kernels, yes; filling every new tensor would cost a sixth of the time.
@@ -368,10 +258,10 @@ def _stopped_at(saved: Path, stop: EarlyStopping) -> int | None:
     return int(checkpoint["global_step"]) if waited >= stop.patience else None
 
 
-class _quiet_lightning(warnings.catch_warnings):  # noqa: N801 - used as a context, like its base
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
     """Keep Lightning's hints about workers and hardware out of the pages of the book."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        yield

@@ -37,14 +37,7 @@ def wheel_state(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def load_imagenet(encoder: nn.Module, name: str) -> None:
-    """Load ImageNet weights into an encoder of segmentation-models-pytorch.
-
-    Parameters
-    ----------
-    encoder : nn.Module
-        A ``tu-`` encoder (timm); its tensors lie under ``model.``.
-    name : str
-        The encoder's name, with its ``tu-`` prefix.
+    """Load ImageNet weights into a ``tu-`` encoder (timm) of segmentation-models-pytorch.
 
     Raises
     ------
