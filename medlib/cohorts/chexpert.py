@@ -61,7 +61,7 @@ POLICIES = {
 
 
 def read_chexpert(
-    source: Path | Sequence[Path],
+    source: Path,
     policy: str,
     *,
     findings: Sequence[str] = FINDINGS,
@@ -72,8 +72,8 @@ def read_chexpert(
 
     Parameters
     ----------
-    source : Path or sequence of Path
-        ``train.csv``, ``valid.csv`` or both, or the folder that holds them.
+    source : Path
+        ``train.csv``, ``valid.csv``, or the folder that holds one or both.
     policy : str
         A name of `POLICIES`, in letters of either case. There is no default.
     findings : sequence of str
@@ -122,11 +122,11 @@ def _even_draws(keys: pd.Series, seed: int) -> NDArray[np.float64]:
     return np.asarray(hashed >> np.uint64(11), dtype=np.float64) / 2.0**53
 
 
-def _read(source: Path | Sequence[Path], findings: Sequence[str]) -> pd.DataFrame:
+def _read(source: Path, findings: Sequence[str]) -> pd.DataFrame:
     """Return a row an image and finding, `raw` the label as the file has it."""
-    files = [source] if isinstance(source, Path) else list(source)
-    if len(files) == 1 and files[0].is_dir():
-        files = [files[0] / name for name in FILES if (files[0] / name).is_file()]
+    files = [source]
+    if source.is_dir():
+        files = [source / name for name in FILES if (source / name).is_file()]
     if not files:
         raise DataError(f"{source}: no CSV; expected train.csv, valid.csv or both of CheXpert")
     table = pd.concat([_read_file(file, findings) for file in files], ignore_index=True)
