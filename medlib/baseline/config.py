@@ -13,7 +13,6 @@ from pydantic import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     ValidationError,
     model_validator,
 )
@@ -21,6 +20,7 @@ from pydantic import (
 from medlib.errors import RunError
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
 
 
 class TrainConfig(BaseModel):
@@ -35,7 +35,7 @@ class TrainConfig(BaseModel):
     # What the network sees
     in_plane_spacing_mm: PositiveFloat = 1.0
     slice_spacing_mm: PositiveFloat = 2.5  # thinner slices are averaged to about this
-    n_slices: PositiveInt = 3
+    n_slices: Count = 3
     hu_range: tuple[float, float] = (-1000.0, 400.0)  # clipped, then scaled to -1..1
 
     # Network
@@ -58,12 +58,12 @@ class TrainConfig(BaseModel):
     scan_crops: Share = 0.0  # share drawn from whole real scans
     mass_crops: Share = 0.0  # share seen from afar, with masses
 
-    phantom_patients: PositiveInt | None = None  # beside real CT: at most so many
+    phantom_patients: Count | None = None  # beside real CT: at most so many
 
     augmentation: Literal["all", "shape", "intensity", "none"] = "all"
 
     # Optimisation
-    steps: PositiveInt = 560
+    steps: Count = 560
     learning_rate: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 1e-2
     gradient_clip: PositiveFloat = 1.0
@@ -72,9 +72,9 @@ class TrainConfig(BaseModel):
     crop_dice_weight: NonNegativeFloat = 0.5  # mean Dice of the crops with a lesion
     bce_weight: NonNegativeFloat = 1.0
     alarm_weight: NonNegativeFloat = 0.0  # the surest false voxels of each crop
-    tune_every: PositiveInt = 50  # steps between two looks at the tune part
-    tune_crops: PositiveInt = 96
-    patience: PositiveInt = 4  # looks without a better tune loss before stopping
+    tune_every: Count = 50  # steps between two looks at the tune part
+    tune_crops: Count = 96
+    patience: Count = 4  # looks without a better tune loss before stopping
     keep: Literal["best", "last"] = "best"  # the weights of the best look, or those of the end
     # Processes that draw crops; by default none on a CPU, which trains meanwhile, and as many as
     # there are cores, less one, beside a GPU.
