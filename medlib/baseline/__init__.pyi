@@ -1,0 +1,10 @@
+from .augment import Augmentation as Augmentation
+from .config import train_config as train_config
+from .crops import Crops as Crops
+from .inference import predict_volume as predict_volume
+from .losses import DiceBCELoss as DiceBCELoss
+from .network import build_network as build_network
+from .run import Run as Run
+from .run import find_or_make_run as find_or_make_run
+from .stored_predictions import predictions as predictions
+from .training_volume import training_volumes as training_volumes
