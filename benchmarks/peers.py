@@ -56,6 +56,7 @@ from segmentation_models_pytorch.losses import DiceLoss
 from torch import nn
 from torch.utils.data import DataLoader
 
+from medlib.annotation.case import Case
 from medlib.baseline.comparators import predict_threshold
 from medlib.baseline.config import train_config, without_phantom
 from medlib.baseline.crops import Crops
@@ -63,12 +64,12 @@ from medlib.baseline.device import best_device, describe
 from medlib.baseline.network import build_network
 from medlib.baseline.outline import Outliner, central_region, outline_window
 from medlib.baseline.train import train_on
-from medlib.baseline.training_data import MixedCrops, outline_crops, outline_data
-from medlib.baseline.training_sources import VOI_FOLDER, RealCT, open_real_ct
-from medlib.cohorts import nodule_volumes as voi
+from medlib.baseline.training_mix import MixedCrops, outline_crops, outline_data
+from medlib.baseline.training_sources import checksum, training_windows, windows
+from medlib.cohorts.cohort import REAL, Cohort, open_cohort
 from medlib.paths import REFERENCE_RUNS
 from medlib.risk.bootstrap import bootstrap_mean
-from medlib.risk.nodule_scores import OUTLINE_METRICS, score_voi
+from medlib.risk.nodule_scores import OUTLINE_METRICS, majority, score_voi
 from medlib.risk.voxel import dice
 
 NNUNET, DOTS, ABOVE = "nnunet", "dots", "threshold"
@@ -173,23 +174,20 @@ def train_monai(data, seconds: float):
     return network, *loop(network, data, seconds, 1e-3, MonaiDice(sigmoid=True), turned)
 
 
-def judge(real: RealCT, mark: Callable[[voi.Voi], np.ndarray]) -> pd.DataFrame:
+def judge(real: Cohort, mark: Callable[[Case], np.ndarray]) -> pd.DataFrame:
     """Score what is marked in each held-out volume."""
-    rows = []
-    for _, row in real.vois[real.vois["split"].isin(HELD_OUT)].iterrows():
-        found = voi.read_voi(real.folder / VOI_FOLDER, row)
-        rows.append(score_voi(found, mark(found)))
-    return pd.DataFrame(rows)
+    found = (window for split in HELD_OUT for window in windows(real, split))
+    return pd.DataFrame([score_voi(window, mark(window)) for window in found])
 
 
-def write_nifti(array: np.ndarray, like: voi.Voi, path: Path) -> None:
+def write_nifti(array: np.ndarray, like: Case, path: Path) -> None:
     """Write whole numbers with the voxel size of a volume of interest, without its place."""
     image = SimpleITK.GetImageFromArray(array.astype(np.int16))
     image.SetSpacing(like.volume.spacing_mm[::-1])
     SimpleITK.WriteImage(image, path)
 
 
-def run_nnunet(real: RealCT, seconds: float, python: str, folder: Path) -> dict:
+def run_nnunet(real: Cohort, seconds: float, python: str, folder: Path) -> dict:
     """Hand the volumes over to nnU-Net in its own environment; its masks come to FOLDER/masks.
 
     Returns what `peers_nnunet.py` reports.
@@ -201,12 +199,12 @@ def run_nnunet(real: RealCT, seconds: float, python: str, folder: Path) -> dict:
     images, labels, held_out = dataset / "imagesTr", dataset / "labelsTr", folder / "held_out"
     for part in (images, labels, held_out):
         part.mkdir(parents=True)
-    train = real.training_vois("train")
+    train = training_windows(real, "train")
     for found in train:
-        write_nifti(found.volume.hu, found, images / f"{found.voi_id}_0000.nii.gz")
-        write_nifti(voi.majority(found.readers), found, labels / f"{found.voi_id}.nii.gz")
-    for found in (found for split in HELD_OUT for found in real.read_vois(split)):
-        write_nifti(found.volume.hu, found, held_out / f"{found.voi_id}_0000.nii.gz")
+        write_nifti(found.volume.hu, found, images / f"{found.case_id}_0000.nii.gz")
+        write_nifti(majority(found.drawn_masks()), found, labels / f"{found.case_id}.nii.gz")
+    for found in (found for split in HELD_OUT for found in windows(real, split)):
+        write_nifti(found.volume.hu, found, held_out / f"{found.case_id}_0000.nii.gz")
     description = {
         "channel_names": {"0": "CT"},
         "labels": {"background": 0, "nodule": 1},
@@ -224,26 +222,26 @@ def run_nnunet(real: RealCT, seconds: float, python: str, folder: Path) -> dict:
     return json.loads(report.read_bytes())
 
 
-def in_the_middle(marked: np.ndarray, found: voi.Voi) -> np.ndarray:
+def in_the_middle(marked: np.ndarray, found: Case) -> np.ndarray:
     """Keep the region in the middle, as a close look does."""
     center = np.array(marked.shape) / 2 - 0.5
     # `central_region` adds a rim of what is not marked, which the others' level takes away.
     return marked & central_region(marked, center, found.volume.spacing_mm)
 
 
-def dots(found: voi.Voi) -> np.ndarray:
+def dots(found: Case) -> np.ndarray:
     """Mark what the blob detector finds in the middle."""
     return in_the_middle(predict_threshold(CONFIG, found.volume, is_window=True).labels > 0, found)
 
 
-def judge_nnunet(real: RealCT, masks: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def judge_nnunet(real: Cohort, masks: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score nnU-Net's masks: of each the region in the middle, as the others keep it, and all."""
     all_marked = []
 
-    def mark(found: voi.Voi) -> np.ndarray:
-        image = SimpleITK.ReadImage(masks / f"{found.voi_id}.nii.gz")
+    def mark(found: Case) -> np.ndarray:
+        image = SimpleITK.ReadImage(masks / f"{found.case_id}.nii.gz")
         marked = SimpleITK.GetArrayFromImage(image) > 0
-        whole = dice(voi.majority(found.readers), marked)
+        whole = dice(majority(found.drawn_masks()), marked)
         all_marked.append({"patient_id": found.patient_id, "dice": whole})
         return in_the_middle(marked, found)
 
@@ -253,7 +251,7 @@ def judge_nnunet(real: RealCT, masks: Path) -> tuple[pd.DataFrame, pd.DataFrame]
 def one(peer: str, seconds: float, nnunet_python: str | None = None) -> dict:
     """Train a peer and judge it on held-out volumes."""
     torch.manual_seed(0)
-    real, more = open_real_ct(), {}
+    real, more = open_cohort(REAL), {}
     if peer == NNUNET:
         with tempfile.TemporaryDirectory() as folder:
             report = run_nnunet(real, seconds, nnunet_python, Path(folder))
@@ -307,7 +305,7 @@ def settings() -> dict:
     return {
         "torch": torch.__version__,
         "held_out": list(HELD_OUT),
-        "real_ct": open_real_ct().checksum(),
+        "real_ct": checksum(open_cohort(REAL)),
         "profile": CONFIG.model_dump(mode="json"),
     }
 

@@ -28,14 +28,14 @@ import pandas as pd
 import torch
 
 from medlib import progress
+from medlib.annotation.case import Case
 from medlib.baseline.config import TrainConfig, train_config, without_phantom
 from medlib.baseline.device import best_device, describe
 from medlib.baseline.outline import Outliner, outline_window
 from medlib.baseline.train import train_on
-from medlib.baseline.training_data import OutlineData, outline_crops, outline_data
-from medlib.baseline.training_sources import PhantomCT, RealCT, open_real_ct
-from medlib.cohorts.cohort import Cohort
-from medlib.cohorts.nodule_volumes import Voi
+from medlib.baseline.training_mix import OutlineData, outline_crops, outline_data
+from medlib.baseline.training_sources import checksum, is_real, windows
+from medlib.cohorts.cohort import REAL, Cohort, open_cohort
 from medlib.errors import MedlibError, RunError
 from medlib.keys import code_key, digest
 from medlib.paths import REFERENCE_RUNS, RUNS
@@ -87,7 +87,7 @@ def study(
     steps: int,
     seeds: Sequence[int],
     folder: Path = FOLDER,
-    source: RealCT | PhantomCT | None = None,
+    source: Cohort | None = None,
     names: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Train and judge every variant that has not been yet.
@@ -100,7 +100,7 @@ def study(
         Each variant is trained with each of them.
     folder : Path
         Gets a table a seed, with a row a variant and volume.
-    source : RealCT or PhantomCT, optional
+    source : Cohort, optional
         What is learned and judged on; by default the real CT that ``MEDLIB_REAL_CT`` names.
     names : sequence of str, optional
         Of `VARIANTS`; by default all.
@@ -117,9 +117,9 @@ def study(
     RunError
         If the folder holds a study with other settings: another budget, other data or device.
     """
-    source = source or open_real_ct()
-    configured = partial(variant_config, steps=steps, has_scans=not isinstance(source, PhantomCT))
-    settings = {"steps": steps, "level": LEVEL, "real_ct_sha256": source.checksum(),
+    source = source or open_cohort(REAL)
+    configured = partial(variant_config, steps=steps, has_scans=is_real(source))
+    settings = {"steps": steps, "level": LEVEL, "real_ct_sha256": checksum(source),
                 "config": configured(BASE, seed=0).model_dump(mode="json"),
                 "device": describe(best_device())}  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def study(
             f"{folder} holds a study with another {' and '.join(differ)}: name another folder with "
             "--out, or delete this one"
         )
-    vois = list(source.read_vois("tune"))
+    vois = list(windows(source, "tune"))
     data: dict[str, OutlineData] = {}
     todo = [(name, seed) for seed in seeds for name in names or VARIANTS]
     for name, seed in progress.track(todo, "variants", total=len(todo)):
@@ -158,7 +158,7 @@ def quick_study(phantom: Cohort, seed: int = 0, steps: int = QUICK_STEPS) -> pd.
     Parameters
     ----------
     phantom : Cohort
-        Its train nodules are learned from, its tune nodules judged on, cut out as in `PhantomCT`.
+        Its train nodules are learned from, its tune nodules judged on: cut out like real ones.
     seed, steps : int
 
     Returns
@@ -166,12 +166,11 @@ def quick_study(phantom: Cohort, seed: int = 0, steps: int = QUICK_STEPS) -> pd.
     DataFrame
         As `read_study`, for the variants `QUICK`.
     """
-    source = PhantomCT(phantom)
     # Other threads round otherwise: what they made is not gone on with.
     device = describe(best_device())
-    key = digest(source.checksum(), code_key("medlib.baseline.training_data"), str(steps), device)
+    key = digest(checksum(phantom), code_key("medlib.baseline.training_mix"), str(steps), device)
     folder = RUNS / f"ablation-{phantom.folder.name}-{key[:12]}"
-    made = study(steps, [seed], folder, source, QUICK)
+    made = study(steps, [seed], folder, phantom, QUICK)
     return made[made["seed"] == seed]
 
 
@@ -190,7 +189,7 @@ def read_study(folder: Path = FOLDER) -> pd.DataFrame:
     )
 
 
-def _judge(data: Mapping[str, OutlineData], vois: list[Voi], config: TrainConfig) -> pd.DataFrame:
+def _judge(data: Mapping[str, OutlineData], vois: list[Case], config: TrainConfig) -> pd.DataFrame:
     device = best_device()
     crops, tune_crops, _ = outline_crops(data, config)
     trained = train_on(crops, tune_crops, config, device)

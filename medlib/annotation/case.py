@@ -1,22 +1,24 @@
-"""A case: one patient's CT with what each radiologist drew on it."""
+"""A case: one patient's CT with what is known of its lesions, wherever it comes from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medlib.images.volume import Volume
+from medlib.annotation.reference import MIN_READERS, reader_masks, reference_mask
+from medlib.images.volume import Volume, sphere_diameter_mm
 
 LESION_COLUMNS = (
     "lesion_id",  # "<case_id>-<label>"
     "label",  # value in Case.lesion_labels
     "n_readers",  # how many of the four drew it
     "diameter_mm",  # of the sphere of the readers' median volume
-    "origin",  # where the outlines come from: "LIDC-IDRI-0078/3"
+    "origin",  # whose outlines they are: "LIDC-IDRI-0078/3", or the patient
     "subtlety",
     "internal_structure",
     "calcification",
@@ -27,24 +29,33 @@ LESION_COLUMNS = (
     "texture",
     "malignancy",  # medians of the readers' ratings
 )
+LabelKind = Literal["readers", "outline", "algorithms", "boxes", "none"]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One patient of a cohort.
+    """One CT of a patient, or a window cut out of one.
 
     Attributes
     ----------
     case_id, patient_id, site, split : str
-        `split` is ``train``, ``tune``, ``test`` or ``external``.
+        `split` is ``train``, ``tune``, ``calibrate``, ``test`` or ``external``.
     volume : Volume
     readers : ndarray of uint8, shape (z, y, x)
         Bit field: bit r is set where reader r of that lesion has the voxel inside. Readers are
-        anonymous: bit 0 of two lesions need not be one person.
+        anonymous: bit 0 of two lesions need not be one person. An outline or an algorithms' mask is
+        bit 0; of boxes, what lies in any of them.
     lesion_labels : ndarray of uint8, shape (z, y, x)
         0 outside, k inside the union of all outlines of lesion k.
     lesions : DataFrame
-        A row a lesion, columns `LESION_COLUMNS`.
+        A row a lesion, columns `LESION_COLUMNS`; NaN where not known.
+    label_kind : str
+        Who says where the lesions are: ``readers``, each with an outline; one ``outline``;
+        ``algorithms``; ``boxes``, which hold the lesion and more; or ``none``: nobody did.
+    is_window : bool
+        Cut out around a lesion: no whole scan, and nothing is known of what lies beyond.
+    doubtful : ndarray of bool, shape (z, y, x), optional
+        What may count neither as lesion nor as healthy.
     """
 
     case_id: str
@@ -55,25 +66,27 @@ class Case:
     readers: NDArray[np.uint8]
     lesion_labels: NDArray[np.uint8]
     lesions: pd.DataFrame
+    label_kind: LabelKind = "readers"
+    is_window: bool = False
+    doubtful: NDArray[np.bool_] | None = None
+
+    @property
+    def reference(self) -> NDArray[np.bool_]:
+        """The voxels that are lesion: by the standard for readers, else whatever is labelled."""
+        return reference_mask(self.readers, MIN_READERS if self.label_kind == "readers" else 1)
+
+    def drawn_masks(self, label: int = 1) -> NDArray[np.bool_]:
+        """Return what each reader who drew a lesion marked, shape (reader, z, y, x)."""
+        masks = reader_masks(np.where(self.lesion_labels == label, self.readers, np.uint8(0)))
+        return masks[masks.any(axis=(1, 2, 3))]
 
     def lesion_readers(
         self, label: int, margin: int = 0
     ) -> tuple[tuple[slice, slice, slice], NDArray[np.uint8]]:
-        """Return one lesion's block of the grid and what its readers marked there.
+        """Return one lesion's block of the grid (z, y, x) and what its readers marked there.
 
-        Parameters
-        ----------
-        label : int
-            Of `lesion_labels`.
-        margin : int
-            Voxels around the lesion, as far as the grid goes.
-
-        Returns
-        -------
-        tuple of slice
-            The block: z, y, x.
-        ndarray of uint8, shape of the block
-            The readers' bit field, without other lesions that reach into the block.
+        `margin` voxels are around the lesion, as far as the grid goes. Other lesions that reach
+        into the block are left out of the bit field.
 
         Raises
         ------
@@ -89,3 +102,17 @@ class Case:
         )
         block = (z, y, x)
         return block, np.where(self.lesion_labels[block] == label, self.readers[block], np.uint8(0))
+
+
+def lesion_row(
+    case_id: str, label: int, masks: NDArray[np.bool_], voxel_volume_mm3: float, **known: Any
+) -> dict[str, Any]:
+    """Describe a lesion by what each of its readers marked, shape (reader, z, y, x)."""
+    volume_mm3 = float(np.median(masks.sum(axis=(1, 2, 3)))) * voxel_volume_mm3
+    return {
+        "lesion_id": f"{case_id}-{label}",
+        "label": label,
+        "n_readers": len(masks),
+        "diameter_mm": sphere_diameter_mm(volume_mm3),
+        **known,
+    }

@@ -1,19 +1,19 @@
 """Which real CT a run learned from and was tested on: a row a file, with its checksum.
 
-``python -m tools real-manifest`` writes it. The evidence card of a run states one checksum over all
-of it, which the table gives again without the images.
+`python -m tools real-manifest` writes it to ``data_manifests/real_ct.csv``. The evidence card of
+a run states one checksum over all of it, which the table gives again without the images.
 """
 
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import pandas as pd
 
-from medlib.cohorts import nodule_volumes as voi
-from medlib.cohorts import whole_scans as real_scans
+from medlib.cohorts import nodule_volumes, whole_scans
+from medlib.cohorts.cohort import REAL_PARTS, Cohort
 from medlib.errors import DataError
+from medlib.files import sha256_of
 from medlib.paths import MANIFESTS
 
 FILE = MANIFESTS / "real_ct.csv"
@@ -22,21 +22,8 @@ PLACE = ("series_instance_uid", "scan_offset_xyz", "shape_xyz")
 COLUMNS = ("file", "sha256", "patient_id", "split", "licence", *PLACE)
 
 
-def manifest(
-    folder: Path, vois: pd.DataFrame, scans: pd.DataFrame, parts: tuple[str, str], licence: str
-) -> pd.DataFrame:
-    """List the tables and every file that they name.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the real CT.
-    vois, scans : DataFrame
-        The tables of volumes of interest and of whole scans, with `split`.
-    parts : tuple of str
-        The folders of both, in `folder`.
-    licence : str
-        Of the volumes of interest.
+def manifest(real: Cohort) -> pd.DataFrame:
+    """List the tables of the real CT and every file that they name.
 
     Returns
     -------
@@ -48,29 +35,28 @@ def manifest(
     DataError
         If a file cannot be read.
     """
-    of_vois, of_scans = parts
-    rows = [{"file": f"{of_vois}/{voi.TABLE}"}, {"file": f"{of_scans}/{real_scans.TABLE}"}]
-    for column in voi.FILES:
-        for row in vois.to_dict("records"):
-            place = {name: row.get(name, "") for name in PLACE}
-            known = {name: row[name] for name in ("patient_id", "split")}
-            rows.append({"file": f"{of_vois}/{row[column]}", "licence": licence, **known, **place})
-    for row in scans.to_dict("records"):
-        known = {"patient_id": row["patient"], "split": row["split"], "licence": row["licence"]}
+    windows, scans = REAL_PARTS
+    of_part = {
+        part: real.table[real.table["part"] == part].to_dict("records") for part in REAL_PARTS
+    }
+    rows = [{"file": f"{windows}/{nodule_volumes.TABLE}"}, {"file": f"{scans}/{whole_scans.TABLE}"}]
+    for column in nodule_volumes.FILES:
+        for row in of_part[windows]:
+            known = {name: row.get(name, "") for name in ("patient_id", "split", "licence", *PLACE)}
+            rows.append({"file": f"{windows}/{row[column]}", **known})
+    for row in of_part[scans]:
+        known = {name: row[name] for name in ("patient_id", "split", "licence")}
         rows += [
-            {"file": f"{of_scans}/{row['case']}/{row[name]}", **known}
-            for name in ("image_file", "mask_file")
+            {"file": f"{scans}/{row['case']}/{row[name]}", **known}
+            for name in ("image_file", "label_file")
         ]
     for row in rows:
-        row["sha256"] = _sha256(folder / row["file"])
+        path = real.folder / row["file"]
+        try:
+            row["sha256"] = sha256_of(path)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     return pd.DataFrame(rows, columns=list(COLUMNS)).fillna("")
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def checksum(table: pd.DataFrame) -> str:
@@ -80,8 +66,3 @@ def checksum(table: pd.DataFrame) -> str:
         total.update(row.file.encode())
         total.update(bytes.fromhex(row.sha256))
     return total.hexdigest()
-
-
-def read_manifest(path: Path = FILE) -> pd.DataFrame:
-    """Read a manifest as `manifest` made it."""
-    return pd.read_csv(path, dtype=str, keep_default_na=False)

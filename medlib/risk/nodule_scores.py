@@ -7,6 +7,7 @@ a part in that majority and a model has none; so both are also held against the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import cc3d
@@ -15,8 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from medlib.annotation.case import Case
 from medlib.baseline.candidates import Prediction
-from medlib.cohorts.nodule_volumes import Voi, left_out, majority
 from medlib.images.volume import sphere_diameter_mm
 from medlib.risk.bootstrap import Estimate, bootstrap_mean
 from medlib.risk.matching import MIN_IOU
@@ -58,12 +59,28 @@ METRICS = {
 }
 
 
-def score_voi(voi: Voi, marked: NDArray[np.bool_]) -> dict[str, Any]:
+def majority(readers: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the voxels that more than half of the readers who drew marked."""
+    return np.asarray(2 * readers.sum(axis=0) > len(readers))
+
+
+def left_out(
+    readers: NDArray[np.bool_],
+) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Yield each reader with the majority of the others; nothing where there are fewer than two."""
+    if len(readers) < 2:
+        return
+    for reader in range(len(readers)):
+        yield readers[reader], majority(np.delete(readers, reader, axis=0))
+
+
+def score_voi(voi: Case, marked: NDArray[np.bool_]) -> dict[str, Any]:
     """Score the mask of one volume of interest.
 
     Parameters
     ----------
-    voi : Voi
+    voi : Case
+        A window.
     marked : ndarray of bool, shape (z, y, x)
         On the grid of the volume.
 
@@ -73,19 +90,20 @@ def score_voi(voi: Voi, marked: NDArray[np.bool_]) -> dict[str, Any]:
         ``voi_id``, ``patient_id``, ``n_readers``, ``diameter_mm`` (of the majority),
         ``marked_mm3`` and the names of `OUTLINE_METRICS`; NaN where undefined.
     """
-    reference = majority(voi.readers)
+    readers = voi.drawn_masks()
+    reference = majority(readers)
     spacing_mm = voi.volume.spacing_mm
     regions = cc3d.connected_components(marked, connectivity=26)
     touched = [iou(reference, regions == k) for k in np.unique(regions[reference]) if k]
     n_regions = int(regions.max())
-    near_any = np.unique(regions[voi.readers.any(axis=0)])
-    pairs = [(reader, others) for reader, others in left_out(voi.readers) if others.any()]
+    near_any = np.unique(regions[voi.readers > 0])
+    pairs = [(reader, others) for reader, others in left_out(readers) if others.any()]
     model = _mean([dice(others, marked) for _, others in pairs])
     reader = _mean([dice(others, reader) for reader, others in pairs])
     return {
-        "voi_id": voi.voi_id,
+        "voi_id": voi.case_id,
         "patient_id": voi.patient_id,
-        "n_readers": len(voi.readers),
+        "n_readers": len(readers),
         "diameter_mm": sphere_diameter_mm(float(reference.sum()) * voi.volume.voxel_volume_mm3),
         "marked_mm3": float(marked.sum()) * voi.volume.voxel_volume_mm3,
         "dice": dice(reference, marked),
@@ -98,12 +116,12 @@ def score_voi(voi: Voi, marked: NDArray[np.bool_]) -> dict[str, Any]:
     }
 
 
-def search_score(voi: Voi, found: Prediction) -> float:
+def search_score(voi: Case, found: Prediction) -> float:
     """Return the highest score of the candidates that overlap the nodule; 0 where none does.
 
     Overlap is an IoU with the readers' majority of at least `MIN_IOU`; NaN where that is empty.
     """
-    reference = majority(voi.readers)
+    reference = majority(voi.drawn_masks())
     if not reference.any():
         return float("nan")
     scores = found.candidates.set_index("candidate_id")["score"]
@@ -112,9 +130,9 @@ def search_score(voi: Voi, found: Prediction) -> float:
     return max((float(scores[k]) for k in hits), default=0.0)
 
 
-def search_alarm_scores(voi: Voi, found: Prediction) -> list[float]:
+def search_alarm_scores(voi: Case, found: Prediction) -> list[float]:
     """Return the scores of the candidates that touch no reader's outline, highest first."""
-    touching = np.unique(found.labels[voi.readers.any(axis=0)])
+    touching = np.unique(found.labels[voi.readers > 0])
     others = found.candidates[~found.candidates["candidate_id"].isin(touching)]
     return sorted((round(float(score), 6) for score in others["score"]), reverse=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -187,13 +186,12 @@ def _voi_tasks(data: Path, run: Run) -> tuple[list[Task], Any]:
     from medlib.baseline.network_passes import predict_window
     from medlib.baseline.outline import outline_window
 
-    table = voi.read_voi_table(data)
-    table["split"] = voi.split_of_patients(table["patient_id"])
+    table = voi.open_table(data)
     network, config, outliner = run.load_network(), run.config, run.load_outliner()
     operating_point = _operating_point(run)
 
     def score(row: pd.Series) -> tuple[dict[str, Any], Volume, NDArray[Any]]:
-        found = voi.read_voi(data, row)
+        found = voi.read_case(data, row)
         start = time.perf_counter()
         hu, spacing_mm = found.volume.hu, found.volume.spacing_mm
         if outliner is None:
@@ -220,9 +218,7 @@ def _voi_tasks(data: Path, run: Run) -> tuple[list[Task], Any]:
             row["voi_id"],
             row["patient_id"],
             row["split"],
-            row.to_json()
-            + str(operating_point)
-            + _checksum(data / row["ct_file"], data / row["readers_file"]),
+            row.to_json() + str(operating_point) + "".join(voi.fingerprint(data, row)),
             partial(score, row),
         )
         for _, row in table.iterrows()
@@ -232,12 +228,12 @@ def _voi_tasks(data: Path, run: Run) -> tuple[list[Task], Any]:
 def _scan_tasks(data: Path, run: Run) -> tuple[list[Task], Any]:
     from medlib.baseline.inference import predict_volume
 
-    table = real_scans.read_scan_table(data)
+    table = real_scans.open_table(data)
     network, config, outliner = run.load_network(), run.config, run.load_outliner()
     operating_point = _operating_point(run)
 
     def score(row: pd.Series) -> tuple[dict[str, Any], Volume, NDArray[Any]]:
-        scan = real_scans.read_scan(data, row)
+        scan = real_scans.read_case(data, row)
         start = time.perf_counter()
         found = predict_volume(network, config, scan.volume, outliner=outliner)
         seconds = time.perf_counter() - start
@@ -249,13 +245,9 @@ def _scan_tasks(data: Path, run: Run) -> tuple[list[Task], Any]:
     return [
         Task(
             row["case"],
-            row["patient"],
-            "",
-            row.to_json()
-            + str(operating_point)
-            + _checksum(
-                data / row["case"] / row["image_file"], data / row["case"] / row["mask_file"]
-            ),
+            row["patient_id"],
+            "",  # one may be left out of the run: who was seen, its card says
+            row.to_json() + str(operating_point) + "".join(real_scans.fingerprint(data, row)),
             partial(score, row),
         )
         for _, row in table.iterrows()
@@ -316,10 +308,6 @@ def _estimates(found: dict[str, Any]) -> dict[str, Any]:
 def _for_json(value: Any) -> Any:
     """Undefined is null."""
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _checksum(*paths: Path) -> str:
-    return digest(*(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths))
 
 
 @contextmanager

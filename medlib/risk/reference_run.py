@@ -35,25 +35,25 @@ from medlib.baseline.network import save_weights
 from medlib.baseline.outline import Outliner, outline_window
 from medlib.baseline.run import CARD, CONFIG, HISTORY, OUTLINER, WEIGHTS, Run
 from medlib.baseline.train import Trained, train_on
-from medlib.baseline.training_data import (
+from medlib.baseline.training_mix import (
+    Mix,
     outline_crops,
     outline_data,
     phantom_share,
-    real_crops,
+    search_crops,
 )
 from medlib.baseline.training_sources import (
-    SCAN_FOLDER,
-    SCANS,
-    VOI_FOLDER,
-    PhantomCT,
-    RealCT,
-    TrainingSource,
-    open_real_ct,
+    check_scans,
+    checksum,
+    described,
+    is_real,
+    leave_out,
+    outline_givers,
+    windows,
 )
-from medlib.cohorts import nodule_volumes as voi
-from medlib.cohorts.cohort import Cohort, cohort_key, open_cohort
-from medlib.cohorts.nodule_volumes import majority
-from medlib.errors import DataError, OverlapError, RunError
+from medlib.cohorts.cohort import PHANTOM, REAL, REAL_PARTS, Cohort, cohort_key, open_cohort
+from medlib.cohorts.project_split import SPLIT
+from medlib.errors import OverlapError, RunError
 from medlib.keys import code_key, digest
 from medlib.paths import BUILD
 from medlib.risk.evaluation import (
@@ -68,12 +68,11 @@ from medlib.risk.evaluation import (
 from medlib.risk.luna16 import LUNA16, OWN, luna16
 from medlib.risk.matching import concatenate, match_case
 from medlib.risk.metrics import METRICS, at_operating_point, estimate, select
-from medlib.risk.nodule_scores import search_score
+from medlib.risk.nodule_scores import majority, search_score
 from medlib.risk.operating_point import SENSITIVITY_RULE, choose_for_sensitivity
 from medlib.risk.real import evaluate
 from medlib.risk.voxel import dice
 
-DATASET, PHANTOM = "lidc-voi", "phantom"
 LEVELS = (0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
 
 
@@ -82,7 +81,7 @@ def make_reference_run(
     seed: int,
     folder: Path,
     left_out: str | None = None,
-    dataset: str = DATASET,
+    dataset: str = REAL,
 ) -> Run:
     """Train on real CT and on the phantom, or on the phantom alone, then judge the result.
 
@@ -118,24 +117,22 @@ def make_reference_run(
     if not is_pair(profile):
         raise RunError(f"profile '{profile}' makes no run on real CT: use the profile 'lidc'")
     outline_config = train_config(OUTLINE_PROFILE.format(profile=profile), seed)
-    real = open_real_ct()
+    real = open_cohort(REAL)
     if left_out is not None:
-        real = real.leaving_out(left_out)
-    phantom = open_cohort("phantom", config.cohort, seed)
-    source: TrainingSource
-    if dataset == PHANTOM:
-        source, scans = PhantomCT(phantom), ""
-    else:
-        _check_scans(real)
-        source, scans = real, real.scans[["case", "split"]].to_json()  # one may be left out
+        real = leave_out(real, left_out)
+    phantom = open_cohort(PHANTOM, config.cohort, seed)
+    source = phantom if dataset == PHANTOM else real
+    if source is real:
+        check_scans(real)
+    parts = source.table[["case_id", "split"]].to_json()  # one may be left out
     inputs = digest(
-        source.checksum(), voi.SPLIT.read_text(), scans, cohort_key(phantom),
-        code_key("medlib.baseline.training_data"),
+        checksum(source), SPLIT.read_text(), parts, cohort_key(phantom),
+        code_key("medlib.baseline.training_mix"),
     )  # fmt: skip
-    givers = {part: source.outlines_of(part) for part in ("train", "tune")}
+    givers = {part: outline_givers(source, part) for part in ("train", "tune")}
     if both := givers["train"] & givers["tune"]:
         raise OverlapError(f"{min(both)} gave outlines to train and to tune patients")
-    search = _trained(config, real_crops(source, phantom, config), givers, inputs, folder)
+    search = _trained(config, search_crops(source, phantom, config), givers, inputs, folder)
     synthetic = phantom if dataset == PHANTOM or phantom_share(outline_config) else None
     outline_parts = outline_crops(outline_data(source, synthetic, outline_config), outline_config)
     outlines = _trained(outline_config, outline_parts, givers, inputs, folder)
@@ -145,15 +142,6 @@ def make_reference_run(
     run = finish(search, outlines, source, real, phantom, folder, told)
     shutil.rmtree(BUILD / "checkpoints" / folder.name)
     return run
-
-
-def _check_scans(real: RealCT) -> None:
-    for split in ("train", "tune"):
-        if not (real.scans["split"] == split).any():
-            raise DataError(
-                f"{real.folder / SCAN_FOLDER} has no scan of the {split} part; it needs one of "
-                f"{', '.join(SCANS[split])}"
-            )
 
 
 class Part(NamedTuple):
@@ -166,7 +154,7 @@ class Part(NamedTuple):
 
 def _trained(
     config: TrainConfig,
-    crops: tuple[DrawnCrops, DrawnCrops, dict[str, list[str]]],
+    crops: Mix,
     givers: Mapping[str, set[str]],
     inputs: str,
     folder: Path,
@@ -184,8 +172,8 @@ def _trained(
 def finish(
     search: Part,
     outlines: Part,
-    source: TrainingSource,
-    real: RealCT,
+    source: Cohort,
+    real: Cohort,
     phantom: Cohort,
     folder: Path,
     told: str,
@@ -199,9 +187,9 @@ def finish(
     shutil.rmtree(beside, ignore_errors=True)
     (beside / FOLDER).mkdir(parents=True)
     try:
-        described, of_patients = source.describe(), isinstance(source, RealCT)
-        learned_from = described | {
-            "cohort": f"{described['cohort']}, {phantom.folder.name}",
+        told_of, of_patients = described(source), is_real(source)
+        learned_from = told_of | {
+            "cohort": f"{told_of['cohort']}, {phantom.folder.name}",
             "phantom": phantom.folder.name,
         }
         # Chosen with the networks as they are shipped, in half precision: the operating point is
@@ -218,7 +206,7 @@ def finish(
         if phantom_share(outlines.config):
             inner["data"] |= learned_from
         else:
-            inner["data"] = {"patients": outlines.patients, **described}
+            inner["data"] = {"patients": outlines.patients, **told_of}
         _write(beside / OUTLINER / CARD, inner)
         card = _write_part(beside, search._replace(patients=patients), phantom)
         run = Run(beside)
@@ -228,7 +216,7 @@ def finish(
         )
         card["data"] |= learned_from
         if not of_patients:
-            card["data"]["tested_on"] = real.describe()["real_ct"]
+            card["data"]["tested_on"] = described(real)["real_ct"]
         card["data"]["outlines_saw_the_phantom"] = phantom_share(outlines.config) > 0
         card["metric"] |= {
             "candidate_level": level,
@@ -251,9 +239,9 @@ def finish(
         _write(beside / CARD, card)
         _write(beside / FOLDER / OPERATING_POINT, {"network": operating_point})
         _judge_on_phantom(run, network, phantom, operating_point)
-        for name, part in ((REAL_VOIS, VOI_FOLDER), (REAL_SCANS, SCAN_FOLDER)):
+        for name, part in zip((REAL_VOIS, REAL_SCANS), REAL_PARTS, strict=True):
             found = evaluate(
-                real.folder / part, beside / ".work" / part, beside, only_unseen=part == VOI_FOLDER
+                real.folder / part, beside / ".work" / part, beside, only_unseen=name == REAL_VOIS
             )
             _write(beside / FOLDER / name, {**found, "run": folder.name})
         shutil.rmtree(beside / ".work")
@@ -279,7 +267,7 @@ def _write_part(folder: Path, part: Part, phantom: Cohort) -> dict[str, Any]:
 
 
 def choose_level(
-    network: nn.Module, config: TrainConfig, source: TrainingSource
+    network: nn.Module, config: TrainConfig, source: Cohort
 ) -> tuple[float, dict[str, float]]:
     """Choose the probability from which a voxel is marked: best mean Dice on the tune part.
 
@@ -287,7 +275,7 @@ def choose_level(
     ----------
     network, config
         Of the close look.
-    source : TrainingSource
+    source : Cohort
 
     Returns
     -------
@@ -300,10 +288,10 @@ def choose_level(
     ]
     rows = [
         [
-            dice(majority(found.readers), outline_window(outliner, found.volume) >= level)
+            dice(majority(found.drawn_masks()), outline_window(outliner, found.volume) >= level)
             for outliner, level in zip(outliners, LEVELS, strict=True)
         ]
-        for found in source.read_vois("tune")
+        for found in windows(source, "tune")
     ]
     mean = np.nanmean(np.array(rows), axis=0)
     by_level = {f"{level:g}": round(float(d), 4) for level, d in zip(LEVELS, mean, strict=True)}
@@ -311,7 +299,7 @@ def choose_level(
 
 
 def choose_operating_point_on_nodules(
-    network: nn.Module, config: TrainConfig, outliner: Outliner, source: TrainingSource
+    network: nn.Module, config: TrainConfig, outliner: Outliner, source: Cohort
 ) -> float:
     """Choose the lowest score that is reported, by `SENSITIVITY_RULE`: the miss comes first.
 
@@ -321,12 +309,11 @@ def choose_operating_point_on_nodules(
     predict = partial(predict_volume, network, config, outliner=outliner, is_window=True)
     nodules = pd.DataFrame(
         [
-            (found.patient_id, search_score(found, predict(found.volume)))
-            for found in source.read_vois("tune")
+            (found.patient_id, found.split, search_score(found, predict(found.volume)))
+            for found in windows(source, "tune")
         ],
-        columns=["patient_id", "best_score"],
+        columns=["patient_id", "split", "best_score"],
     )
-    nodules["split"] = source.part_of(nodules["patient_id"])
     return choose_for_sensitivity(nodules.dropna(subset="best_score"))
 
 

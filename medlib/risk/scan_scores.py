@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medlib.annotation.case import Case
 from medlib.baseline.candidates import Prediction
-from medlib.cohorts.whole_scans import RealScan
 from medlib.images.lungs import lung_field
 from medlib.risk.bootstrap import Estimate, bootstrap_mean
 from medlib.risk.matching import MIN_IOU
@@ -23,12 +23,12 @@ METRICS = {
 }
 
 
-def score_scan(scan: RealScan, found: Prediction, operating_point: float) -> dict[str, Any]:
+def score_scan(scan: Case, found: Prediction, operating_point: float) -> dict[str, Any]:
     """Score the candidates of one whole scan.
 
     Parameters
     ----------
-    scan : RealScan
+    scan : Case
     found : Prediction
         On the grid of the scan.
     operating_point : float
@@ -47,10 +47,11 @@ def score_scan(scan: RealScan, found: Prediction, operating_point: float) -> dic
     touching: list[int] = []
     hits: list[float] = []
     alarms: list[float] = []
+    tumour, outlined = scan.reference, scan.label_kind != "boxes"
     voxels = np.bincount(found.labels.ravel(), minlength=len(found.candidates) + 1)
-    inside = np.bincount(found.labels[scan.tumour], minlength=len(found.candidates) + 1)
-    size = int(scan.tumour.sum())
-    has_outline = scan.outlined and size > 0
+    inside = np.bincount(found.labels[tumour], minlength=len(found.candidates) + 1)
+    size = int(tumour.sum())
+    has_outline = outlined and size > 0
     for candidate in found.candidates.itertuples():
         k = int(candidate.candidate_id)
         if has_outline:
@@ -73,7 +74,7 @@ def score_scan(scan: RealScan, found: Prediction, operating_point: float) -> dic
     return {
         "case": scan.case_id,
         "patient_id": scan.case_id,
-        "outlined": scan.outlined,
+        "outlined": outlined,
         "n_reported": len(reported),
         "best_score": best,
         "hit": hit if size else float("nan"),
@@ -85,9 +86,9 @@ def score_scan(scan: RealScan, found: Prediction, operating_point: float) -> dic
     }
 
 
-def _share_in_field(scan: RealScan) -> float:
+def _share_in_field(scan: Case) -> float:
     field = lung_field(scan.volume.hu, scan.volume.spacing_mm)
-    return float(field[scan.tumour].mean())
+    return float(field[scan.reference].mean())
 
 
 def summarise(cases: pd.DataFrame) -> dict[str, Estimate]:

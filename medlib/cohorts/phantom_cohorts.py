@@ -1,0 +1,184 @@
+"""Phantom patients made on disk, once, in the layout of `medlib.cohorts.case_folders`.
+
+Making a cohort can be interrupted: patients that are done stay. One that was made by other code or
+from another database is made anew.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from medlib import paths, progress
+from medlib.annotation.case import Case
+from medlib.annotation.reference import MIN_READERS
+from medlib.cohorts import phantom_receipts
+from medlib.cohorts.case_folders import FILES, TABLE, read_case_folder
+from medlib.cohorts.phantom_receipts import RECEIPT, Receipt, read_receipt
+from medlib.errors import DataError
+from medlib.files import lock_on, put_in_place, sha256_of, write_file
+from medlib.images.dicom import write_series
+from medlib.images.image_files import write_mask
+from medlib.phantom import SITES
+from medlib.phantom.cohort_sizes import PROFILES, CohortProfile
+from medlib.phantom.recipe import PatientPlan, generator_key, make_case, plan_cohort
+
+NOTE = "cohort.json"
+WORKERS = 2
+
+
+def made(
+    profile: str | CohortProfile, seed: int, data_dir: Path | None = None, workers: int = WORKERS
+) -> tuple[str, Path]:
+    """Return the name and the folder of a phantom cohort; make it where it is not there yet.
+
+    Raises
+    ------
+    DataError
+        If the profile is unknown.
+    """
+    chosen = sized(profile)
+    name = f"{chosen.name}-seed{seed}"
+    folder = (data_dir or paths.DATA) / f"phantom-{name}"
+    if not _is_current(folder, chosen):
+        _make(folder, chosen, seed, workers)
+    return name, folder
+
+
+def sized(profile: str | CohortProfile) -> CohortProfile:
+    """Return the profile of this name."""
+    if isinstance(profile, CohortProfile):
+        return profile
+    if profile not in PROFILES:
+        raise DataError(f"there is no profile {profile!r}; expected one of {', '.join(PROFILES)}")
+    return PROFILES[profile]
+
+
+def made_by(profile: CohortProfile) -> dict[str, object]:
+    """Say what makes such a cohort: the code and the sizes."""
+    return {"generator": generator_key(), "profile": asdict(profile)}
+
+
+def _is_current(folder: Path, profile: CohortProfile) -> bool:
+    """Whether the cohort is complete and was made by this code."""
+    note = folder / NOTE
+    return note.is_file() and json.loads(note.read_text()) == made_by(profile)
+
+
+def _make(folder: Path, profile: CohortProfile, seed: int, workers: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock_on(folder):
+        if _is_current(folder, profile):
+            return  # another process made it while this one waited
+        maker = made_by(profile)  # once: the code may change on disk while this runs
+        key = str(maker["generator"])
+        plans = plan_cohort(profile, seed)
+        missing = [
+            plan for plan in plans if read_receipt(folder / plan.case_id).get("generator") != key
+        ]
+        for _ in progress.track(
+            _in_parallel(missing, folder, key, workers), "phantom patients", total=len(missing)
+        ):
+            pass
+        rows = [read_receipt(folder / plan.case_id)["case"] for plan in plans]
+        write_file(folder / TABLE, pd.DataFrame(rows).to_csv(index=False))
+        write_file(folder / NOTE, json.dumps(maker))
+
+
+def _in_parallel(
+    plans: Sequence[PatientPlan], folder: Path, key: str, workers: int
+) -> Iterator[None]:
+    if workers <= 1 or len(plans) <= 1:
+        for plan in plans:
+            make_patient(plan, folder, key)
+            yield
+        return
+    # Fresh processes: a notebook's kernel holds threads, and those do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        jobs = [pool.submit(make_patient, plan, folder, key) for plan in plans]
+        try:
+            for done in as_completed(jobs):
+                done.result()
+                yield
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)  # do not finish what nobody waits for
+            raise
+
+
+def make_patient(plan: PatientPlan, folder: Path, key: str) -> None:
+    """Make one patient's folder in that of the cohort; `key` is noted in the receipt.
+
+    Raises
+    ------
+    DataError
+        If the series does not read back as it was made.
+    """
+    case, build = make_case(plan)
+    site = SITES[plan.site]
+    with put_in_place(folder / plan.case_id) as beside:
+        write_series(
+            case.volume,
+            beside / "ct",
+            sex=build.sex,
+            age_years=build.age_years,
+            kvp=site.kvp,
+            tube_current_ma=site.tube_current_ma,
+            description="Phantom: synthetic anatomy, outlines of LIDC-IDRI readers",
+            phantom=True,
+        )
+        write_mask(case.readers, case.volume, beside / "readers.nii.gz")
+        write_mask(case.lesion_labels, case.volume, beside / "labels.nii.gz")
+        case.lesions.to_csv(beside / "lesions.csv", index=False)
+        row = _cohort_row(case) | {"sex": build.sex, "age_years": build.age_years}
+        receipt = Receipt.of(case)
+        if not Receipt.of(read_case_folder(beside, pd.Series(row))).same_voxels(receipt):
+            raise DataError(f"{plan.case_id} does not read back as it was written")
+        note = {
+            "generator": key,
+            "case": row,
+            "voxels": asdict(receipt),
+            "files": {name: sha256_of(beside / name) for name in FILES},
+        }
+        (beside / RECEIPT).write_text(json.dumps(note))
+
+
+def _cohort_row(case: Case) -> dict[str, object]:
+    dz, dy, _ = case.volume.spacing_mm
+    return {
+        "case_id": case.case_id,
+        "patient_id": case.patient_id,
+        "site": case.site,
+        "split": case.split,
+        "series_instance_uid": case.volume.identity.series_instance_uid,
+        "n_lesions": len(case.lesions),
+        "n_required": int((case.lesions["n_readers"] >= MIN_READERS).sum()),
+        "manufacturer": case.volume.identity.manufacturer,
+        "slice_spacing_mm": round(dz, 4),
+        "pixel_spacing_mm": round(dy, 4),
+        "n_slices": case.volume.hu.shape[0],
+    }
+
+
+def check_manifest(name: str, made: Mapping[str, Receipt]) -> None:
+    """Compare a cohort with the project's manifest, where that knows it.
+
+    Raises
+    ------
+    DataError
+        If it differs by more than rounding.
+    """
+    expected = phantom_receipts.expected_receipts(name)
+    if not expected:
+        return
+    if rounded := phantom_receipts.verify(made, expected, name):
+        print(
+            f"cohort {name}: {len(rounded)} of {len(expected)} cases differ from the manifest in "
+            "rounding only (another processor); their statistics agree"
+        )
