@@ -57,6 +57,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from medlib.annotation.case import Case
+from medlib.annotation.reference import more_than_half
 from medlib.baseline.comparators import predict_threshold
 from medlib.baseline.config import train_config, without_phantom
 from medlib.baseline.crops import Crops
@@ -69,7 +70,7 @@ from medlib.baseline.training_sources import checksum, training_windows, windows
 from medlib.cohorts.cohort import REAL, Cohort, open_cohort
 from medlib.paths import REFERENCE_RUNS
 from medlib.risk.bootstrap import bootstrap_mean
-from medlib.risk.nodule_scores import OUTLINE_METRICS, majority, score_voi
+from medlib.risk.nodule_scores import OUTLINE_METRICS, score_voi
 from medlib.risk.voxel import dice
 
 NNUNET, DOTS, ABOVE = "nnunet", "dots", "threshold"
@@ -202,7 +203,7 @@ def run_nnunet(real: Cohort, seconds: float, python: str, folder: Path) -> dict:
     train = training_windows(real, "train")
     for found in train:
         write_nifti(found.volume.hu, found, images / f"{found.case_id}_0000.nii.gz")
-        write_nifti(majority(found.drawn_masks()), found, labels / f"{found.case_id}.nii.gz")
+        write_nifti(more_than_half(found.drawn_masks()), found, labels / f"{found.case_id}.nii.gz")
     for found in (found for split in HELD_OUT for found in windows(real, split)):
         write_nifti(found.volume.hu, found, held_out / f"{found.case_id}_0000.nii.gz")
     description = {
@@ -241,7 +242,7 @@ def judge_nnunet(real: Cohort, masks: Path) -> tuple[pd.DataFrame, pd.DataFrame]
     def mark(found: Case) -> np.ndarray:
         image = SimpleITK.ReadImage(masks / f"{found.case_id}.nii.gz")
         marked = SimpleITK.GetArrayFromImage(image) > 0
-        whole = dice(majority(found.drawn_masks()), marked)
+        whole = dice(more_than_half(found.drawn_masks()), marked)
         all_marked.append({"patient_id": found.patient_id, "dice": whole})
         return in_the_middle(marked, found)
 

@@ -15,17 +15,18 @@ import numpy as np
 from medlib.annotation.case import Case
 from medlib.baseline.augment import Augmentation
 from medlib.baseline.config import TrainConfig
+from medlib.baseline.crops import Crop, Crops, DrawnCrops
 from medlib.baseline.enlarged_nodules import NODULES_MM, with_masses
 from medlib.baseline.grafts import Graft, take
 from medlib.baseline.outline import ZOOMS, widest_mm, width_mm, zoomed
-from medlib.baseline.slices import Crop, Crops, DrawnCrops, TrainingVolume
-from medlib.baseline.training_sources import check_licences, training_windows, whole_scans
-from medlib.baseline.training_volumes import (
+from medlib.baseline.prepared_cases import (
     mass_of,
     phantom_volumes,
     prepare_scan,
     prepare_window,
 )
+from medlib.baseline.training_sources import check_licences, training_windows, whole_scans
+from medlib.baseline.training_volume import TrainingVolume
 from medlib.cohorts.cohort import Cohort
 from medlib.errors import DataError, OverlapError
 

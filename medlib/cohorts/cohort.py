@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from medlib import progress
-from medlib.annotation.case import Case
+from medlib.annotation.case import Case as Case  # for the door
 from medlib.cohorts import case_folders, nodule_volumes, phantom_cohorts, whole_scans
 from medlib.cohorts.phantom_receipts import Receipt, read_receipt
 from medlib.cohorts.splits import check_disjoint

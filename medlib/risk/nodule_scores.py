@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medlib.annotation.case import Case
+from medlib.annotation.reference import more_than_half
 from medlib.baseline.candidates import Prediction
 from medlib.images.volume import sphere_diameter_mm
 from medlib.risk.bootstrap import Estimate, bootstrap_mean
@@ -59,11 +60,6 @@ METRICS = {
 }
 
 
-def majority(readers: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the voxels that more than half of the readers who drew marked."""
-    return np.asarray(2 * readers.sum(axis=0) > len(readers))
-
-
 def left_out(
     readers: NDArray[np.bool_],
 ) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
@@ -71,7 +67,7 @@ def left_out(
     if len(readers) < 2:
         return
     for reader in range(len(readers)):
-        yield readers[reader], majority(np.delete(readers, reader, axis=0))
+        yield readers[reader], more_than_half(np.delete(readers, reader, axis=0))
 
 
 def score_voi(voi: Case, marked: NDArray[np.bool_]) -> dict[str, Any]:
@@ -91,7 +87,7 @@ def score_voi(voi: Case, marked: NDArray[np.bool_]) -> dict[str, Any]:
         ``marked_mm3`` and the names of `OUTLINE_METRICS`; NaN where undefined.
     """
     readers = voi.drawn_masks()
-    reference = majority(readers)
+    reference = more_than_half(readers)
     spacing_mm = voi.volume.spacing_mm
     regions = cc3d.connected_components(marked, connectivity=26)
     touched = [iou(reference, regions == k) for k in np.unique(regions[reference]) if k]
@@ -121,7 +117,7 @@ def search_score(voi: Case, found: Prediction) -> float:
 
     Overlap is an IoU with the readers' majority of at least `MIN_IOU`; NaN where that is empty.
     """
-    reference = majority(voi.drawn_masks())
+    reference = more_than_half(voi.drawn_masks())
     if not reference.any():
         return float("nan")
     scores = found.candidates.set_index("candidate_id")["score"]

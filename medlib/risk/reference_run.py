@@ -25,10 +25,10 @@ import pandas as pd
 from torch import nn
 
 from medlib import progress
+from medlib.annotation.reference import more_than_half
 from medlib.baseline import processes
 from medlib.baseline.card import evidence_card, now
 from medlib.baseline.config import OUTLINE_PROFILE, TrainConfig, is_pair, train_config
-from medlib.baseline.crops import DrawnCrops
 from medlib.baseline.device import best_device
 from medlib.baseline.inference import predict_volume
 from medlib.baseline.network import save_weights
@@ -68,7 +68,7 @@ from medlib.risk.evaluation import (
 from medlib.risk.luna16 import LUNA16, OWN, luna16
 from medlib.risk.matching import concatenate, match_case
 from medlib.risk.metrics import METRICS, at_operating_point, estimate, select
-from medlib.risk.nodule_scores import majority, search_score
+from medlib.risk.nodule_scores import search_score
 from medlib.risk.operating_point import SENSITIVITY_RULE, choose_for_sensitivity
 from medlib.risk.real import evaluate
 from medlib.risk.voxel import dice
@@ -288,7 +288,9 @@ def choose_level(
     ]
     rows = [
         [
-            dice(majority(found.drawn_masks()), outline_window(outliner, found.volume) >= level)
+            dice(
+                more_than_half(found.drawn_masks()), outline_window(outliner, found.volume) >= level
+            )
             for outliner, level in zip(outliners, LEVELS, strict=True)
         ]
         for found in windows(source, "tune")

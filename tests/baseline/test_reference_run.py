@@ -15,7 +15,6 @@ from medlib.baseline import config
 from medlib.baseline.candidates import CANDIDATE_COLUMNS, Prediction
 from medlib.baseline.run import OUTLINER, Run
 from medlib.cohorts import nodule_volumes as voi
-from medlib.cohorts.nodule_volumes import Voi, split_of_patients
 from medlib.errors import DataError, OverlapError, RunError
 from medlib.images.volume import Volume
 from medlib.paths import MANIFESTS
@@ -107,7 +106,12 @@ def small(tmp_path, monkeypatch) -> None:
         receipt = tmp_path / "phantom" / case.case_id / "receipt.json"
         receipt.write_text('{"voxels": {}}')
     cohort = ToyCohort(tuple(cases), tmp_path / "phantom")
-    monkeypatch.setattr(reference_run, "open_cohort", lambda *_: cohort)
+    opened = reference_run.open_cohort
+    monkeypatch.setattr(
+        reference_run,
+        "open_cohort",
+        lambda dataset, *rest: cohort if dataset == "phantom" else opened(dataset, *rest),
+    )
     monkeypatch.setattr(reference_run, "BUILD", tmp_path / "build")
 
 
@@ -162,44 +166,38 @@ def test_the_phantom_takes_the_place_of_real_ct(real_ct, small, tmp_path):
 
 
 def test_nobody_gives_outlines_to_train_and_to_tune(real_ct, small, tmp_path, monkeypatch):
-    monkeypatch.setattr(reference_run.PhantomCT, "outlines_of", lambda *_: {"LIDC-IDRI-0001"})
+    monkeypatch.setattr(reference_run, "outline_givers", lambda *_: {"LIDC-IDRI-0001"})
     with pytest.raises(OverlapError, match="LIDC-IDRI-0001 gave outlines to train and to tune"):
         make_reference_run("lidc", 0, tmp_path / "run", dataset="phantom")
 
 
 def test_the_operating_point_reports_nine_in_ten_real_tune_nodules(monkeypatch):
     ball = Ball((20, 24, 24), 6)
-    volume, masks = toy_volume([ball], size_mm=(40.0, 48.0, 48.0))
+    case = toy_case([ball], split="tune", size_mm=(40.0, 48.0, 48.0))
     scores = np.linspace(0.99, 0.6, 40)
-    owner = {"tune": patients("tune")[0]}
-
-    class Nodules:
-        def read_vois(self, split: str) -> list[Voi]:
-            readers = np.stack([masks[0]] * 3)
-            return [
-                Voi(f"v{k}", owner[split], replace(volume, hu=np.full_like(volume.hu, k)), readers)
-                for k in range(len(scores))
-            ]
-
-        def part_of(self, patient_ids: pd.Series) -> pd.Series:
-            return split_of_patients(patient_ids)
+    hu = case.volume.hu
+    nodules = [
+        replace(case, volume=replace(case.volume, hu=np.full_like(hu, k)), is_window=True)
+        for k in range(len(scores))
+    ]
+    monkeypatch.setattr(reference_run, "windows", lambda cohort, split: nodules)
 
     def predict(network, config, volume, outliner, is_window):
         assert is_window
         found = pd.DataFrame(0.0, index=range(2), columns=list(CANDIDATE_COLUMNS)).assign(
             candidate_id=[1, 2], score=[0.999, scores[int(volume.hu[0, 0, 0])]]
         )
-        labels = 2 * masks[0].astype(np.uint16)
+        labels = 2 * case.lesion_labels.astype(np.uint16)
         labels[0, 0, 0] = 1  # surer, and elsewhere
         return Prediction(labels.astype(np.float16), labels, found)
 
     monkeypatch.setattr(reference_run, "predict_volume", predict)
-    chosen = choose_operating_point_on_nodules(None, None, None, Nodules())
+    chosen = choose_operating_point_on_nodules(None, None, None, None)
     assert (scores >= chosen).mean() == 0.9
     assert chosen in scores
-    owner["tune"] = patients("test")[0]
+    nodules = [replace(nodule, split="test") for nodule in nodules]
     with pytest.raises(OverlapError, match="of part 'test' was given"):
-        choose_operating_point_on_nodules(None, None, None, Nodules())
+        choose_operating_point_on_nodules(None, None, None, None)
 
 
 def test_without_a_scan_to_train_on_nothing_begins(real_ct, small, tmp_path):

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from medlib.annotation.case import Case
-from medlib.cohorts.cohort import SMALL_FILES
+from medlib.cohorts.case_folders import FILES
 from medlib.images.volume import SeriesIdentity, Volume
 
 
@@ -78,21 +78,27 @@ def toy_case(
     return Case(f"case-{patient_id}", patient_id, "site-a", split, volume, readers, labels, lesions)
 
 
+KNOWN = ("case_id", "patient_id", "site", "split", "label_kind", "is_window")
+
+
 @dataclass(frozen=True)
 class ToyCohort:
     """Stands in for `medlib.cohorts.cohort.Cohort`."""
 
     all_cases: tuple[Case, ...]
-    folder: Path
+    folder: Path = Path()
 
     @property
     def table(self) -> pd.DataFrame:
         return pd.DataFrame(
             [
-                {"case_id": c.case_id, "patient_id": c.patient_id, "site": c.site, "split": c.split}
-                for c in self.all_cases
+                {name: getattr(case, name) for name in KNOWN} | {"licence": ""}
+                for case in self.all_cases
             ]
         )
+
+    def case(self, case_id: str) -> Case:
+        return next(case for case in self.all_cases if case.case_id == case_id)
 
     def cases(self, split: str | None = None) -> Iterator[Case]:
         return (case for case in self.all_cases if split in (None, case.split))
@@ -109,7 +115,7 @@ def toy_cohort(folder: Path) -> ToyCohort:
         cases.append(toy_case(balls, f"toy-{number}", split, noise_hu=20.0, seed=number))
     for case in cases:  # stand for the annotations on disk, which make the cohort's key
         (folder / case.case_id).mkdir(parents=True)
-        for name in SMALL_FILES:
+        for name in FILES:
             (folder / case.case_id / name).write_bytes(name.encode())
     return ToyCohort(tuple(cases), folder)
 

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from medlib.annotation.case import LESION_COLUMNS
-from medlib.cohorts import cohort
+from medlib.cohorts import phantom_cohorts
 from medlib.cohorts import phantom_receipts as manifest
-from medlib.cohorts.cohort import Cohort, open_cohort
+from medlib.cohorts.cohort import Cohort, open_cohort, receipts
 from medlib.cohorts.phantom_receipts import Receipt
 from medlib.errors import DataError, OverlapError
 from medlib.phantom import recipe
@@ -117,7 +117,7 @@ def test_no_lidc_patient_is_used_twice_and_parts_have_real_proportions(name):
 
 
 def test_an_existing_cohort_is_not_made_again(copy, monkeypatch):
-    monkeypatch.setattr(cohort, "make_patient", None)
+    monkeypatch.setattr(phantom_cohorts, "make_patient", None)
     assert reopen(copy, check_volumes=True).table.equals(copy.table)
 
 
@@ -128,13 +128,15 @@ def test_an_interrupted_cohort_is_completed(copy):
     before = kept.stat().st_mtime_ns
     again = reopen(copy)
     assert kept.stat().st_mtime_ns == before
-    assert cohort.receipts(again)["case-002"].hu_mean < 0
+    assert receipts(again)["case-002"].hu_mean < 0
 
 
 def test_a_phantom_of_other_code_is_made_again(copy, monkeypatch):
     made = []
-    monkeypatch.setattr(cohort, "generator_key", lambda: "other")
-    monkeypatch.setattr(cohort, "make_patient", lambda plan, *rest: made.append(plan.case_id))
+    monkeypatch.setattr(phantom_cohorts, "generator_key", lambda: "other")
+    monkeypatch.setattr(
+        phantom_cohorts, "make_patient", lambda plan, *rest: made.append(plan.case_id)
+    )
     reopen(copy)
     assert made == ["case-001", "case-002", "case-003"]
 
@@ -163,8 +165,7 @@ def test_a_missing_file_is_named(copy):
 
 
 def test_a_cohort_that_is_not_the_manifests_is_refused(copy, monkeypatch):
-    receipts = cohort.receipts(copy)
-    expected = receipts | {
+    expected = receipts(copy) | {
         "case-001": Receipt("0" * 64, "0" * 64, -100.0, 300.0, (1, 1, 1, 1)),
     }
     monkeypatch.setattr(manifest, "expected_receipts", lambda name: expected)
@@ -173,12 +174,12 @@ def test_a_cohort_that_is_not_the_manifests_is_refused(copy, monkeypatch):
 
 
 def test_rounding_is_accepted_with_a_note(copy, monkeypatch, capsys):
-    receipts = cohort.receipts(copy)
-    first = receipts["case-001"]
+    known = receipts(copy)
+    first = known["case-001"]
     other = Receipt(
         "0" * 64, first.readers_sha256, first.hu_mean + 0.001, first.hu_sd, first.lesion_voxels
     )
-    monkeypatch.setattr(manifest, "expected_receipts", lambda name: receipts | {"case-001": other})
+    monkeypatch.setattr(manifest, "expected_receipts", lambda name: known | {"case-001": other})
     reopen(copy)
     assert "1 of 3 cases differ" in capsys.readouterr().out
 

@@ -5,35 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medlib.cohorts.nodule_volumes import (
-    left_out,
-    majority,
-    read_voi,
-    read_voi_table,
-    split_of_patients,
-)
+from medlib.cohorts.nodule_volumes import MERGED, open_table, read_case
+from medlib.cohorts.project_split import split_of
 from medlib.errors import DataError
-
-
-def bits(*masks: str) -> np.ndarray:
-    return np.array([[c == "x" for c in mask] for mask in masks])
-
-
-def test_a_majority_is_more_than_half():
-    assert majority(bits("xxx.", "xx..", "x..."))[:].tolist() == [True, True, False, False]
-    assert majority(bits("xx..", "xx..", "x.x.", "x.x.")).tolist() == [True, False, False, False]
-
-
-def test_each_reader_is_left_out_once():
-    readers = bits("xx.", "xx.", "x..")
-    pairs = list(left_out(readers))
-    assert [reader.tolist() for reader, _ in pairs] == readers.tolist()
-    assert [others.tolist() for _, others in pairs] == [
-        [True, False, False],  # two others: both have to agree
-        [True, False, False],
-        [True, True, False],
-    ]
-    assert list(left_out(bits("xx."))) == []
 
 
 @pytest.fixture
@@ -58,30 +32,44 @@ def folder(tmp_path):
 
 
 def test_a_volume_is_read_as_the_file_has_it(folder):
-    found = read_voi(folder, read_voi_table(folder).iloc[0])
+    found = read_case(folder, open_table(folder).iloc[0])
     assert found.volume.hu.shape == (6, 5, 4)  # z, y, x
     assert found.volume.hu[3, 2, 1] == 1 * 30 + 2 * 6 + 3 - 900
     assert found.volume.spacing_mm == pytest.approx((1.25, 0.7, 0.7))
     assert found.volume.affine[0, 0] == pytest.approx(-0.7)  # RAS to LPS
-    assert found.readers.sum(axis=(1, 2, 3)).tolist() == [2, 1, 2]
-    assert found.readers[:, 3, 2, 1].all()
+    assert found.drawn_masks().sum(axis=(1, 2, 3)).tolist() == [2, 1, 2]
+    assert found.drawn_masks()[:, 3, 2, 1].all()
+    assert found.reference.sum() == 2  # at least two
+    lesion = found.lesions.iloc[0]
+    assert (lesion["origin"].split("/")[0], lesion["n_readers"]) == ("LIDC-IDRI-0001", 3)
+    assert lesion["diameter_mm"] == pytest.approx((6 / np.pi * 2 * 1.25 * 0.7**2) ** (1 / 3))
+    assert np.isnan(lesion["malignancy"])  # the table does not say
+    assert (found.is_window, found.doubtful) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("said", "doubtful"), [({"other_annotations_in_voi": 1}, 118), ({"flag": MERGED}, 120)]
+)
+def test_what_else_was_drawn_makes_a_volume_doubtful(folder, said, doubtful):
+    row = open_table(folder).assign(**said).iloc[0]
+    assert read_case(folder, row).doubtful.sum() == doubtful
 
 
 def test_a_reader_without_a_mask_is_told(folder):
-    table = read_voi_table(folder).assign(n_readers=4)
+    table = open_table(folder).assign(n_readers=4)
     with pytest.raises(DataError, match="4 readers are stated and one of them marked nothing"):
-        read_voi(folder, table.iloc[0])
+        read_case(folder, table.iloc[0])
 
 
 def test_missing_files_and_columns_are_told(folder):
     (folder / "a_ct.nii.gz").unlink()
     with pytest.raises(DataError, match=r"column ct_file, the first is a_ct\.nii\.gz"):
-        read_voi_table(folder)
+        open_table(folder)
     pd.DataFrame({"voi_id": ["a"]}).to_csv(folder / "lidc_voi.csv")
     with pytest.raises(DataError, match="lacks the columns patient_id"):
-        read_voi_table(folder)
+        open_table(folder)
 
 
 def test_patients_are_looked_up_in_the_projects_split():
-    found = split_of_patients(pd.Series(["LIDC-IDRI-0001", "somebody"]))
-    assert found.tolist() == ["train", ""]
+    found = split_of(pd.Series(["LIDC-IDRI-0001", "Lung_Dx-A0002", "somebody"]))
+    assert found.tolist() == ["train", "tune", "test"]

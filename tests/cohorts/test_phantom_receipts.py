@@ -8,6 +8,7 @@ import pytest
 from medlib.cohorts import phantom_receipts as manifest
 from medlib.cohorts.phantom_receipts import Receipt
 from medlib.errors import DataError
+from tools.phantom_manifest import write_manifest
 
 MADE = {
     "case-001": Receipt("aa", "bb", -512.25, 410.5, (400, 380, 0, 0)),
@@ -48,8 +49,8 @@ def test_a_missing_case_is_refused():
 
 def test_what_is_written_is_read_back_and_other_cohorts_stay(tmp_path):
     path = tmp_path / "phantom.json"
-    manifest.write_manifest("tiny-seed0", MADE, {"seed": 0}, path)
-    manifest.write_manifest("tiny-seed1", changed(hu_mean=1.0), {"seed": 1}, path)
+    write_manifest("tiny-seed0", MADE, {"seed": 0}, path)
+    write_manifest("tiny-seed1", changed(hu_mean=1.0), {"seed": 1}, path)
     assert manifest.expected_receipts("tiny-seed0", path) == MADE
     assert manifest.expected_receipts("tiny-seed1", path)["case-001"].hu_mean == 1.0
     assert manifest.expected_receipts("tiny-seed2", path) == {}

@@ -11,8 +11,8 @@ import pytest
 
 from medlib import paths
 from medlib.annotation.case import LESION_COLUMNS, Case
-from medlib.cohorts import phantom_receipts as manifest
-from medlib.cohorts.cohort import SMALL_FILES, Cohort, receipts
+from medlib.cohorts.case_folders import FILES
+from medlib.cohorts.cohort import Cohort, receipts
 from medlib.cohorts.phantom_receipts import Receipt
 from medlib.cohorts.verify import verify
 from medlib.errors import DataError
@@ -20,6 +20,7 @@ from medlib.files import sha256_of, write_sums
 from medlib.images.dicom import write_series
 from medlib.images.image_files import write_mask
 from medlib.images.volume import SeriesIdentity, Volume
+from tools.phantom_manifest import write_manifest
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def cohort(manifests):
     lesions = pd.DataFrame(columns=list(LESION_COLUMNS))
     lesions.to_csv(case / "lesions.csv", index=False)
     made = Case("case-1", "p", "site-a", "train", volume, readers, readers, lesions)
-    files = {name: sha256_of(case / name) for name in SMALL_FILES}
+    files = {name: sha256_of(case / name) for name in FILES}
     note = {"voxels": asdict(Receipt.of(made)), "files": files}
     (case / "receipt.json").write_text(json.dumps(note))
     row = {"case_id": "case-1", "patient_id": "p", "site": "site-a", "split": "train"}
@@ -89,10 +90,10 @@ def test_a_phantom(manifests, cohort):
     (manifests / "collections.toml").write_text(
         '[phantom]\ntitle = "P"\nlicence = "CC BY"\nmanifest = "phantom.json"\n'
     )
-    manifest.write_manifest("another", {}, {"seed": 0}, manifests / "phantom.json")
+    write_manifest("another", {}, {"seed": 0}, manifests / "phantom.json")
     write_sums(manifests, ["collections.toml", "phantom.json"])
     assert "does not name this cohort" in list(verify("phantom"))[1]
-    manifest.write_manifest(cohort.name, receipts(cohort), {"seed": 0}, manifests / "phantom.json")
+    write_manifest(cohort.name, receipts(cohort), {"seed": 0}, manifests / "phantom.json")
     write_sums(manifests, ["collections.toml", "phantom.json"])
     assert "as the manifest says" in list(verify("phantom"))[1]
     [first, *_] = sorted(cohort.folder.rglob("*.dcm"))

@@ -4,11 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medlib.annotation.case import Case
+from medlib.annotation.reference import more_than_half
 from medlib.baseline.candidates import Prediction
-from medlib.cohorts.nodule_volumes import Voi
 from medlib.images.volume import SeriesIdentity, Volume
 from medlib.risk.nodule_scores import (
     by_size,
+    left_out,
     score_voi,
     search_alarm_scores,
     search_score,
@@ -17,10 +19,38 @@ from medlib.risk.nodule_scores import (
 )
 
 
-def voi(readers: np.ndarray, spacing=(2.0, 1.0, 1.0)) -> Voi:
+def bits(*masks: str) -> np.ndarray:
+    return np.array([[c == "x" for c in mask] for mask in masks])
+
+
+def test_a_majority_is_more_than_half():
+    assert more_than_half(bits("xxx.", "xx..", "x..."))[:].tolist() == [True, True, False, False]
+    assert more_than_half(bits("xx..", "xx..", "x.x.", "x.x.")).tolist() == [
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+def test_each_reader_is_left_out_once():
+    readers = bits("xx.", "xx.", "x..")
+    pairs = list(left_out(readers))
+    assert [reader.tolist() for reader, _ in pairs] == readers.tolist()
+    assert [others.tolist() for _, others in pairs] == [
+        [True, False, False],  # two others: both have to agree
+        [True, False, False],
+        [True, True, False],
+    ]
+    assert list(left_out(bits("xx."))) == []
+
+
+def voi(readers: np.ndarray, spacing=(2.0, 1.0, 1.0)) -> Case:
     affine = np.diag([*spacing[::-1], 1.0])
     volume = Volume(np.zeros(readers.shape[1:], np.float32), affine, SeriesIdentity("p", "", ""))
-    return Voi("p_1", "p", volume, readers)
+    bits = np.bitwise_or.reduce([mask << bit for bit, mask in enumerate(readers.astype(np.uint8))])
+    labels = (bits > 0).astype(np.uint8)
+    return Case("p_1", "p", "s", "test", volume, bits, labels, pd.DataFrame(), is_window=True)
 
 
 @pytest.fixture

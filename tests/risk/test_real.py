@@ -87,7 +87,7 @@ def test_a_nodule_is_reported_from_the_operating_point_on(
     other = tmp_path / "other"
     shutil.copytree(run_folder, other)
     (other / "evaluation" / "operating_point.json").write_text(f'{{"network": {operating_point}}}')
-    monkeypatch.setattr(real.voi_metrics, "search_score", lambda voi, found: scores[voi.voi_id])
+    monkeypatch.setattr(real.voi_metrics, "search_score", lambda voi, found: scores[voi.case_id])
     found = evaluate(vois, tmp_path / "out", other)
     assert [row["not_reported"] for row in found["cases"]] == not_reported
 
@@ -102,7 +102,7 @@ def test_alarms_in_a_block_are_counted_from_the_operating_point_on(
     table.to_csv(vois / "lidc_voi.csv", index=False)
     scores = {"v1": [0.9, 0.5, 0.4], "v2": [], "v3": [0.9]}
     monkeypatch.setattr(
-        real.voi_metrics, "search_alarm_scores", lambda voi, found: scores[voi.voi_id]
+        real.voi_metrics, "search_alarm_scores", lambda voi, found: scores[voi.case_id]
     )
     found = evaluate(vois, tmp_path / "out", other)
     assert [row["search_alarms"] for row in found["cases"]] == [2, 0, None]
@@ -177,7 +177,7 @@ def test_an_interrupted_evaluation_goes_on(vois, run_folder, tmp_path, monkeypat
     score_voi = real.voi_metrics.score_voi
 
     def until_the_third(voi, marked):
-        scored.append(voi.voi_id)
+        scored.append(voi.case_id)
         if len(scored) == 3:
             raise KeyboardInterrupt
         return score_voi(voi, marked)

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medlib.annotation.case import Case
 from medlib.baseline.candidates import Prediction
-from medlib.cohorts.whole_scans import RealScan
 from medlib.images.volume import SeriesIdentity, Volume
 from medlib.risk.scan_scores import score_scan
 
@@ -16,10 +16,11 @@ TUMOUR = np.s_[1:3, 4:12, 4:12]  # 128 voxels
 VOLUME = Volume(np.zeros(SHAPE, np.float32), np.eye(4), SeriesIdentity("p", "", ""))
 
 
-def scan(*, outlined: bool = True) -> RealScan:
-    tumour = np.zeros(SHAPE, bool)
-    tumour[TUMOUR] = True
-    return RealScan("one", "CC BY 4.0", VOLUME, tumour, outlined)
+def scan(*, outlined: bool = True, has_tumour: bool = True) -> Case:
+    bits = np.zeros(SHAPE, np.uint8)
+    bits[TUMOUR] = has_tumour
+    kind = "outline" if outlined else "boxes"
+    return Case("one", "one", "s", "test", VOLUME, bits, bits, pd.DataFrame(), label_kind=kind)
 
 
 def candidates(*found: tuple[tuple[slice, slice, slice], float]) -> Prediction:
@@ -76,7 +77,7 @@ def test_with_boxes_half_of_a_candidate_has_to_lie_inside(inside, hit):
 
 @pytest.mark.parametrize("outlined", [True, False])
 def test_a_scan_without_a_tumour_has_false_alarms_and_nothing_to_hit(outlined):
-    healthy = RealScan("one", "CC BY 4.0", VOLUME, np.zeros(SHAPE, bool), outlined)
+    healthy = scan(outlined=outlined, has_tumour=False)
     found = score_scan(healthy, candidates((TUMOUR, 0.9), (np.s_[0:1, 15:18, 15:18], 0.4)), 0.5)
     assert (found["false_alarms"], found["n_reported"], found["best_score"]) == (1, 1, None)
     assert found["false_alarm_scores"] == [0.9, 0.4]

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from medlib.baseline.training_sources import PhantomCT
 from medlib.errors import RunError
 from studies import ablation as ablation_study
 from studies.ablation import (
@@ -49,14 +48,14 @@ def test_the_difference_is_taken_volume_by_volume_and_over_seeds():
     assert found.loc[RANDOM, "seeds"] == 2
 
 
-class NoNodules:
-    """Stands in for the real CT."""
-
-    def checksum(self) -> str:
-        return "0"
-
-    def read_vois(self, split: str) -> list:
-        return []
+@pytest.fixture(autouse=True)
+def no_nodules(monkeypatch):
+    """The real CT and the phantom hold nothing."""
+    empty = SimpleNamespace(table=pd.DataFrame({"part": ["lidc_voi", "full_ct"]}))
+    monkeypatch.setattr(ablation_study, "open_cohort", lambda dataset: empty)
+    monkeypatch.setattr(ablation_study, "checksum", lambda cohort: "0")
+    monkeypatch.setattr(ablation_study, "windows", lambda cohort, split: [])
+    monkeypatch.setattr(ablation_study, "outline_data", lambda *_: {"train": None})
 
 
 def test_a_study_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
@@ -68,8 +67,6 @@ def test_a_study_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
         judged.append((config.seed, config.loss))
         return pd.DataFrame([{"voi_id": "a", "patient_id": "p", "dice": 0.5, "seconds": 1.0}])
 
-    monkeypatch.setattr(ablation_study, "open_real_ct", NoNodules)
-    monkeypatch.setattr(ablation_study, "outline_data", lambda *_: {"train": None})
     monkeypatch.setattr(ablation_study, "_judge", judge)
     with pytest.raises(KeyboardInterrupt):
         study(40, [0, 1], tmp_path)
@@ -87,10 +84,6 @@ def test_a_study_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
         study(40, [0], tmp_path)
 
 
-class NoCuts(NoNodules, PhantomCT):
-    """Stands in for the phantom."""
-
-
 def test_the_quick_study_is_found_where_nothing_has_changed(tmp_path, monkeypatch):
     judged = []
 
@@ -98,10 +91,9 @@ def test_the_quick_study_is_found_where_nothing_has_changed(tmp_path, monkeypatc
         judged.append(config)
         return pd.DataFrame([{"voi_id": "a", "patient_id": "p", "dice": 0.5, "seconds": 1.0}])
 
-    for name, other in (("PhantomCT", NoCuts), ("RUNS", tmp_path), ("_judge", judge)):
-        monkeypatch.setattr(ablation_study, name, other)
-    monkeypatch.setattr(ablation_study, "outline_data", lambda *_: {"train": None})
-    phantom = SimpleNamespace(folder=tmp_path / "phantom")
+    monkeypatch.setattr(ablation_study, "RUNS", tmp_path)
+    monkeypatch.setattr(ablation_study, "_judge", judge)
+    phantom = SimpleNamespace(folder=tmp_path / "phantom", table=pd.DataFrame())
     assert ablation_study.quick_study(phantom)["variant"].tolist() == list(ablation_study.QUICK)
     assert all(config.voi_crops == 1 and not config.scan_crops for config in judged)
     assert len(ablation_study.quick_study(phantom)) == len(judged) == len(ablation_study.QUICK)

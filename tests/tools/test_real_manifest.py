@@ -6,9 +6,9 @@ import os
 import pandas as pd
 import pytest
 
-from medlib.baseline.real_manifest import checksum, manifest, read_manifest
-from medlib.baseline.training_sources import REAL_CT, open_real_ct
-from medlib.cohorts import nodule_volumes as voi
+from medlib.baseline.real_manifest import FILE, checksum, manifest
+from medlib.cohorts.cohort import REAL, REAL_CT, Cohort, open_cohort
+from medlib.cohorts.project_split import split_of
 from medlib.errors import DataError
 from medlib.paths import REFERENCE_RUNS
 
@@ -17,6 +17,10 @@ STATED = {
     for path in sorted(REFERENCE_RUNS.rglob("card.json"))
     if "real_ct" in (data := json.loads(path.read_bytes())["data"])
 }
+
+
+def read_manifest() -> pd.DataFrame:
+    return pd.read_csv(FILE, dtype=str, keep_default_na=False)
 
 
 @pytest.mark.parametrize("run", STATED)
@@ -31,7 +35,7 @@ def test_there_are_such_runs():
 def test_the_manifest_knows_the_part_of_every_patient():
     table = read_manifest()
     nodules = table[table["licence"].eq("CC BY 3.0") & table["series_instance_uid"].ne("")]
-    assert (nodules["split"] == voi.split_of_patients(nodules["patient_id"])).all()
+    assert (nodules["split"] == split_of(nodules["patient_id"])).all()
     assert table["sha256"].str.fullmatch("[0-9a-f]{64}").all()
     assert table["file"].is_unique
     # Non-commercial images only test.
@@ -40,21 +44,19 @@ def test_the_manifest_knows_the_part_of_every_patient():
 
 def test_the_checksum_is_of_names_and_contents(tmp_path):
     def listed() -> pd.DataFrame:
-        vois = pd.DataFrame(
-            [{"ct_file": "a", "readers_file": "b", "patient_id": "p", "split": "train"}]
-        )
-        scans = pd.DataFrame([], columns=["case", "patient", "split", "licence"])
-        return manifest(tmp_path, vois, scans, ("vois", "scans"), "CC BY 3.0")
+        row = {"ct_file": "a", "readers_file": "b", "patient_id": "p", "split": "train"}
+        table = pd.DataFrame([row | {"part": "lidc_voi", "licence": "CC BY 3.0"}])
+        return manifest(Cohort("real", tmp_path, table))
 
-    for name in ("vois/lidc_voi.csv", "vois/a", "vois/b", "scans/cases.csv"):
+    for name in ("lidc_voi/lidc_voi.csv", "lidc_voi/a", "lidc_voi/b", "full_ct/cases.csv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
     first = checksum(listed())
     assert checksum(listed()) == first
-    (tmp_path / "vois" / "b").write_text("other")
+    (tmp_path / "lidc_voi" / "b").write_text("other")
     assert checksum(listed()) != first
-    (tmp_path / "vois" / "b").unlink()
-    with pytest.raises(DataError, match="vois/b cannot be read"):
+    (tmp_path / "lidc_voi" / "b").unlink()
+    with pytest.raises(DataError, match="lidc_voi/b cannot be read"):
         listed()
 
 
@@ -62,4 +64,4 @@ def test_the_checksum_is_of_names_and_contents(tmp_path):
 def test_the_manifest_is_of_the_real_ct_at_hand():
     if REAL_CT not in os.environ:
         pytest.skip("MEDLIB_REAL_CT names no folder with real CT")
-    pd.testing.assert_frame_equal(open_real_ct().manifest(), read_manifest())
+    pd.testing.assert_frame_equal(manifest(open_cohort(REAL)), read_manifest())

@@ -18,7 +18,8 @@ from medlib.baseline.config import TrainConfig
 from medlib.baseline.enlarged_nodules import NODULES_MM, enlarged
 from medlib.baseline.grafts import Graft
 from medlib.baseline.grid import Box, WorkingGrid
-from medlib.baseline.slices import (
+from medlib.baseline.training_sources import origins
+from medlib.baseline.training_volume import (
     BACKGROUND,
     DENSE_HU,
     IGNORED,
@@ -28,7 +29,6 @@ from medlib.baseline.slices import (
     flat_indices,
     prepare,
 )
-from medlib.baseline.training_sources import origins
 from medlib.cohorts.cohort import Cohort
 from medlib.cohorts.project_split import lidc_patients
 from medlib.images.lungs import lung_field
