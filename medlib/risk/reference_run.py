@@ -286,15 +286,15 @@ def choose_level(
     outliners = [
         Outliner(network, config.model_copy(update={"candidate_level": level})) for level in LEVELS
     ]
-    rows = [
-        [
-            dice(
-                more_than_half(found.drawn_masks()), outline_window(outliner, found.volume) >= level
-            )
-            for outliner, level in zip(outliners, LEVELS, strict=True)
-        ]
-        for found in windows(source, "tune")
-    ]
+    rows = []
+    for found in windows(source, "tune"):
+        reference = more_than_half(found.drawn_masks())
+        rows.append(
+            [
+                dice(reference, outline_window(outliner, found.volume) >= level)
+                for outliner, level in zip(outliners, LEVELS, strict=True)
+            ]
+        )
     mean = np.nanmean(np.array(rows), axis=0)
     by_level = {f"{level:g}": round(float(d), 4) for level, d in zip(LEVELS, mean, strict=True)}
     return float(LEVELS[int(mean.argmax())]), by_level

@@ -7,7 +7,7 @@ import pytest
 import SimpleITK
 
 from medlib.cohorts.whole_scans import open_table, read_case
-from medlib.errors import DataError
+from medlib.errors import DataError, InputError
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_mask_that_lies_elsewhere_is_told(folder):
     assert read_case(folder, table.iloc[0]).reference.all()
     mask.SetOrigin((0.0, 5.0, 0.0))
     SimpleITK.WriteImage(mask, folder / "boxed" / "mask.nrrd")
-    with pytest.raises(DataError, match=r"mask.nrrd: lies elsewhere than its CT"):
+    with pytest.raises(InputError, match=r"mask.nrrd: the mask lies 5.0 mm from the series"):
         read_case(folder, table.iloc[0])
 
 

@@ -24,13 +24,9 @@ def bits(*masks: str) -> np.ndarray:
 
 
 def test_a_majority_is_more_than_half():
-    assert more_than_half(bits("xxx.", "xx..", "x..."))[:].tolist() == [True, True, False, False]
-    assert more_than_half(bits("xx..", "xx..", "x.x.", "x.x.")).tolist() == [
-        True,
-        False,
-        False,
-        False,
-    ]
+    assert more_than_half(bits("xxx.", "xx..", "x...")).tolist() == [True, True, False, False]
+    even = more_than_half(bits("xx..", "xx..", "x.x.", "x.x."))
+    assert even.tolist() == [True, False, False, False]
 
 
 def test_each_reader_is_left_out_once():
