@@ -13,18 +13,19 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup, Tag
+from pydicom.tag import Tag as DicomTag
 
 from book.evidence import FIELDS, Record, records_in
+from book.identifying import NEVER_CARRIED
 from book.pages import Book
 from medlib.errors import BookError
-from medlib.images.privacy import NEVER_CARRIED, tag_of
 
 MOST_SHOWN = 30
 CSS_ADDRESS = re.compile(r"url\(\s*['\"]?([^'\")]+)|@import\s+['\"]([^'\"]+)")
 DICOM_NAME = re.compile(r"\b[A-Za-z][\w-]*\^[A-Za-z][\w^-]*")
 ELSEWHERE = re.compile(r"\s*(https?:)?//")
 PICTURE_FILE = re.compile(r"\.(png|jpe?g|svg|gif|webp)$", re.IGNORECASE)
-_TAGS = {"{:04X},{:04X}".format(*tag_of(keyword)): keyword for keyword in NEVER_CARRIED}
+_TAGS = {str(DicomTag(keyword)).strip("()").upper(): keyword for keyword in NEVER_CARRIED}
 _KEYWORDS = "|".join(NEVER_CARRIED)
 _IN_JSON = "|".join(tag.replace(",", "") for tag in _TAGS)
 _IN_DUMP = "|".join(tag.replace(",", r",\s*") for tag in _TAGS)

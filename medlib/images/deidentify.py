@@ -11,8 +11,8 @@ import functools
 import hashlib
 import hmac
 import importlib
+import re
 import secrets
-import shutil
 import uuid
 from collections import Counter
 from collections.abc import Mapping
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
+from pydicom.datadict import dictionary_has_tag
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
@@ -27,27 +28,25 @@ from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
 from medlib.errors import InputError
-from medlib.images.privacy import identifying_words
+from medlib.files import put_in_place
 from medlib.progress import track
 
 TABLE = "dicomfields_2026c"  # edition of PS3.15 Table E.1-1
 MIN_KEY_BYTES = 16
+MIN_LETTERS = 4  # a shorter word is found everywhere
+# A dummy is right for every kind of object; an empty value is not where the standard wants one.
 _ACTIONS = {
-    "X_TAGS": "remove",
-    "Z_TAGS": "empty",
-    "X_Z_TAGS": "empty",
-    # A dummy is right for every kind of object; an empty value is not where the standard wants one.
-    "D_TAGS": "dummy",
-    "Z_D_TAGS": "dummy",
-    "X_D_TAGS": "dummy",
-    "X_Z_D_TAGS": "dummy",
-    "U_TAGS": "uid",
-    "X_Z_U_STAR_TAGS": "clean",
+    "remove": ("X_TAGS",),
+    "empty": ("Z_TAGS", "X_Z_TAGS"),
+    "dummy": ("D_TAGS", "Z_D_TAGS", "X_D_TAGS", "X_Z_D_TAGS"),
+    "uid": ("U_TAGS",),
+    "clean": ("X_Z_U_STAR_TAGS",),
 }
 # Not in the standard's table, though they say what its PatientBirthDate says.
 _ALSO_REMOVED = ("PatientBirthDateInAlternativeCalendar", "PatientDeathDateInAlternativeCalendar")
+_NAMES = ("PatientID", "PatientName", "OtherPatientNames", "OtherPatientIDs", "AccessionNumber")
 _DUMMY = {"AS": "000Y", "DA": "19000101", "DT": "19000101000000", "TM": "000000", "UR": ""}
-_TEXT = ("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT")
+_NUMBERS = ("DS", "IS", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV")
 _FREE_TEXT = ("LO", "LT", "SH", "ST", "UC", "UT")
 _NOT_AN_INSTANCE = (
     "ClassUID",
@@ -67,7 +66,6 @@ class Written:
 
     Attributes
     ----------
-    n_files, n_series, n_patients : int
     left_out : mapping of str to int
         Why files were not written -> how many.
     n_blanked : int
@@ -95,10 +93,6 @@ def deidentify(source: Path, out_dir: Path, key: bytes | None = None) -> Written
         Secret from which new UIDs and patient numbers follow, at least 16 bytes: the same key
         gives the same ones in a later run. By default a random one, which is then forgotten.
 
-    Returns
-    -------
-    Written
-
     Raises
     ------
     InputError
@@ -117,50 +111,41 @@ def deidentify(source: Path, out_dir: Path, key: bytes | None = None) -> Written
         raise InputError(f"{out_dir}: holds files already; nothing is overwritten, name a new one")
     if key is not None and len(key) < MIN_KEY_BYTES:
         raise InputError(f"the key has {len(key)} bytes; expected at least {MIN_KEY_BYTES}")
-    secret = key or secrets.token_bytes(32)
+    try:
+        with put_in_place(out_dir) as beside:
+            return _write_all(source, beside, key or secrets.token_bytes(32))
+    except OSError as error:
+        raise InputError(f"{out_dir}: cannot write here ({error.strerror or error})") from error
+
+
+def _write_all(source: Path, out_dir: Path, key: bytes) -> Written:
     files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
     left_out: Counter[str] = Counter()
     patients, series, n_files, n_blanked = set(), set(), 0, 0
-    beside = out_dir.parent / f".{out_dir.name}.{uuid.uuid4().hex}"
-    try:
-        for path in track(files, "images"):
-            dataset = _read(path)
-            if reason := _why_not(dataset):
-                left_out[reason] += 1
-                continue
-            assert dataset is not None
-            n_blanked += deidentify_dataset(dataset, secret)
-            target = beside / dataset.SeriesInstanceUID / f"{dataset.SOPInstanceUID}.dcm"
-            if target.exists():
-                left_out["the same image twice"] += 1
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            dataset.save_as(target, enforce_file_format=True)
-            patients.add(dataset.PatientID)
-            series.add(dataset.SeriesInstanceUID)
-            n_files += 1
-        if not n_files:
-            why = ", ".join(f"{reason}: {n}" for reason, n in left_out.items()) or "empty folder"
-            raise InputError(f"{source}: no image can be written without its patient ({why})")
-        if out_dir.exists():
-            out_dir.rmdir()
-        beside.replace(out_dir)
-    except OSError as error:
-        raise InputError(f"{out_dir}: cannot write here ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    for path in track(files, "images"):
+        dataset = _read(path)
+        reason = "not DICOM, or damaged" if dataset is None else _why_not(dataset)
+        if dataset is None or reason:
+            left_out[reason] += 1
+            continue
+        n_blanked += deidentify_dataset(dataset, key)
+        target = out_dir / dataset.SeriesInstanceUID / f"{dataset.SOPInstanceUID}.dcm"
+        if target.exists():
+            left_out["the same image twice"] += 1
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        dataset.save_as(target, enforce_file_format=True)
+        patients.add(dataset.PatientID)
+        series.add(dataset.SeriesInstanceUID)
+        n_files += 1
+    if not n_files:
+        why = ", ".join(f"{reason}: {n}" for reason, n in left_out.items()) or "empty folder"
+        raise InputError(f"{source}: no image can be written without its patient ({why})")
     return Written(n_files, len(series), len(patients), dict(left_out), n_blanked)
 
 
 def deidentify_dataset(dataset: Dataset, key: bytes) -> int:
-    """Apply the basic profile to one image, in place.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        With `file_meta`, where it was read from a file.
-    key : bytes
-        Secret of the mapping.
+    """Apply the basic profile to one image, in place, with a key from which new UIDs follow.
 
     Returns
     -------
@@ -185,22 +170,20 @@ def deidentify_dataset(dataset: Dataset, key: bytes) -> int:
     dataset.DeidentificationMethodCodeSequence = Sequence([method])
     if hasattr(dataset, "file_meta"):
         meta = FileMetaDataset()  # afresh: the old one names applications and their hosts
-        meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-        meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
         meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
-        dataset.file_meta = meta
-        dataset.preamble = b"\0" * 128
+        dataset.file_meta, dataset.preamble = meta, b"\0" * 128
     return n_blanked
 
 
-def new_uid(old: str, key: bytes) -> str:
-    """Return the UID that stands for `old` under a key: the same for the same two.
+def identifying_words(dataset: Dataset) -> set[str]:
+    """Return the words of names and numbers that single out the patient, in lower case."""
+    texts = [str(element.value) for element in dataset.iterall() if element.keyword in _NAMES]
+    words = {word for text in texts for word in re.split(r"[\W_]+", text.lower())}
+    return {word for word in words if len(word) >= MIN_LETTERS}
 
-    Returns
-    -------
-    str
-        ``2.25.`` and a version 4 UUID as a number (PS3.5, annex B.2).
-    """
+
+def new_uid(old: str, key: bytes) -> str:
+    """Return the UID that stands for `old` under a key, always the same: PS3.5, annex B.2."""
     number = uuid.UUID(bytes=_digest(key, "uid", old)[:16], version=4).int
     return f"2.25.{number}"
 
@@ -210,33 +193,31 @@ def _digest(key: bytes, kind: str, text: str) -> bytes:
 
 
 @functools.cache
-def _actions() -> Mapping[tuple[int, int], str]:
+def _actions() -> Mapping[tuple[int, ...], str]:
     table = importlib.import_module(f"dicomanonymizer.dicom_anonymization_databases.{TABLE}")
-    single = {
-        (tag[0], tag[1]): action
-        for category, action in _ACTIONS.items()
+    actions = {
+        tuple(tag): action  # of four numbers for overlays and curves, which `_action` removes
+        for action, categories in _ACTIONS.items()
+        for category in categories
         for tag in getattr(table, category)
-        if len(tag) == 2  # the others are overlays and curves, see `_action`
     }
     removed = [pydicom.tag.Tag(keyword) for keyword in _ALSO_REMOVED]
-    return single | {(tag.group, tag.element): "remove" for tag in removed}
+    return actions | {(tag.group, tag.element): "remove" for tag in removed}
 
 
 def _action(element: DataElement) -> str:
     """Say what has to happen to an element; ``clean`` goes into a sequence, else ``keep``."""
     group, number = element.tag.group, element.tag.element
     # Overlays may hold text, and an overlay without its data is not valid: whole groups go.
-    if group & 0xFF00 in (0x5000, 0x6000) or not pydicom.datadict.dictionary_has_tag(element.tag):
+    if group & 0xFF00 in (0x5000, 0x6000) or not dictionary_has_tag(element.tag):
         return "remove"
     if action := _actions().get((group, number)):
         return action
     if element.VR in ("DA", "DT", "TM", "UN"):
         return "remove"
-    if element.VR == "PN":
-        return "empty"
     if element.VR == "UI":
         return "keep" if element.keyword.endswith(_NOT_AN_INSTANCE) else "uid"
-    return "clean" if element.VR == "SQ" else "keep"
+    return {"PN": "empty", "SQ": "clean"}.get(element.VR, "keep")
 
 
 def _clean(dataset: Dataset, key: bytes) -> None:
@@ -245,11 +226,10 @@ def _clean(dataset: Dataset, key: bytes) -> None:
         if action == "remove":
             del dataset[element.tag]
         elif element.VR == "SQ":
-            if action == "clean":
-                for item in element.value:
-                    _clean(item, key)
-            else:
+            if action != "clean":
                 element.value = Sequence()
+            for item in element.value:
+                _clean(item, key)
         elif action == "uid":
             many = element.value if element.VM > 1 else [element.value]
             mapped = [_mapped(str(value), key) for value in many]
@@ -266,23 +246,17 @@ def _mapped(uid: str, key: bytes) -> str:
 
 
 def _dummy(vr: str) -> object:
-    if vr in _TEXT:
+    if vr in ("AE", "CS", "PN", *_FREE_TEXT):
         return "ANONYMIZED"
-    if vr in _DUMMY:
-        return _DUMMY[vr]
-    if vr in ("DS", "IS", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"):
-        return 0
-    return b""
+    return 0 if vr in _NUMBERS else _DUMMY.get(vr, b"")
 
 
 def _blank(element: DataElement, words: set[str]) -> bool:
-    if element.VR not in _FREE_TEXT or not element.value:
-        return False
-    text = str(element.value).lower()
-    if not any(word in text for word in words):
-        return False
-    element.clear()
-    return True
+    text = str(element.value).lower() if element.VR in _FREE_TEXT and element.value else ""
+    found = any(word in text for word in words)
+    if found:
+        element.clear()
+    return found
 
 
 def _read(path: Path) -> Dataset | None:
@@ -292,10 +266,8 @@ def _read(path: Path) -> Dataset | None:
         return None
 
 
-def _why_not(dataset: Dataset | None) -> str:
+def _why_not(dataset: Dataset) -> str:
     """Say why a file is not written; empty where it can be."""
-    if dataset is None:
-        return "not DICOM, or damaged"
     if not all(name in dataset for name in _IMAGE_UIDS):
         return "without the UIDs of an image"
     if not any(name in dataset for name in _PIXELS):

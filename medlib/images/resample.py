@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
-import nibabel.orientations
 import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
@@ -21,13 +20,10 @@ from medlib.images.volume import Volume
 Spacing = tuple[float, float, float]
 Interpolation = Literal["linear", "bspline"]
 
-sitk: Any = SimpleITK  # both come without types
-axes: Any = nibabel.orientations
+sitk: Any = SimpleITK  # it comes without types
 
 _INTERPOLATORS = {"linear": sitk.sitkLinear, "bspline": sitk.sitkBSpline}
 _FWHM = float(np.sqrt(8 * np.log(2)))  # full width at half maximum of a normal curve, in sd
-_LPS = axes.axcodes2ornt(("L", "P", "S"))
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def resample(
@@ -137,42 +133,6 @@ def resample_mask(
         _image(values, source.affine), shape, target.affine, sitk.sitkNearestNeighbor, outside=0.0
     )
     return back.astype(mask.dtype)
-
-
-def canonical(volume: Volume) -> Volume:
-    """Reorder and flip the axes so that x runs to the left, y to the back and z to the head.
-
-    No value changes and none is interpolated. `resample_mask` takes a mask on the canonical grid
-    back to the source.
-
-    Parameters
-    ----------
-    volume : Volume
-        With axes in any order and direction.
-
-    Returns
-    -------
-    Volume
-        Its affine has positive diagonal entries where the axes are not oblique. Slices keep their
-        `sop_instance_uids` where z is only turned round; where another axis becomes z there are
-        none.
-    """
-    ras = _LPS_TO_RAS @ volume.affine
-    turn = axes.ornt_transform(axes.io_orientation(ras), _LPS)
-    shape_xyz = volume.hu.shape[::-1]
-    values = axes.apply_orientation(volume.hu.transpose(2, 1, 0), turn)
-    affine = _LPS_TO_RAS @ (ras @ axes.inv_ornt_aff(turn, shape_xyz))
-    uids = volume.sop_instance_uids
-    if turn[2][0] != 2:
-        uids = ()
-    elif turn[2][1] < 0:
-        uids = uids[::-1]
-    return replace(
-        volume,
-        hu=np.ascontiguousarray(values.transpose(2, 1, 0)),
-        affine=affine,
-        sop_instance_uids=uids,
-    )
 
 
 def _covering_grid(

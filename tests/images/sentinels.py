@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pydicom
@@ -9,7 +12,7 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from medlib.images.privacy import NEVER_CARRIED
+from book.identifying import NEVER_CARRIED
 
 _BY_VR = {"DA": "19110203", "TM": "111203", "CS": "ZQCODED"}
 
@@ -41,3 +44,30 @@ def stuff(folder: Path) -> dict[str, str]:
         dataset.file_meta.SourceApplicationEntityTitle = values["application"] = "ZQAE"
         dataset.save_as(path, enforce_file_format=True)
     return values
+
+
+def identifying_values(dataset: Dataset) -> dict[str, list[str]]:
+    """Keyword of `NEVER_CARRIED` -> the values that are not empty, at any depth."""
+    found: dict[str, list[str]] = {}
+    for element in dataset.iterall():
+        if element.keyword in NEVER_CARRIED and element.value not in (None, "", b""):
+            many = element.value if element.VM > 1 else [element.value]
+            found.setdefault(element.keyword, []).extend(str(value) for value in many)
+    return found
+
+
+def files_with(folder: Path, words: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
+    """Each file below a folder that holds a text, with the key of that text; packed ones too."""
+    wanted = {key: text.lower().encode() for key, text in words.items()}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content = b"\n".join((str(path.relative_to(folder)).encode(), *_contents(path))).lower()
+        yield from ((path, key) for key, text in wanted.items() if text in content)
+
+
+def _contents(path: Path) -> Iterator[bytes]:
+    yield path.read_bytes()
+    if path.suffix == ".gz":
+        yield gzip.decompress(path.read_bytes())
+    elif zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            yield from (archive.read(name) for name in archive.namelist())

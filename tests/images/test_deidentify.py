@@ -13,14 +13,13 @@ from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
-from sentinels import stuff
+from sentinels import files_with, identifying_values, stuff
 from typer.testing import CliRunner
 
 from medlib import cli
 from medlib.errors import InputError
 from medlib.images.deidentify import deidentify, deidentify_dataset, new_uid
 from medlib.images.dicom import read_series, write_series
-from medlib.images.privacy import files_with, identifying_values
 
 KEY = b"0123456789abcdef"
 

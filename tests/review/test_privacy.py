@@ -6,13 +6,12 @@ import dataclasses
 
 import pytest
 import torch
-from sentinels import stuff
+from sentinels import files_with, stuff
 
 from medlib.baseline.candidates import save_prediction
 from medlib.baseline.inference import predict_volume
 from medlib.baseline.run import Run
 from medlib.images.dicom import read_series, write_series
-from medlib.images.privacy import files_with
 from medlib.review.report import assist
 
 
