@@ -47,7 +47,7 @@ def decoded_frame(header: Header, layout: Layout, index: int) -> NDArray[Any]:
     frame = _codestream(header, layout, index)
     decoder = get_decoder(header.transfer_syntax)
     quiet = [plugin for plugin in _QUIET_PLUGINS if plugin in decoder.available_plugins]
-    image: dict[str, Any] = {
+    image: Any = {
         "rows": layout.rows,
         "columns": layout.columns,
         "number_of_frames": 1,
@@ -85,7 +85,7 @@ def _codestream(header: Header, layout: Layout, index: int) -> bytes:
             f"{header.name} holds a compressed image without its end; expected a whole image; "
             "fetch the series again"
         )
-    size = coded_size(frame, header.transfer_syntax)
+    size = _coded_size(frame, header.transfer_syntax)
     expected = (layout.rows, layout.columns, 1)
     if len(frame) > _MOST_GROWTH * layout.frame_bytes + 4096 or size not in (None, expected):
         raise ImpossibleSizeError(
@@ -95,11 +95,10 @@ def _codestream(header: Header, layout: Layout, index: int) -> bytes:
     return frame
 
 
-def coded_size(frame: bytes, transfer_syntax: str) -> tuple[int, int, int] | None:
-    """Return rows, columns and components by a codestream's own header; None for RLE without one.
+def _coded_size(frame: bytes, transfer_syntax: str) -> tuple[int, int, int] | None:
+    """Return rows, columns, components by a codestream's own header; None for RLE, without one.
 
-    `frame` is JPEG (ISO/IEC 10918-1), JPEG-LS (14495-1) or JPEG 2000 (15444-1). Raises ValueError
-    if it has no such header.
+    JPEG (ISO/IEC 10918-1), JPEG-LS (14495-1) and JPEG 2000 (15444-1).
     """
     if transfer_syntax == RLELossless:
         return None

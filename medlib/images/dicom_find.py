@@ -18,7 +18,6 @@ MAX_ARCHIVE_BYTES = 16 * 2**30  # unpacked: some ten thousand slices and their l
 # Deflate can pack a thousandfold, CT packs about twofold. Small archives may do as they like.
 MAX_PACKING = 100
 FREELY_PACKED_BYTES = 256 * 2**20
-_CHUNK = 2**20
 
 
 @dataclass(frozen=True)
@@ -37,18 +36,10 @@ def shown(value: object, length: int = 80) -> str:
 
 @contextmanager
 def found_files(source: Path | Iterable[Path]) -> Iterator[tuple[str, list[Found]]]:
-    """List the files of a source; archives are unpacked into a folder that is gone afterwards.
+    """Yield what messages call a source, and its files.
 
-    Parameters
-    ----------
-    source : Path or iterable of Path
-        A folder with all below it, a file, a zip archive, or several of them.
-
-    Yields
-    ------
-    name : str
-        What messages call the source.
-    files : list of Found
+    A source is a folder with all below it, a file, a zip archive, or several of them. Archives
+    are unpacked into a folder that is gone afterwards.
 
     Raises
     ------
@@ -105,10 +96,14 @@ def _unpack(path: Path, scratch: Path) -> list[Found]:
             members = [member for member in archive.infolist() if not member.is_dir()]
             _check_archive(name, members, path.stat().st_size)
             scratch.mkdir()
-            return [
-                _unpack_member(archive, member, scratch / f"{k:06d}")
+            found = [
+                Found(scratch / f"{k:06d}", shown(member.filename))
                 for k, member in enumerate(members)
             ]
+            for file, member in zip(found, members, strict=True):
+                with archive.open(member) as packed, file.path.open("wb") as unpacked:
+                    shutil.copyfileobj(packed, unpacked)  # ends at the size that was checked
+            return found
     except InputError:
         raise
     except Exception as error:  # a damaged archive makes zipfile and its decoders raise many kinds
@@ -138,9 +133,3 @@ def _check_archive(name: str, members: list[zipfile.ZipInfo], packed: int) -> No
             f"{packed / 2**20:.3g} MiB; expected a study that fits on this disk; unpack it "
             "yourself if you trust it"
         )
-
-
-def _unpack_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> Found:
-    with archive.open(member) as packed, target.open("wb") as unpacked:
-        shutil.copyfileobj(packed, unpacked, _CHUNK)  # ends at the size that was checked
-    return Found(target, shown(member.filename))

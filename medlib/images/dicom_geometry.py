@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +49,8 @@ def stack_frames(
         If they do not lie on one even, straight, axial grid. Its message calls them `series`.
     """
     frames = sorted(frames, key=lambda frame: frame.z)
-    _check_same(series, frames)
-    _check_axial(series, frames)
+    for frame in frames:
+        _check_frame(series, frame, frames[0])
     frames, notes = _without_copies(series, frames)
     step, more = _slice_step(series, frames)
     first = frames[0]
@@ -61,82 +62,69 @@ def stack_frames(
     return frames, affine, [*notes, *more, *_numbering_notes(frames)]
 
 
-def _check_same(series: str, frames: list[Frame]) -> None:
-    """Refuse images of different patients, matrices, pixel sizes or directions."""
-    first = frames[0]
+def _check_frame(series: str, frame: Frame, first: Frame) -> None:
+    """Refuse an image of another patient, matrix, size or direction than the first, or askew."""
     for keyword in ("PatientID", "FrameOfReferenceUID"):
-        expected = first.header.get(keyword)
-        for frame in frames:
-            if frame.header.get(keyword) != expected:
-                raise InconsistentSeriesError(
-                    f"{series}: {frame.name} and {first.name} differ in {keyword}; expected one "
-                    "patient in one position; separate the files and export the series again"
-                )
+        if frame.header.get(keyword) != first.header.get(keyword):
+            raise InconsistentSeriesError(
+                f"{series}: {frame.name} and {first.name} differ in {keyword}; expected one "
+                "patient in one position; separate the files and export the series again"
+            )
     for keyword in ("Rows", "Columns"):
-        expected = first.header.whole(keyword)
-        for frame in frames:
-            if frame.header.whole(keyword) != expected:
-                raise InconsistentMatrixError(
-                    f"{series}: {frame.name} has {keyword} {frame.header.whole(keyword)}, "
-                    f"{first.name} {expected}; expected one matrix; separate the reconstructions"
-                )
-    spacings = np.array([frame.pixel_spacing_mm for frame in frames])
-    odd = np.flatnonzero((np.abs(spacings - spacings[0]) > 1e-3 * spacings[0]).any(axis=1))
-    if len(odd):
-        other = frames[odd[0]]
+        found, expected = frame.header.whole(keyword), first.header.whole(keyword)
+        if found != expected:
+            raise InconsistentMatrixError(
+                f"{series}: {frame.name} has {keyword} {found}, {first.name} {expected}; expected "
+                "one matrix; separate the reconstructions"
+            )
+    size_mm, expected_mm = frame.pixel_spacing_mm, first.pixel_spacing_mm
+    if not _near(size_mm, expected_mm, 1e-3 * min(expected_mm)):
         raise InconsistentMatrixError(
-            f"{series}: {other.name} has pixels of {other.pixel_spacing_mm} mm, {first.name} of "
-            f"{first.pixel_spacing_mm}; expected one size; separate the reconstructions"
+            f"{series}: {frame.name} has pixels of {size_mm} mm, {first.name} of {expected_mm}; "
+            "expected one size; separate the reconstructions"
         )
-    axes = np.array([frame.orientation for frame in frames])
-    odd = np.flatnonzero((np.abs(axes - axes[0]) > _AXIS_TOLERANCE).any(axis=1))
-    if len(odd):
+    if not _near(frame.orientation, first.orientation, _AXIS_TOLERANCE):
         raise MixedOrientationsError(
-            f"{series}: {frames[odd[0]].name} is turned against {first.name}; expected one "
-            "orientation; separate the series"
+            f"{series}: {frame.name} is turned against {first.name}; expected one orientation; "
+            "separate the series"
         )
-
-
-def _check_axial(series: str, frames: list[Frame]) -> None:
-    axes = np.abs(np.array([frame.orientation for frame in frames]))
-    odd = np.flatnonzero((np.abs(axes - [1, 0, 0, 0, 1, 0]) > _AXIS_TOLERANCE).any(axis=1))
-    if len(odd):
-        frame = frames[odd[0]]
+    if not _near(map(abs, frame.orientation), (1, 0, 0, 0, 1, 0), _AXIS_TOLERANCE):
         shown = [round(value, 3) for value in frame.orientation]
         raise ObliqueError(
             f"{series}: {frame.name} has ImageOrientationPatient {shown}; expected axial slices "
             "without tilt; reconstruct the series axially"
         )
-    for frame in frames:
-        tilt = frame.header.number("GantryDetectorTilt")
-        if tilt is not None and abs(tilt) > _TILT_DEGREES:
-            raise ObliqueError(
-                f"{series}: {frame.name} states a gantry tilt of {tilt:g} degrees, its position "
-                "none: one of them is wrong; expected no tilt; reconstruct the series without tilt"
-            )
+    tilt = frame.header.number("GantryDetectorTilt")
+    if tilt is not None and abs(tilt) > _TILT_DEGREES:
+        raise ObliqueError(
+            f"{series}: {frame.name} states a gantry tilt of {tilt:g} degrees, its position "
+            "none: one of them is wrong; expected no tilt; reconstruct the series without tilt"
+        )
+
+
+def _near(values: Iterable[float], expected: Iterable[float], within: float) -> bool:
+    return all(abs(a - b) <= within for a, b in zip(values, expected, strict=True))
 
 
 def _without_copies(series: str, frames: list[Frame]) -> tuple[list[Frame], list[str]]:
     """Drop files that are copies of another; two different images in one place are refused."""
-    kept: list[Frame] = []
-    for frame in frames:
-        before = kept[-1] if kept else None
-        if before is None or frame.z - before.z > _SAME_POSITION_MM:
+    kept = frames[:1]
+    for frame in frames[1:]:
+        before = kept[-1]
+        one, other = frame.header, before.header
+        if frame.z - before.z > _SAME_POSITION_MM:
             kept.append(frame)
-        elif not _is_copy(frame, before):
+        elif (
+            one is other
+            or frame.index != before.index
+            or not filecmp.cmp(one.path, other.path, shallow=False)
+        ):
             raise DuplicateSlicesError(
                 f"{series}: {before.name} and {frame.name} lie both at z = {frame.z:g} mm; "
                 "expected one image a position; separate the phases or reconstructions"
             )
     copies = len(frames) - len(kept)
     return kept, [f"{copies} file(s) are copies of another and were passed over"] * (copies > 0)
-
-
-def _is_copy(frame: Frame, other: Frame) -> bool:
-    """Whether two frames are the same one of files that are equal byte for byte."""
-    if frame.header is other.header or frame.index != other.index:
-        return False
-    return filecmp.cmp(frame.header.path, other.header.path, shallow=False)
 
 
 def _slice_step(series: str, frames: list[Frame]) -> tuple[NDArray[np.float64], list[str]]:
@@ -180,22 +168,17 @@ def _slice_step(series: str, frames: list[Frame]) -> tuple[NDArray[np.float64], 
 
 
 def _refuse_gaps(series: str, z: NDArray[np.float64], usual: float, wide: NDArray[np.intp]) -> None:
+    counts = [max(round(float(z[k + 1] - z[k]) / usual) - 1, 1) for k in wide]
     absent = [
-        z[k] + n * usual
-        for k in wide[:_POSITIONS_NAMED]
-        for n in range(1, min(_absent(z, k, usual), _POSITIONS_NAMED) + 1)
+        z[k] + (n + 1) * usual
+        for k, count in zip(wide[:_POSITIONS_NAMED], counts, strict=False)
+        for n in range(min(count, _POSITIONS_NAMED))
     ][:_POSITIONS_NAMED]
-    missing = sum(_absent(z, k, usual) for k in wide)
-    where = ", ".join(f"{height:g}" for height in absent) + ", ..." * (missing > len(absent))
+    where = ", ".join(f"{height:g}" for height in absent) + ", ..." * (sum(counts) > len(absent))
     raise MissingSlicesError(
-        f"{series}: {len(z)} slices {usual:g} mm apart, about {missing} missing at z = {where} mm; "
-        "expected no gap; fetch the whole series"
+        f"{series}: {len(z)} slices {usual:g} mm apart, about {sum(counts)} missing at z = {where} "
+        "mm; expected no gap; fetch the whole series"
     )
-
-
-def _absent(z: NDArray[np.float64], k: np.intp, usual: float) -> int:
-    """How many slices fit between slice k and the next, at least one."""
-    return max(round(float(z[k + 1] - z[k]) / usual) - 1, 1)
 
 
 def _step_of_single_slice(series: str, frame: Frame) -> tuple[NDArray[np.float64], list[str]]:
@@ -213,9 +196,6 @@ def _step_of_single_slice(series: str, frame: Frame) -> tuple[NDArray[np.float64
 def _numbering_notes(frames: list[Frame]) -> list[str]:
     """Holes in the numbering: slices may be missing at an end, where positions do not tell."""
     known = {frame.instance_number for frame in frames if frame.instance_number is not None}
-    if len(known) < len(frames):
-        return []
-    holes = int(max(known) - min(known)) + 1 - len(known)
-    return [f"{holes} of the series' image numbers do not occur: it may be incomplete"] * (
-        holes > 0
-    )
+    holes = int(max(known) - min(known)) + 1 - len(known) if len(known) == len(frames) else 0
+    note = f"{holes} of the series' image numbers do not occur: it may be incomplete"
+    return [note] * (holes > 0)

@@ -36,8 +36,10 @@ class Layout:
 
     Attributes
     ----------
-    bits, used : int
-        Allocated for a pixel, and how many of them, the lowest, are stored.
+    dtype : dtype
+        Of a value as it stands in the file.
+    used : int
+        How many of its bits, the lowest, are stored.
     offset : int
         Of the pixel element's value in the file.
     notes : tuple of str
@@ -47,25 +49,26 @@ class Layout:
     rows: int
     columns: int
     frames: int
-    bits: int
+    dtype: np.dtype[Any]
     used: int
-    signed: bool
-    little: bool
     compressed: bool
     offset: int
     notes: tuple[str, ...]
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of a value as it stands in the file."""
-        return np.dtype(
-            f"{'<' if self.little else '>'}{'i' if self.signed else 'u'}{self.bits // 8}"
-        )
+    def bits(self) -> int:
+        """Allocated for a value."""
+        return 8 * self.dtype.itemsize
+
+    @property
+    def signed(self) -> bool:
+        """Whether values can be negative."""
+        return self.dtype.kind == "i"
 
     @property
     def frame_bytes(self) -> int:
         """Of one frame without compression."""
-        return self.rows * self.columns * self.bits // 8
+        return self.rows * self.columns * self.dtype.itemsize
 
 
 def check_layout(series: str, header: Header) -> Layout:
@@ -131,14 +134,13 @@ def _layout(series: str, header: Header, offset: int, notes: tuple[str, ...]) ->
             "stored; export the series again"
         )
     syntax = UID(header.transfer_syntax)
+    order = ">" if header.dataset.original_encoding[1] is False else "<"
     return Layout(
         rows=int(header.get("Rows")),  # `frames_of` has checked the matrix
         columns=int(header.get("Columns")),
         frames=header.whole("NumberOfFrames") or 1,
-        bits=allocated,
+        dtype=np.dtype(f"{order}{'ui'[kind]}{allocated // 8}"),
         used=stored,
-        signed=kind == 1,
-        little=header.dataset.original_encoding[1] is not False,
         compressed=syntax in AllTransferSyntaxes and syntax.is_encapsulated,
         offset=offset,
         notes=notes,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
@@ -30,20 +29,16 @@ def write_series(
     description: str = "",
     phantom: bool = False,
 ) -> list[Path]:
-    """Write a volume as a DICOM series.
+    """Write a volume as a DICOM series, HU rounded to whole numbers.
 
     The same volume gives the same bytes: dates are fixed and missing UIDs follow from the
     identity. Nothing names a person.
 
     Parameters
     ----------
-    volume : Volume
-        HU are rounded to whole numbers. Its UIDs are used where it has them.
     folder : Path
         Made if it does not exist; files ``0001.dcm`` and on, from the feet to the head. Either
         all of them are written or none.
-    sex, age_years, kvp, tube_current_ma, description : optional
-        For the header.
     phantom : bool
         Whether to mark the subject as a phantom (QualityControlSubject).
 
@@ -57,25 +52,32 @@ def write_series(
     FileExistsError
         If the folder holds DICOM files already.
     """
-    folder = Path(folder)
     if any(folder.glob("*.dcm")):
         raise FileExistsError(f"{folder} holds DICOM files already")
     header = _shared_header(volume)
-    _add_details(header, sex, age_years, kvp, tube_current_ma, description, phantom)
+    header.PatientSex = sex or ""
+    if age_years is not None:
+        header.PatientAge = f"{age_years:03d}Y"
+    if kvp is not None:
+        header.KVP = _ds(kvp)
+    if tube_current_ma is not None:
+        header.XRayTubeCurrent = round(tube_current_ma)
+    if description:
+        header.SeriesDescription = description
+    if phantom:
+        header.PatientName = "PHANTOM^CHEST"
+        header.QualityControlSubject = "YES"
     stored = np.rint(volume.hu - np.float32(_INTERCEPT)).astype("<i2")
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
     names = [f"{k + 1:04d}.dcm" for k in range(len(stored))]
-    try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
         for k, name in enumerate(names):
-            _make_slice(header, volume, k, stored[k].tobytes())
-            header.save_as(beside / name, enforce_file_format=True)
-        folder.mkdir(parents=True, exist_ok=True)
+            _make_slice(header, volume, k)
+            header.set_pixel_data(stored[k], "MONOCHROME2", 16, generate_instance_uid=False)
+            header.save_as(Path(beside) / name, enforce_file_format=True)
+        folder.mkdir(exist_ok=True)
         for name in names:
-            (beside / name).replace(folder / name)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+            (Path(beside) / name).replace(folder / name)
     return [folder / name for name in names]
 
 
@@ -107,7 +109,7 @@ def _shared_header(volume: Volume) -> Dataset:
     header.ManufacturerModelName = identity.manufacturer_model or "unknown"
     header.PatientName = "ANONYMOUS"
     header.PatientID = identity.patient_id
-    header.PatientBirthDate = header.PatientSex = ""
+    header.PatientBirthDate = ""
     header.BodyPartExamined = "CHEST"
     header.KVP = None
     header.SliceThickness = _ds(spacing[0])
@@ -126,44 +128,14 @@ def _shared_header(volume: Volume) -> Dataset:
         for axis in (0, 1)
         for value in volume.affine[:3, axis] / np.linalg.norm(volume.affine[:3, axis])
     ]
-    header.SamplesPerPixel = 1
-    header.PhotometricInterpretation = "MONOCHROME2"
-    header.Rows, header.Columns = volume.hu.shape[1:]
     header.PixelSpacing = [_ds(spacing[1]), _ds(spacing[2])]
-    header.BitsAllocated = header.BitsStored = 16
-    header.HighBit = 15
-    header.PixelRepresentation = 1
     header.WindowCenter, header.WindowWidth = "-600", "1500"
     header.RescaleIntercept, header.RescaleSlope = str(_INTERCEPT), "1"
     header.RescaleType = "HU"
     return header
 
 
-def _add_details(
-    header: Dataset,
-    sex: str | None,
-    age_years: int | None,
-    kvp: float | None,
-    tube_current_ma: float | None,
-    description: str,
-    phantom: bool,
-) -> None:
-    if sex is not None:
-        header.PatientSex = sex
-    if age_years is not None:
-        header.PatientAge = f"{age_years:03d}Y"
-    if kvp is not None:
-        header.KVP = _ds(kvp)
-    if tube_current_ma is not None:
-        header.XRayTubeCurrent = round(tube_current_ma)
-    if description:
-        header.SeriesDescription = description
-    if phantom:
-        header.PatientName = "PHANTOM^CHEST"
-        header.QualityControlSubject = "YES"
-
-
-def _make_slice(header: Dataset, volume: Volume, k: int, pixels: bytes) -> None:
+def _make_slice(header: Dataset, volume: Volume, k: int) -> None:
     """Turn the header into that of slice k."""
     sops = volume.sop_instance_uids
     header.SOPInstanceUID = sops[k] if sops else _uid(volume, "slice", str(k))
@@ -171,10 +143,7 @@ def _make_slice(header: Dataset, volume: Volume, k: int, pixels: bytes) -> None:
     position = volume.affine[:3, 2] * k + volume.affine[:3, 3]
     header.ImagePositionPatient = [_ds(float(value)) for value in position]
     header.SliceLocation = _ds(float(position[2]))
-    header.PixelData = pixels
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = header.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = generate_uid(entropy_srcs=["medlib", "implementation"])
     meta.ImplementationVersionName = "MEDLIB"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from medlib.images.dicom import read_series
 from medlib.images.dicom_write import write_series
 from medlib.images.image_files import read_image, read_mask, write_mask
-from medlib.images.resample import resample, resample_mask
+from medlib.images.resampling import resample, resample_mask
 from medlib.images.volume import SeriesIdentity, Volume
 
 LUNG_HU, SOLID_HU = -850.0, 50.0

@@ -154,12 +154,18 @@ def _covering_grid(
     return (z, y, x), grid
 
 
+def _placed(affine: NDArray[np.float64]) -> tuple[list[float], list[float], list[float]]:
+    """Origin, spacing and direction as SimpleITK wants them."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    return affine[:3, 3].tolist(), spacing.tolist(), (affine[:3, :3] / spacing).ravel().tolist()
+
+
 def _image(values: NDArray[Any], affine: NDArray[np.float64]) -> Any:
     image = sitk.GetImageFromArray(values)
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    image.SetSpacing([float(mm) for mm in spacing])
-    image.SetDirection([float(cosine) for cosine in (affine[:3, :3] / spacing).ravel()])
-    image.SetOrigin([float(mm) for mm in affine[:3, 3]])
+    origin, spacing, direction = _placed(affine)
+    image.SetOrigin(origin)
+    image.SetSpacing(spacing)
+    image.SetDirection(direction)
     return image
 
 
@@ -171,16 +177,17 @@ def _onto(
     outside: float | None = None,
 ) -> NDArray[Any]:
     """Resample onto a grid; beyond the source `outside`, or the nearest source voxel."""
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    resampler = sitk.ResampleImageFilter()
-    resampler.SetSize([int(n) for n in shape[::-1]])
-    resampler.SetOutputSpacing([float(mm) for mm in spacing])
-    resampler.SetOutputDirection([float(cosine) for cosine in (affine[:3, :3] / spacing).ravel()])
-    resampler.SetOutputOrigin([float(mm) for mm in affine[:3, 3]])
-    resampler.SetInterpolator(interpolator)
-    if outside is None:
-        resampler.SetUseNearestNeighborExtrapolator(True)
-    else:
-        resampler.SetDefaultPixelValue(outside)
-    values: NDArray[Any] = sitk.GetArrayFromImage(resampler.Execute(image))
+    origin, spacing, direction = _placed(affine)
+    values: NDArray[Any] = sitk.GetArrayFromImage(
+        sitk.Resample(
+            image,
+            size=[int(n) for n in shape[::-1]],
+            interpolator=interpolator,
+            outputOrigin=origin,
+            outputSpacing=spacing,
+            outputDirection=direction,
+            defaultPixelValue=outside or 0.0,
+            useNearestNeighborExtrapolator=outside is None,
+        )
+    )
     return values
