@@ -9,7 +9,6 @@ import sys
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from medlib import progress
 from medlib.annotation import agreement, lidc, nodules
@@ -33,7 +32,7 @@ def tolerance_table() -> pd.DataFrame:
         the `miss_rate` of one reader and `false_positives_per_scan` (`agreement.lesion_detection`).
         Measured once (some seconds), then kept on disk.
     """
-    key = database_key((lidc, nodules, agreement, sys.modules[__name__]))
+    key = database_key((sys.modules[__name__],))
     return stored_tables("lidc-tolerance", key, lambda: {"tolerance": _cluster_all()})["tolerance"]
 
 
@@ -43,63 +42,29 @@ def _cluster_all() -> pd.DataFrame:
     scans = lidc.scans().loc[list(by_scan)]
     for scan in progress.track(scans.itertuples(), "clustering tolerances", total=len(scans)):
         points = [
-            outline_points_mm(int(i), int(scan.Index), scan.pixel_spacing_mm)
-            for i in by_scan[scan.Index]
+            nodules.outline_points_mm(int(i), scan.pixel_spacing_mm) for i in by_scan[scan.Index]
         ]
         in_mm = {
             (unit, tolerance): tolerance * (scan.slice_thickness_mm if unit != MM else 1.0)
             for unit, tolerance in TOLERANCES
         }
-        distance = nodules._smallest_distances(points, max(in_mm.values()))  # once for all
+        distance = nodules.smallest_distances(points, max(in_mm.values()))  # once for all
         for tolerance, found in sizes.items():
-            found += group_sizes(distance, in_mm[tolerance])
-    rows = [
+            found += map(len, nodules.groups_within(distance, in_mm[tolerance]))
+    return pd.DataFrame(
         {"unit": unit, "tolerance": tolerance} | _summary(found)
         for (unit, tolerance), found in sizes.items()
-    ]
-    return pd.DataFrame(rows)
-
-
-def group_sizes(distance_mm: NDArray[np.float64], tolerance_mm: float) -> list[int]:
-    """Return the group sizes of `nodules.cluster_outlines`, from distances that are known.
-
-    Parameters
-    ----------
-    distance_mm : ndarray, shape (outline, outline)
-        Smallest distance of each pair; anything above the tolerance may be infinite.
-    tolerance_mm : float
-    """
-    groups = nodules._connected(distance_mm <= tolerance_mm)
-    while max(map(len, groups)) > lidc.PANEL_SIZE:
-        tolerance_mm *= nodules.TOLERANCE_FACTOR
-        if tolerance_mm < nodules.MIN_TOLERANCE_MM:
-            break
-        groups = nodules._connected(distance_mm <= tolerance_mm)
-    return [len(group) for group in groups]
-
-
-def outline_points_mm(
-    annotation_id: int, scan_id: int, pixel_spacing_mm: float
-) -> NDArray[np.float64]:
-    """Return every point of one outline in mm: row, column, height."""
-    z_mm = lidc.slice_positions_mm(scan_id)
-    lines = lidc.contours(annotation_id)
-    n_points = [len(line.points_yx) for line in lines]
-    height_mm = np.repeat(z_mm[[line.slice_index for line in lines]], n_points)
-    in_plane_mm = np.concatenate([line.points_yx for line in lines]) * pixel_spacing_mm
-    return np.column_stack([in_plane_mm, height_mm])
+    )
 
 
 def _summary(sizes: list[int]) -> dict[str, float]:
     panel = lidc.PANEL_SIZE
     detected = [agreement.lesion_detection(n) for n in sizes if n <= panel]
     hits, misses, false_positives = np.sum(detected, axis=0)
-    return (
-        {"nodules": len(sizes)}
-        | {f"read_by_{n}": sizes.count(n) for n in range(1, panel + 1)}
-        | {"oversized": sum(n > panel for n in sizes)}
-        | {
-            "miss_rate": misses / (hits + misses),
-            "false_positives_per_scan": false_positives / (panel * len(lidc.scans())),
-        }
-    )
+    return {
+        "nodules": len(sizes),
+        **{f"read_by_{n}": sizes.count(n) for n in range(1, panel + 1)},
+        "oversized": sum(n > panel for n in sizes),
+        "miss_rate": misses / (hits + misses),
+        "false_positives_per_scan": false_positives / (panel * len(lidc.scans())),
+    }

@@ -121,15 +121,27 @@ def cluster_outlines(
         raise ValueError(f"factor must lie between 0 and 1, got {factor}")
     if not points_mm:
         return []
-    distance = _smallest_distances(points_mm, tolerance_mm)
-    groups = _connected(distance <= tolerance_mm)
+    distance = smallest_distances(points_mm, tolerance_mm)
+    groups = groups_within(distance, tolerance_mm, max_readers, factor, min_tolerance_mm)
+    height = [outline[:, -1].mean() for outline in points_mm]
+    return sorted(groups, key=lambda group: np.mean([height[i] for i in group]))
+
+
+def groups_within(
+    distance_mm: NDArray[np.float64],
+    tolerance_mm: float,
+    max_readers: int = lidc.PANEL_SIZE,
+    factor: float = TOLERANCE_FACTOR,
+    min_tolerance_mm: float = MIN_TOLERANCE_MM,
+) -> list[list[int]]:
+    """Group outlines as `cluster_outlines` does, from `smallest_distances` that are known."""
+    groups = _connected(distance_mm <= tolerance_mm)
     while max(map(len, groups)) > max_readers:
         tolerance_mm *= factor
         if tolerance_mm < min_tolerance_mm:
             break
-        groups = _connected(distance <= tolerance_mm)
-    height = [outline[:, -1].mean() for outline in points_mm]
-    return sorted(groups, key=lambda group: np.mean([height[i] for i in group]))
+        groups = _connected(distance_mm <= tolerance_mm)
+    return groups
 
 
 def _connected(adjacent: NDArray[np.bool_]) -> list[list[int]]:
@@ -137,10 +149,10 @@ def _connected(adjacent: NDArray[np.bool_]) -> list[list[int]]:
     return [np.flatnonzero(label == k).tolist() for k in range(count)]
 
 
-def _smallest_distances(
+def smallest_distances(
     points_mm: Sequence[NDArray[np.float64]], tolerance_mm: float
 ) -> NDArray[np.float64]:
-    """Smallest distance of each pair of point sets; infinite where it exceeds the tolerance."""
+    """Return the smallest distance of each pair of point sets; infinite far above the tolerance."""
     low = np.array([outline.min(axis=0) for outline in points_mm])
     high = np.array([outline.max(axis=0) for outline in points_mm])
     gap = np.maximum(np.maximum(low[:, None] - high[None], low[None] - high[:, None]), 0)
@@ -172,7 +184,7 @@ def nodules(tolerance_in_slices: float = 1.0) -> tuple[Nodule, ...]:
     numbered: dict[str, int] = {}
     for scan in lidc.scans().itertuples():
         ids = [int(i) for i in by_scan.get(scan.Index, ())]
-        points_mm = [_points_mm(i, scan.pixel_spacing_mm) for i in ids]
+        points_mm = [outline_points_mm(i, scan.pixel_spacing_mm) for i in ids]
         groups = cluster_outlines(points_mm, tolerance_in_slices * scan.slice_thickness_mm)
         spacing = (scan.slice_spacing_mm, scan.pixel_spacing_mm, scan.pixel_spacing_mm)
         for group in groups:
@@ -183,8 +195,8 @@ def nodules(tolerance_in_slices: float = 1.0) -> tuple[Nodule, ...]:
     return tuple(sorted(found, key=lambda nodule: nodule.patient_id))
 
 
-def _points_mm(annotation_id: int, pixel_spacing_mm: float) -> NDArray[np.float64]:
-    """Contour points of an outline in mm: row, column, height."""
+def outline_points_mm(annotation_id: int, pixel_spacing_mm: float) -> NDArray[np.float64]:
+    """Return the contour points of an outline in mm: row, column, height."""
     z_mm = lidc.slice_positions_mm(int(lidc.reader_annotations().at[annotation_id, "scan_id"]))
     lines = lidc.contours(annotation_id)
     in_plane_mm = np.concatenate([line.points_yx for line in lines]) * pixel_spacing_mm
