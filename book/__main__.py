@@ -8,16 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from book.pages import Book
-from medlib.command_line import OneLineErrors
+from medlib.command_line import command_app
 
-app = typer.Typer(
-    name="book",
-    cls=OneLineErrors,
-    help="The book: execute, build, check.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = command_app("book", "The book: execute, build, check.")
 
 Profile = Annotated[str | None, typer.Option(help="Size of the run: quick, standard or gpu.")]
 Dataset = Annotated[str | None, typer.Option(help="'phantom', or a folder with the same layout.")]

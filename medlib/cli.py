@@ -10,17 +10,12 @@ import typer
 
 from medlib.annotation.cli import annotation_app
 from medlib.cohorts.cli import data_app
-from medlib.command_line import OneLineErrors
+from medlib.command_line import command_app
 from medlib.errors import RunError
 from medlib.scope import DISCLAIMER
 
-app = typer.Typer(
-    name="medlib",
-    cls=OneLineErrors,
-    help=f"Second Reader: a lung lesion segmentation assistant for research.\n\n{DISCLAIMER}",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+app = command_app(
+    "medlib", f"Second Reader: a lung lesion segmentation assistant for research.\n\n{DISCLAIMER}"
 )
 # OpenMP's waiting threads spin by default: beside another busy process that slows torch many
 # times over. Read once, when torch is imported, so it has to stand before.

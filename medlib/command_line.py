@@ -20,3 +20,15 @@ class OneLineErrors(TyperGroup):
         except MedlibError as error:
             typer.echo(f"{ctx.find_root().command.name}: {error}", err=True)
             raise typer.Exit(1 if isinstance(error, BookError) else 2) from None
+
+
+def command_app(name: str, about: str) -> typer.Typer:
+    """Return an application without commands yet, that ends errors so."""
+    return typer.Typer(
+        name=name,
+        cls=OneLineErrors,
+        help=about,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )

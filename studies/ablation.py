@@ -7,7 +7,7 @@ interest, with several seeds, and judged on the tune part; test patients are not
 choices are made here. The ImageNet weights of encoders other than EfficientNet-Lite0 have to be
 downloaded, so all of them start from random weights and are held against the Lite0 that does too.
 
-    python -m studies.ablation --steps 200 --seeds 0 1
+    python -m studies ablation --steps 200 --seed 0 --seed 1
 
 Each training that is done is kept; a study that was cut off goes on with the next. Seeds are kept
 apart, so that several processes may share the work. `quick_study` is a small one on the phantom.
@@ -15,10 +15,7 @@ apart, so that several processes may share the work. `quick_study` is a small on
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -36,7 +33,8 @@ from medlib.baseline.train import train_on
 from medlib.baseline.training_mix import OutlineData, outline_crops, outline_data
 from medlib.baseline.training_sources import checksum, is_real, windows
 from medlib.cohorts.cohort import REAL, Cohort, open_cohort
-from medlib.errors import MedlibError, RunError
+from medlib.errors import RunError
+from medlib.files import write_file, write_json
 from medlib.keys import code_key, digest
 from medlib.paths import REFERENCE_RUNS, RUNS
 from medlib.risk.bootstrap import Estimate, bootstrap_mean
@@ -90,7 +88,7 @@ def study(
     source: Cohort | None = None,
     names: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Train and judge every variant that has not been yet.
+    """Train and judge every variant that has not been yet; return what `read_study` does.
 
     Parameters
     ----------
@@ -105,11 +103,6 @@ def study(
     names : sequence of str, optional
         Of `VARIANTS`; by default all.
 
-    Returns
-    -------
-    DataFrame
-        As `read_study`.
-
     Raises
     ------
     DataError
@@ -122,21 +115,7 @@ def study(
     settings = {"steps": steps, "level": LEVEL, "real_ct_sha256": checksum(source),
                 "config": configured(BASE, seed=0).model_dump(mode="json"),
                 "device": describe(best_device())}  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    stored = folder / SETTINGS
-    if not stored.is_file():
-        if any(folder.glob(TABLE.format(seed="*"))):
-            raise RunError(
-                f"{folder} holds tables without {SETTINGS}: name another folder with --out"
-            )
-        _write(stored, _json(settings))
-    elif stored.read_bytes() != _json(settings):
-        before = json.loads(stored.read_bytes())
-        differ = [key for key, value in settings.items() if before.get(key) != value]
-        raise RunError(
-            f"{folder} holds a study with another {' and '.join(differ)}: name another folder with "
-            "--out, or delete this one"
-        )
+    _check_settings(folder, settings)
     vois = list(windows(source, "tune"))
     data: dict[str, OutlineData] = {}
     todo = [(name, seed) for seed in seeds for name in names or VARIANTS]
@@ -148,23 +127,15 @@ def study(
         config = configured(name, seed=seed)
         data = data or outline_data(source, None, config)
         rows = _judge(data, vois, config).assign(variant=name, seed=seed)
-        _write(table, pd.concat([done, rows], ignore_index=True).to_csv(index=False).encode())
+        write_file(table, pd.concat([done, rows], ignore_index=True).to_csv(index=False))
     return read_study(folder)
 
 
 def quick_study(phantom: Cohort, seed: int = 0, steps: int = QUICK_STEPS) -> pd.DataFrame:
-    """Make a small study on the phantom alone, or find it where nothing has changed.
+    """Make a study of the variants `QUICK` on the phantom alone, or find it: as `read_study`.
 
-    Parameters
-    ----------
-    phantom : Cohort
-        Its train nodules are learned from, its tune nodules judged on: cut out like real ones.
-    seed, steps : int
-
-    Returns
-    -------
-    DataFrame
-        As `read_study`, for the variants `QUICK`.
+    The phantom's train nodules are learned from, its tune nodules judged on, cut out like
+    real ones.
     """
     # Other threads round otherwise: what they made is not gone on with.
     device = describe(best_device())
@@ -201,15 +172,21 @@ def _judge(data: Mapping[str, OutlineData], vois: list[Case], config: TrainConfi
     return pd.DataFrame(rows).assign(seconds=round(trained.seconds, 1))
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write beside, then rename: another process of the study may be reading."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(content)
-    beside.replace(path)
-
-
-def _json(settings: Mapping[str, Any]) -> bytes:
-    return (json.dumps(settings, indent=2) + "\n").encode()
+def _check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Store them where the study begins; refuse to go on with another study."""
+    stored = folder / SETTINGS
+    if not stored.is_file():
+        if any(folder.glob(TABLE.format(seed="*"))):
+            raise RunError(
+                f"{folder} holds tables without {SETTINGS}: name another folder with --out"
+            )
+        write_json(stored, settings)
+    before = json.loads(stored.read_bytes())
+    if differ := [key for key, value in settings.items() if before.get(key) != value]:
+        raise RunError(
+            f"{folder} holds a study with another {' and '.join(differ)}: name another folder with "
+            "--out, or delete this one"
+        )
 
 
 def summary(cases: pd.DataFrame) -> pd.DataFrame:
@@ -248,21 +225,3 @@ def summary(cases: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-def main() -> None:
-    """Run or finish the study and print its summary."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--out", type=Path, default=FOLDER)
-    given = parser.parse_args()
-    try:
-        print(summary(study(given.steps, given.seeds, given.out)).to_string(index=False))
-    except MedlibError as error:
-        print(f"ablation_study: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

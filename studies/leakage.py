@@ -43,13 +43,7 @@ _TRIES = 100
 def lesion_crops(
     volume: Volume, labels: NDArray[np.integer[Any]]
 ) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
-    """Cut out every lesion in every slice that it reaches.
-
-    Parameters
-    ----------
-    volume : Volume
-    labels : ndarray of integer, shape (z, y, x)
-        Lesion k where it is k.
+    """Cut out every lesion (k where `labels` is k) in every slice that it reaches.
 
     Yields
     ------
@@ -87,11 +81,9 @@ def judge_splits(
     Parameters
     ----------
     images : ndarray, shape (images, rows, columns)
-    labels : ndarray of bool, shape (images,)
-    patients : ndarray, shape (images,)
+    labels, patients : ndarray, shape (images,)
     repeats : int
         Divisions of each kind, each with its own model.
-    seed : int
 
     Returns
     -------
@@ -111,9 +103,11 @@ def judge_splits(
         warnings.simplefilter("ignore", ConvergenceWarning)  # the number of steps is the rule
         for repeat in range(repeats):
             rng = np.random.default_rng([seed, repeat])
-            held_patients = _draw(lambda r=rng: _some_patients(patients, r), labels)
-            n_test = int(held_patients.sum())
-            held_images = _draw(lambda r=rng, n=n_test: _some_images(len(labels), n, r), labels)
+            n_patients = len(np.unique(patients))
+            n_held = min(max(1, round(TEST_SHARE * n_patients)), n_patients - 1)
+            held_patients = _hold_out(patients, n_held, labels, rng)
+            single = np.arange(len(labels))
+            held_images = _hold_out(single, int(held_patients.sum()), labels, rng)
             for split, test in ((BY_IMAGE, held_images), (BY_PATIENT, held_patients)):
                 model = small_network(int((~test).sum()), seed + repeat)
                 model.fit(flat[~test], labels[~test])
@@ -148,24 +142,12 @@ def small_network(n_train: int, seed: int) -> Pipeline:
 def mean_auroc(judged: pd.DataFrame, split: str) -> float:
     """Return the area under the ROC curve of one split, the mean of its repeats.
 
-    Parameters
-    ----------
-    judged : DataFrame
-        From `judge_splits`, or rows drawn from it.
-    split : str
-
-    Returns
-    -------
-    float
-        Repeats whose rows are all of one label are left out; NaN if all are.
+    Of what `judge_splits` found, or of rows drawn from it. Repeats whose rows are all of one label
+    are left out; NaN if all are.
     """
     rows = judged[judged["split"] == split]
-    areas = [
-        _auroc(label, score)
-        for label, score in _by_repeat(
-            rows["repeat"].to_numpy(), rows["label"].to_numpy(), rows["score"].to_numpy()
-        )
-    ]
+    repeat, label, score = (rows[name].to_numpy() for name in ("repeat", "label", "score"))
+    areas = [_auroc(label[repeat == k], score[repeat == k]) for k in np.unique(repeat)]
     defined = [area for area in areas if not np.isnan(area)]
     return float(np.mean(defined)) if defined else float("nan")
 
@@ -181,18 +163,7 @@ def unrelated_patients(patients: NDArray[np.generic], seed: int) -> NDArray[np.g
 
 
 def nearest_is_own(pictures: NDArray[np.float32], groups: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Say for each picture whether the other picture most like it is of the same patient.
-
-    Parameters
-    ----------
-    pictures : ndarray, shape (images, ...)
-    groups : ndarray, shape (images,)
-        The patient of each image.
-
-    Returns
-    -------
-    ndarray of bool, shape (images,)
-    """
+    """Say for each picture whether the other picture most like it is of the same group."""
     flat = pictures.reshape(len(pictures), -1)
     with threadpool_limits(1):
         nearest = NearestNeighbors(n_neighbors=2).fit(flat).kneighbors(flat)[1]
@@ -201,35 +172,18 @@ def nearest_is_own(pictures: NDArray[np.float32], groups: NDArray[np.generic]) -
     return same
 
 
-def _some_patients(patients: NDArray[np.generic], rng: np.random.Generator) -> NDArray[np.bool_]:
-    names = rng.permutation(np.unique(patients))
-    n_held = min(max(1, round(TEST_SHARE * len(names))), len(names) - 1)
-    return np.isin(patients, names[:n_held])
-
-
-def _some_images(n_images: int, n_test: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    return np.isin(np.arange(n_images), rng.permutation(n_images)[:n_test])
-
-
-def _draw(test_part: Any, labels: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Draw test parts until one has both labels on both sides."""
+def _hold_out(
+    units: NDArray[np.generic], n_held: int, labels: NDArray[np.bool_], rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Draw units to hold out, until both labels stand on both sides."""
     for _ in range(_TRIES):
-        test: NDArray[np.bool_] = test_part()
+        test: NDArray[np.bool_] = np.isin(units, rng.permutation(np.unique(units))[:n_held])
         if all(len(np.unique(labels[side])) == 2 for side in (test, ~test)):
             return test
     raise DataError(
         f"{len(labels)} images, {int(labels.sum())} positive: no division has both labels on both "
         "sides; expected several patients of each; take more patients"
     )
-
-
-def _by_repeat(
-    repeat: NDArray[np.int64], label: NDArray[np.bool_], score: NDArray[np.float64]
-) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.float64]]]:
-    order = np.argsort(repeat, kind="stable")
-    ends = np.flatnonzero(np.diff(repeat[order])) + 1
-    for part in np.split(order, ends):
-        yield label[part], score[part]
 
 
 def _auroc(label: NDArray[np.bool_], score: NDArray[np.float64]) -> float:

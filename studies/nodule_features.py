@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from scipy import ndimage, optimize, special
 
 from medlib.annotation.reference import reference_mask
+from medlib.images.volume import sphere_diameter_mm
 
 RING_PX = (2, 5)  # outside the union, in plane
 GREY_STEP_HU = 50.0  # of the co-occurrence matrix
 LUNG_BELOW_HU = -760.0  # after smoothing: lung without visible vessels
+IN_PLANE = ndimage.generate_binary_structure(2, 1)[None]
 
 Hu = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -62,15 +64,7 @@ NOT_CLASSIFIED = ("pixel_mm", "slice_mm", "diameter_mm")
 
 
 def measure(hu: Hu, readers: NDArray[np.uint8], spacing_mm: Spacing) -> dict[str, float]:
-    """Measure one volume of interest.
-
-    Parameters
-    ----------
-    hu : ndarray of float32, shape (z, y, x)
-    readers : ndarray of uint8, shape (z, y, x)
-        Bit field of the readers.
-    spacing_mm : tuple of float
-        Along z, y, x.
+    """Measure one volume of interest: HU and the readers' bit field, both of shape (z, y, x).
 
     Returns
     -------
@@ -78,20 +72,26 @@ def measure(hu: Hu, readers: NDArray[np.uint8], spacing_mm: Spacing) -> dict[str
         The keys of `FEATURES`; NaN where a figure needs more voxels than there are.
     """
     inside, union = reference_mask(readers), readers > 0
-    outside_px = np.stack(
-        [
-            ndimage.distance_transform_edt(~plane) if plane.any() else np.full(plane.shape, np.inf)
-            for plane in union
-        ]
-    )
+    outside_px = distance_px(union)
     found = dict.fromkeys(FEATURES, float("nan"))
     found["slice_mm"], found["pixel_mm"] = spacing_mm[0], spacing_mm[1]
-    found["diameter_mm"] = float(np.cbrt(6 / np.pi * inside.sum() * np.prod(spacing_mm)))
+    found["diameter_mm"] = sphere_diameter_mm(float(inside.sum() * np.prod(spacing_mm)))
     found |= _nodule(hu, inside)
     found |= _edge(hu, inside, union, spacing_mm)
     found |= _surroundings(hu, outside_px, spacing_mm)
-    found |= _noise(hu, outside_px > 3)
+    # Where the smoothed lung is dark: the finest vessels are part of the noise.
+    found |= noise_in(hu, quiet_lung(hu, outside_px > 3))
     return found
+
+
+def distance_px(marked: Mask) -> NDArray[np.float64]:
+    """Return the distance of each voxel from what is marked in its slice; infinite without any."""
+    return np.stack(
+        [
+            ndimage.distance_transform_edt(~plane) if plane.any() else np.full(plane.shape, np.inf)
+            for plane in marked
+        ]
+    )
 
 
 def _nodule(hu: Hu, inside: Mask) -> dict[str, float]:
@@ -125,8 +125,8 @@ def _nodule(hu: Hu, inside: Mask) -> dict[str, float]:
 
 def _shifted(dz: int, dy: int, dx: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """Index of every voxel that has a neighbour at this distance, and of that neighbour."""
-    first = tuple(slice(None, -d or None) for d in (dz, dy, dx))
-    return first, tuple(slice(d, None) for d in (dz, dy, dx))
+    steps = (dz, dy, dx)
+    return tuple(slice(None, -d or None) for d in steps), tuple(slice(d, None) for d in steps)
 
 
 def _edge(hu: Hu, inside: Mask, union: Mask, spacing_mm: Spacing) -> dict[str, float]:
@@ -143,9 +143,8 @@ def _edge(hu: Hu, inside: Mask, union: Mask, spacing_mm: Spacing) -> dict[str, f
         inner = ndimage.distance_transform_edt(marked)
         if inner.max() < 1.8:
             continue
-        signed = (
-            np.where(marked, 0.5 - inner, ndimage.distance_transform_edt(~marked) - 0.5) * pixel
-        )
+        outer = ndimage.distance_transform_edt(~marked)
+        signed = np.where(marked, 0.5 - inner, outer - 0.5) * pixel
         blurred = ndimage.gaussian_filter(plane, 1.0)
         near = (np.abs(signed) < 4.0) & (marked | drawn | (signed < 1.5) | (blurred < -650))
         depth.append(signed[near])
@@ -156,39 +155,32 @@ def _edge(hu: Hu, inside: Mask, union: Mask, spacing_mm: Spacing) -> dict[str, f
     if at.size < 60:
         return {}
 
-    def profile(
-        t: NDArray[np.float64],
-        high: float,
-        low: float,
-        middle: float,
-        sigma: float,
-    ) -> NDArray[np.float64]:
-        share = 0.5 * special.erfc((t - middle) / (np.sqrt(2) * sigma))
-        return np.asarray(low + (high - low) * share)
-
-    start = (
-        float(level[at < 0].mean()),
-        float(np.median(level[at > 1.5]) if (at > 1.5).any() else -850.0),
-        0.0,
-        0.8,
-    )
+    lung_hu = float(np.median(level[at > 1.5]) if (at > 1.5).any() else -850.0)
+    start = (float(level[at < 0].mean()), lung_hu, 0.0, 0.8)
+    bounds = ([-1000, -1100, -2.5, 0.15], [2500, 0, 2.5, 4.0])
     try:
         (high, low, middle, sigma), _ = optimize.curve_fit(
-            profile, at, level, start, bounds=([-1000, -1100, -2.5, 0.15], [2500, 0, 2.5, 4.0]),
-            max_nfev=200,
-        )  # fmt: skip
+            _step, at, level, start, bounds=bounds, max_nfev=200
+        )
     except RuntimeError:
         return {}
     if high - low < 150:
         return {}
     band = np.abs(at - middle) < 1.0
-    left = level[band] - profile(at[band], high, low, middle, sigma)
+    left = level[band] - _step(at[band], high, low, middle, sigma)
     return {
         "edge_width": float(2.563 * sigma),
         "edge_offset": float(middle),
         "edge_contrast": float(high - low),
         "edge_roughness": float(left.std() / (high - low)),
     }
+
+
+def _step(
+    at_mm: NDArray[np.float64], high: float, low: float, middle: float, sigma: float
+) -> NDArray[np.float64]:
+    share = 0.5 * special.erfc((at_mm - middle) / (np.sqrt(2) * sigma))
+    return np.asarray(low + (high - low) * share)
 
 
 def _surroundings(hu: Hu, outside_px: NDArray[np.float64], spacing_mm: Spacing) -> dict[str, float]:
@@ -215,15 +207,8 @@ def _surroundings(hu: Hu, outside_px: NDArray[np.float64], spacing_mm: Spacing) 
     if lung.size >= 100:
         found["around_lung_median"] = np.median(lung)
         found["around_p95_lung"] = np.percentile(lung, 95)
-    tissue = (
-        np.stack(
-            [
-                ndimage.binary_erosion(plane, iterations=3)
-                for plane in ndimage.gaussian_filter(hu, (0, 1, 1)) > -150
-            ]
-        )
-        & away
-    )
+    tissue = ndimage.gaussian_filter(hu, (0, 1, 1)) > -150
+    tissue = ndimage.binary_erosion(tissue, IN_PLANE, iterations=3) & away
     if tissue.sum() >= 100:
         found["tissue_sd"] = hu[tissue].std()
     # Differences of Gaussians: what changes over about 1 and 3 mm, where the neighbourhood is lung.
@@ -236,10 +221,15 @@ def _surroundings(hu: Hu, outside_px: NDArray[np.float64], spacing_mm: Spacing) 
     return {name: float(value) for name, value in found.items()}
 
 
-def _noise(hu: Hu, away: Mask) -> dict[str, float]:
-    """Noise where the smoothed lung is dark: the finest vessels are part of it."""
+def quiet_lung(hu: Hu, away: Mask) -> Mask:
+    """Return the dark lung away from the nodule, without its rim of two pixels."""
     quiet = away & (ndimage.gaussian_filter(hu, (0, 1.5, 1.5)) < LUNG_BELOW_HU)
-    quiet = np.stack([ndimage.binary_erosion(plane, iterations=2) for plane in quiet])
+    eroded: Mask = ndimage.binary_erosion(quiet, IN_PLANE, iterations=2)
+    return eroded
+
+
+def noise_in(hu: Hu, quiet: Mask) -> dict[str, float]:
+    """Measure the noise of quiet lung; empty where there is too little of it."""
     if quiet.sum() < 400:
         return {}
     noise = hu - ndimage.gaussian_filter(hu, (0, 4, 4))

@@ -1,6 +1,6 @@
 """How close the phantom comes to real CT, as numbers.
 
-Volumes of interest around nodules, cut and measured alike (`voi_features`), are compared in two
+Volumes of interest around nodules, cut and measured alike (`nodule_features`), are compared in two
 ways. `compare` sets each figure beside the real one, from quantiles that stand in data_manifests:
 no real picture is needed. `two_sample` trains a classifier to tell both kinds apart on patients
 that it has not seen (a classifier two-sample test, Lopez-Paz and Oquab 2017, arXiv:1610.06545):
@@ -9,10 +9,8 @@ an AUC of 0.5 means that it cannot.
 
 from __future__ import annotations
 
-import argparse
-import io
 import json
-import os
+from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,18 +18,27 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from medlib import paths
 from medlib.annotation.case import Case
 from medlib.cohorts.nodule_volumes import lesion_voi
 from medlib.errors import DataError
+from medlib.files import write_file
+from medlib.risk.bootstrap import bootstrap
 from studies.nodule_features import FEATURES, NOT_CLASSIFIED, measure
 
 REAL_STATISTICS = paths.MANIFESTS / "real_voi_statistics.csv"
 EVIDENCE = paths.MANIFESTS / "phantom_realism.json"
 TABLE = "lidc_voi.csv"
 LEVELS = tuple(k / 20 for k in range(1, 20))
+QUANTILES = [f"q{round(100 * level):02d}" for level in LEVELS]
+_COMPARED = ["phantom", "difference", "distance"]
 _FOLDS, _RESAMPLES = 5, 1000
+_COMMAND = (
+    "python benchmarks/phantom_vois.py FOLDER --real REAL_CT/lidc_voi; "
+    "python -m studies realism --real REAL_CT/lidc_voi --phantom NAME:SOURCE=FOLDER"
+)
 _SOURCE = """\
 # Figures of studies.nodule_features over volumes of interest cut from LIDC-IDRI scans.
 # Source: LIDC-IDRI, doi:10.7937/K9/TCIA.2015.LO9QL9SX, licence CC BY 3.0; nodules with three or
@@ -39,19 +46,14 @@ _SOURCE = """\
 """
 
 
-def measure_folder(folder: Path) -> pd.DataFrame:
-    """Measure every volume of interest of a folder; merged clusters are left out.
+def read_vois(folder: Path) -> Iterator[tuple[Any, NDArray[np.float32], NDArray[np.uint8]]]:
+    """Yield row, HU and readers' bit field of every volume but the merged clusters.
 
     Parameters
     ----------
     folder : Path
         With `lidc_voi.csv` (columns `voi_id`, `patient_id`, `ct_file`, `readers_file`,
         `slice_spacing_mm`, `pixel_spacing_mm`, `flag`) and the NIfTI files that it names.
-
-    Returns
-    -------
-    DataFrame
-        A row a volume: `voi_id`, `patient_id` and the columns of `voi_features.FEATURES`.
 
     Raises
     ------
@@ -61,16 +63,29 @@ def measure_folder(folder: Path) -> pd.DataFrame:
     if not (folder / TABLE).is_file():
         raise DataError(f"{folder} holds no {TABLE}; expected a folder of volumes of interest")
     table = pd.read_csv(folder / TABLE)
-    rows = []
-    for voi in table[table["flag"].isna()].itertuples():
+    for row in table[table["flag"].isna()].itertuples():
         hu, readers = (
             np.asarray(nib.Nifti1Image.from_filename(folder / name).dataobj).T
-            for name in (voi.ct_file, voi.readers_file)
+            for name in (row.ct_file, row.readers_file)
         )
-        spacing = (voi.slice_spacing_mm, voi.pixel_spacing_mm, voi.pixel_spacing_mm)
-        figures = measure(hu.astype(np.float32), readers.astype(np.uint8), spacing)
-        rows.append({"voi_id": voi.voi_id, "patient_id": voi.patient_id, **figures})
-    return pd.DataFrame(rows)
+        yield row, hu.astype(np.float32), readers.astype(np.uint8)
+
+
+def measure_folder(folder: Path) -> pd.DataFrame:
+    """Measure `read_vois`: `voi_id`, `patient_id` and the columns `FEATURES`."""
+    return pd.DataFrame(
+        {
+            "voi_id": voi.voi_id,
+            "patient_id": voi.patient_id,
+            **measure(hu, readers, spacing_of(voi)),
+        }
+        for voi, hu, readers in read_vois(folder)
+    )
+
+
+def spacing_of(voi: Any) -> tuple[float, float, float]:
+    """Return the spacing (z, y, x) in mm that a row of `read_vois` names."""
+    return voi.slice_spacing_mm, voi.pixel_spacing_mm, voi.pixel_spacing_mm
 
 
 def measure_lesion(case: Case, label: int) -> dict[str, float]:
@@ -81,17 +96,11 @@ def measure_lesion(case: Case, label: int) -> dict[str, float]:
 
 
 def statistics(measured: pd.DataFrame) -> pd.DataFrame:
-    """Return count, mean, standard deviation and the quantiles `LEVELS` of every figure.
-
-    Returns
-    -------
-    DataFrame
-        Index `figure`.
-    """
+    """Return count, mean, standard deviation and the quantiles `LEVELS` of every figure."""
     figures = measured[list(FEATURES)]
     table = pd.DataFrame({"n": figures.count(), "mean": figures.mean(), "sd": figures.std()})
     quantiles = figures.quantile(list(LEVELS)).T
-    quantiles.columns = [f"q{round(100 * level):02d}" for level in LEVELS]
+    quantiles.columns = QUANTILES
     return table.join(quantiles).rename_axis("figure")
 
 
@@ -101,14 +110,7 @@ def real_statistics(path: Path = REAL_STATISTICS) -> pd.DataFrame:
 
 
 def compare(measured: pd.DataFrame, real: pd.DataFrame) -> pd.DataFrame:
-    """Set measured volumes of interest beside the statistics of real ones.
-
-    Parameters
-    ----------
-    measured : DataFrame
-        Of `measure_folder`, or any rows of `voi_features.measure`.
-    real : DataFrame
-        Of `real_statistics`.
+    """Set measured volumes of interest beside `real_statistics`.
 
     Returns
     -------
@@ -117,23 +119,20 @@ def compare(measured: pd.DataFrame, real: pd.DataFrame) -> pd.DataFrame:
         standard deviations), `distance` (Kolmogorov-Smirnov distance, taken at the stored
         quantiles: 0 the same distribution, 1 no overlap). NaN where nothing was measured.
     """
-    rows = {}
+    rows = pd.DataFrame({"real": real["q50"]}, columns=["real", *_COMPARED], dtype=float)
     for name, known in real.iterrows():
         values = measured[name].dropna().to_numpy(float)
-        edges = known[[f"q{round(100 * level):02d}" for level in LEVELS]].to_numpy(float)
+        if not len(values):
+            continue
+        edges = known[QUANTILES].to_numpy(float)[:, None]
         # A quantile's level is shared by all values that equal it, so ties count half.
-        below = (
-            [(np.mean(values < e) + np.mean(values <= e)) / 2 for e in edges]
-            if len(values)
-            else np.nan
+        below = ((values < edges).mean(axis=1) + (values <= edges).mean(axis=1)) / 2
+        rows.loc[name, _COMPARED] = (
+            np.median(values),
+            (values.mean() - known["mean"]) / known["sd"],
+            np.max(np.abs(below - LEVELS)),
         )
-        rows[name] = {
-            "real": known["q50"],
-            "phantom": np.median(values) if len(values) else np.nan,
-            "difference": (values.mean() - known["mean"]) / known["sd"] if len(values) else np.nan,
-            "distance": np.max(np.abs(np.array(below) - LEVELS)),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("figure")
+    return rows
 
 
 def two_sample(
@@ -148,8 +147,6 @@ def two_sample(
     ----------
     real, phantom : DataFrame
         Of `measure_folder`; no patient in both.
-    resamples : int
-    seed : int
 
     Returns
     -------
@@ -173,24 +170,19 @@ def two_sample(
         model, both[names], label, groups=patients, method="predict_proba",
         cv=StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed),
     )[:, 1]  # fmt: skip
-    rng = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(resamples):
-        times = np.bincount(rng.integers(0, patients.max() + 1, patients.max() + 1),
-                            minlength=patients.max() + 1)[patients]  # fmt: skip
-        drawn.append(roc_auc_score(label, score, sample_weight=times))
+    found = bootstrap(
+        pd.DataFrame({"patient_id": patients, "label": label, "score": score}),
+        lambda drawn: float(roc_auc_score(drawn["label"], drawn["score"])),
+        n_resamples=resamples,
+        seed=seed,
+    )
     alone = {}
     for name in names:
         known = both[name].notna().to_numpy()
         area = roc_auc_score(label[known], both.loc[known, name])
         alone[name] = round(max(area, 1 - area), 3)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return {
-        "auc": round(float(roc_auc_score(label, score)), 3),
-        "low": round(float(low), 3),
-        "high": round(float(high), 3),
-        "alone": alone,
-    }
+    areas = {name: round(getattr(found, name), 3) for name in ("value", "low", "high")}
+    return {"auc": areas.pop("value"), **areas, "alone": alone}
 
 
 def evidence(path: Path = EVIDENCE) -> dict[str, Any]:
@@ -206,48 +198,46 @@ def evidence(path: Path = EVIDENCE) -> dict[str, Any]:
     return found
 
 
-def _summary(real: pd.DataFrame, folder: Path, source: str) -> dict[str, Any]:
-    measured = measure_folder(folder)
-    figures = compare(measured, statistics(real)).round(3)
-    return {
-        "source": source,
-        "vois": len(measured),
-        "patients": int(measured["patient_id"].nunique()),
-        "mean_distance": round(float(figures["distance"].drop(list(NOT_CLASSIFIED)).mean()), 3),
-        "classifier": two_sample(real, measured),
-        "figures": figures.to_dict("index"),
-    }
+def write_evidence(real_folder: Path, phantoms: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Measure real and phantom volumes of interest; write statistics and evidence.
 
+    Parameters
+    ----------
+    real_folder : Path
+        As `read_vois`.
+    phantoms : mapping
+        ``"NAME:SOURCE"`` to folder: what it is called, and what code made it.
 
-def main() -> None:
-    """Measure real and phantom volumes of interest; write statistics and evidence."""
-    parser = argparse.ArgumentParser(prog="python -m studies.realism")
-    parser.add_argument("--real", type=Path, help="folder lidc_voi; by default of MEDLIB_REAL_CT")
-    parser.add_argument(
-        "--phantom", action="append", required=True, metavar="NAME:SOURCE=FOLDER",
-        help="made by benchmarks/phantom_vois.py, for instance v2:HEAD=FOLDER",
-    )  # fmt: skip
-    options = parser.parse_args()
-    folder = options.real or Path(os.environ.get("MEDLIB_REAL_CT", ".")) / "lidc_voi"
-    real = measure_folder(folder)
-    text = io.StringIO()
-    statistics(real).to_csv(text, float_format="%.5g")
-    REAL_STATISTICS.write_text(_SOURCE + text.getvalue())
-    phantoms = {}
-    for option in options.phantom:
-        label, _, made = option.partition("=")
+    Returns
+    -------
+    dict
+        Name of the phantom to what `two_sample` found.
+    """
+    real = measure_folder(real_folder)
+    real_figures = statistics(real)
+    write_file(REAL_STATISTICS, _SOURCE + real_figures.to_csv(float_format="%.5g"))
+    found = {}
+    for label, folder in phantoms.items():
         name, _, source = label.partition(":")
-        phantoms[name] = _summary(real, Path(made), source)
-        print(f"{name}: AUC {phantoms[name]['classifier']['auc']}")
-    found = {
-        "command": "python benchmarks/phantom_vois.py FOLDER --real REAL_CT/lidc_voi; "
-        "python -m studies.realism --real REAL_CT/lidc_voi --phantom NAME:SOURCE=FOLDER",
+        measured = measure_folder(Path(folder))
+        figures = compare(measured, real_figures).round(3)
+        looks = figures["distance"].drop(list(NOT_CLASSIFIED))
+        found[name] = {
+            "source": source,
+            **_size(measured),
+            "mean_distance": round(float(looks.mean()), 3),
+            "classifier": two_sample(real, measured),
+            "figures": figures.to_dict("index"),
+        }
+    content = {
+        "command": _COMMAND,
         "date": date.today().isoformat(),
-        "real": {"vois": len(real), "patients": int(real["patient_id"].nunique())},
-        "phantoms": phantoms,
+        "real": _size(real),
+        "phantoms": found,
     }
-    EVIDENCE.write_text(json.dumps(found, indent=1) + "\n")
+    write_file(EVIDENCE, json.dumps(content, indent=1) + "\n")
+    return {name: one["classifier"] for name, one in found.items()}
 
 
-if __name__ == "__main__":
-    main()
+def _size(measured: pd.DataFrame) -> dict[str, int]:
+    return {"vois": len(measured), "patients": int(measured["patient_id"].nunique())}

@@ -22,13 +22,7 @@ COLUMNS = ("slice", "row", "column", "diameter_mm", "roundness", "mean_hu", "hei
 def round_spots(
     volume: Volume, min_diameter_mm: float = 3.0, max_diameter_mm: float = 12.0
 ) -> pd.DataFrame:
-    """Find what looks like a nodule when one slice is seen alone.
-
-    Parameters
-    ----------
-    volume : Volume
-    min_diameter_mm, max_diameter_mm : float
-        Of the circle with the spot's area.
+    """Find what looks like a nodule when one slice is seen alone, by the diameter of its area.
 
     Returns
     -------
@@ -42,14 +36,10 @@ def round_spots(
     structures = cc3d.connected_components(bright & (depth_mm > DEPTH_MM), connectivity=26)
     dz, dy, dx = volume.spacing_mm
     height_mm = _heights_mm(structures, dz)
+    pixels = [np.pi / 4 * size**2 / (dy * dx) for size in (min_diameter_mm, max_diameter_mm)]
     rows = []
     for k in np.flatnonzero(depth_mm.any(axis=(1, 2))):
-        labels = _free_components(
-            bright[k],
-            depth_mm[k],
-            np.pi / 4 * min_diameter_mm**2 / (dy * dx),
-            np.pi / 4 * max_diameter_mm**2 / (dy * dx),
-        )
+        labels = _free_components(bright[k], depth_mm[k], *pixels)
         for spot in regionprops(labels, volume.hu[k]):  # type: ignore[no-untyped-call]
             roundness = spot.axis_minor_length / max(spot.axis_major_length, 1e-6)
             if roundness > ROUND_ABOVE:

@@ -1,5 +1,66 @@
-"""`python -m tools`."""
+"""`python -m tools ...`: what is made anew before a release."""
 
-from tools.cli import app
+from __future__ import annotations
 
-app(prog_name="tools")
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medlib import paths
+from medlib.command_line import command_app
+
+app = command_app("tools", "What a release is made of: manifests, descriptions, model cards.")
+
+
+@app.command()
+def rebuild(
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where; data_manifests by default.")
+    ] = None,
+) -> None:
+    """Make the manifests again from their sources, to the byte."""
+    from tools import idc
+    from tools.rebuild import rebuild as make
+
+    if idc.index_path() is None:
+        typer.echo(f"the table of scans is kept as it is; to make it again: {idc.INSTALL}")
+    for path in make(out or paths.MANIFESTS):
+        typer.echo(path)
+
+
+@app.command()
+def phantom_manifest(
+    profile: Annotated[str, typer.Option(help="Size of the phantom.")] = "quick",
+    seed: Annotated[int, typer.Option(help="Seed of the phantom.")] = 0,
+) -> None:
+    """Write what a phantom is expected to be, made anew where need be."""
+    from medlib.cohorts.cohort import rewrite_manifest
+
+    typer.echo(rewrite_manifest(profile, seed))
+
+
+@app.command()
+def real_manifest() -> None:
+    """List the real CT that MEDLIB_REAL_CT names, with checksums: data_manifests/real_ct.csv."""
+    from medlib.baseline.real_manifest import FILE, checksum
+    from medlib.baseline.training_sources import open_real_ct
+    from medlib.files import write_file
+
+    table = open_real_ct().manifest()
+    write_file(FILE, table.to_csv(index=False, lineterminator="\n"))
+    typer.echo(f"{FILE}: {len(table)} files, checksum {checksum(table)}")
+
+
+@app.command()
+def model_card(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a reference run.")],
+) -> None:
+    """Write the model card of a run from its evidence."""
+    from tools.model_card import write_model_card
+
+    typer.echo(write_model_card(run))
+
+
+if __name__ == "__main__":
+    app(prog_name="tools")

@@ -10,8 +10,16 @@ from medlib.annotation.case import LESION_COLUMNS, Case
 from medlib.annotation.policies import MASK_POLICIES
 from medlib.cohorts.cohort import Cohort
 from medlib.images.volume import SeriesIdentity, Volume
-from studies import label_policies as policy_study
-from studies.label_policies import OURS_IGNORING, TAUGHT, Block, cross_validate
+from studies import label_policies
+from studies.policy_models import (
+    OURS_IGNORING,
+    SCALES_MM,
+    TAUGHT,
+    Block,
+    blocks_of,
+    cross_validate,
+    features,
+)
 
 SHAPE = (9, 30, 30)
 SPACING = (2.0, 1.0, 1.0)
@@ -34,7 +42,7 @@ def block(number: int, n_readers: int) -> Block:
         patient_id=f"patient-{number // 2}",
         n_readers=n_readers,
         diameter_mm=10.0,
-        features=policy_study.features(hu.astype(np.float32), SPACING),
+        features=features(hu.astype(np.float32), SPACING),
         readers=readers,
         usable=np.ones(SHAPE, dtype=bool),
     )
@@ -85,16 +93,16 @@ def test_a_block_holds_its_lesion_and_nothing_of_another():
     )
     volume = Volume(hu, np.diag([1.0, 1.0, 2.0, 1.0]), SeriesIdentity("p", "1.2", "1.3"))
     case = Case("c", "p", "s", "test", volume, (labels > 0).astype(np.uint8), labels, lesions)
-    first, second = policy_study.blocks_of(case)
+    first, second = blocks_of(case)
     assert first.readers.sum() == second.readers.sum() == 2 * 4 * 4
     assert (~first.usable).sum() == 2 * 4 * 4  # the other lesion
-    assert first.features.shape == (*first.readers.shape, 3 * len(policy_study.SCALES_MM))
+    assert first.features.shape == (*first.readers.shape, 3 * len(SCALES_MM))
 
 
 def test_the_committed_table_was_made_by_this_code_on_this_phantom():
     cohort = Cohort("quick-seed0", Path(), pd.DataFrame())
-    folder = policy_study._committed(cohort)
-    assert (folder / policy_study.KEY).read_text().strip() == policy_study._key(cohort), (
-        "the policy study is stale: run python -m studies.label_policies"
+    folder = label_policies.committed(cohort)
+    assert (folder / label_policies.KEY).read_text().strip() == label_policies.study_key(cohort), (
+        "the policy study is stale: run python -m studies label-policies"
     )
-    assert set(pd.read_csv(folder / policy_study.TABLE)["trained_on"]) == set(TAUGHT)
+    assert set(pd.read_csv(folder / label_policies.TABLE)["trained_on"]) == set(TAUGHT)
