@@ -35,19 +35,19 @@ def phantom_manifest(
     seed: Annotated[int, typer.Option(help="Seed of the phantom.")] = 0,
 ) -> None:
     """Write what a phantom is expected to be, made anew where need be."""
-    from medlib.cohorts.cohort import rewrite_manifest
+    from tools.phantom_manifest import rewrite
 
-    typer.echo(rewrite_manifest(profile, seed))
+    typer.echo(rewrite(profile, seed))
 
 
 @app.command()
 def real_manifest() -> None:
     """List the real CT that MEDLIB_REAL_CT names, with checksums: data_manifests/real_ct.csv."""
-    from medlib.baseline.real_manifest import FILE, checksum
-    from medlib.baseline.training_sources import open_real_ct
+    from medlib.baseline.real_manifest import FILE, checksum, manifest
+    from medlib.cohorts.cohort import REAL, open_cohort
     from medlib.files import write_file
 
-    table = open_real_ct().manifest()
+    table = manifest(open_cohort(REAL))
     write_file(FILE, table.to_csv(index=False, lineterminator="\n"))
     typer.echo(f"{FILE}: {len(table)} files, checksum {checksum(table)}")
 
