@@ -10,10 +10,11 @@ import os
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from medlib.images.dicom import read_series
-from medlib.images.volume import Volume
+from medlib.images.volume import SeriesIdentity, Volume
 from medlib.phantom import SITES, Anatomy, acquire, draw_anatomy, site_grid
 from medlib.phantom.sites import Scanner
 
@@ -69,3 +70,12 @@ def real_series(real_ct, tmp_path_factory) -> list[Volume]:
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")
     return read_series(folder)
+
+
+@pytest.fixture
+def volume() -> Volume:
+    """Six slices, every voxel another value; some rooms have their own."""
+    hu = np.arange(6 * 12 * 10, dtype=np.float32).reshape(6, 12, 10) * 4 - 1024
+    affine = np.diag([0.7, 0.75, 2.5, 1.0])
+    affine[:3, 3] = (-170.3, -160.1, -212.5)
+    return Volume(hu, affine, SeriesIdentity("P-1", "1.2.3", "1.2.3.4", "1.2.3.5", "M", "X", "K"))
