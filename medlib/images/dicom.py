@@ -52,12 +52,6 @@ def read_series(path: Path | Iterable[Path]) -> list[Volume]:
     left out where another can be read, and the other's warnings say so. NIfTI and NRRD volumes
     are read as research input where there is no DICOM.
 
-    Parameters
-    ----------
-    path : Path or iterable of Path
-        Folder, zip archive or file, or several of them. An archive is unpacked into a temporary
-        folder that is gone afterwards.
-
     Returns
     -------
     list of Volume
@@ -74,16 +68,17 @@ def read_series(path: Path | Iterable[Path]) -> list[Volume]:
     with found_files(path) as (name, files), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         contents = _look_at(files)
-        if not contents.series and not contents.volumes:
+        series = contents.series
+        if not series and not contents.volumes:
             raise _nothing_to_read(name, contents)
         volumes: list[Volume] = []
         refused: list[tuple[str, InputError]] = []
-        for uid in sorted(contents.series, key=lambda uid: _order(uid, contents.series[uid])):
+        for _, uid in sorted((h[0].number("SeriesNumber") or 0.0, u) for u, h in series.items()):
             try:
-                volumes.append(_read_volume(uid, contents.series[uid]))
+                volumes.append(_read_volume(uid, series[uid]))
             except InputError as error:
                 refused.append((f"series {shown(uid)}", error))
-        for file in contents.volumes if not contents.series else []:
+        for file in contents.volumes if not series else []:
             try:
                 volumes.append(read_research_volume(file.path, file.name))
             except InputError as error:
@@ -124,29 +119,19 @@ def _look_at(files: list[Found]) -> _Contents:
 
 
 def _nothing_to_read(name: str, contents: _Contents) -> InputError:
-    if contents.damaged:
+    damaged, other = contents.damaged, "expected a CT series of the chest; choose another folder"
+    if damaged:
         return NotDicomError(
-            f"{name}: {len(contents.damaged)} DICOM file(s) that cannot be read, first "
-            f"{contents.damaged[0]}; expected whole files; copy or export them again"
+            f"{name}: {len(damaged)} DICOM file(s) that cannot be read, first {damaged[0]}; "
+            "expected whole files; copy or export them again"
         )
     if contents.others:
-        return NoCTError(
-            f"{name}: {contents.others + contents.documents} DICOM file(s), none a CT image; "
-            "expected a CT series of the chest; choose another folder"
-        )
-    if contents.documents:
-        return NotAnImageError(
-            f"{name}: {contents.documents} DICOM document(s) (PDF, report, plan) and no image; "
-            "expected a CT series of the chest; choose another folder"
-        )
-    return NotDicomError(
-        f"{name}: {contents.files} file(s), none in DICOM format; expected a CT series of the "
-        "chest; choose another folder"
-    )
-
-
-def _order(uid: str, headers: list[Header]) -> tuple[float, str]:
-    return headers[0].number("SeriesNumber") or 0.0, uid
+        count = contents.others + contents.documents
+        return NoCTError(f"{name}: {count} DICOM file(s), none a CT image; {other}")
+    if count := contents.documents:
+        found = f"{count} DICOM document(s) (PDF, report, plan) and no image"
+        return NotAnImageError(f"{name}: {found}; {other}")
+    return NotDicomError(f"{name}: {contents.files} file(s), none in DICOM format; {other}")
 
 
 def _read_volume(uid: str, headers: list[Header]) -> Volume:

@@ -8,17 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from medlib.images import image_errors as errors
 from medlib.images.dicom_frames import Frame
-from medlib.images.image_errors import (
-    DuplicateSlicesError,
-    InconsistentMatrixError,
-    InconsistentSeriesError,
-    MissingSlicesError,
-    MixedOrientationsError,
-    ObliqueError,
-    SpacingError,
-    UnevenSpacingError,
-)
 
 _SAME_POSITION_MM = 0.01
 _EVEN_WITHIN_MM = 0.1  # positions in headers are often rounded to a tenth
@@ -66,37 +57,37 @@ def _check_frame(series: str, frame: Frame, first: Frame) -> None:
     """Refuse an image of another patient, matrix, size or direction than the first, or askew."""
     for keyword in ("PatientID", "FrameOfReferenceUID"):
         if frame.header.get(keyword) != first.header.get(keyword):
-            raise InconsistentSeriesError(
+            raise errors.InconsistentSeriesError(
                 f"{series}: {frame.name} and {first.name} differ in {keyword}; expected one "
                 "patient in one position; separate the files and export the series again"
             )
     for keyword in ("Rows", "Columns"):
         found, expected = frame.header.whole(keyword), first.header.whole(keyword)
         if found != expected:
-            raise InconsistentMatrixError(
+            raise errors.InconsistentMatrixError(
                 f"{series}: {frame.name} has {keyword} {found}, {first.name} {expected}; expected "
                 "one matrix; separate the reconstructions"
             )
     size_mm, expected_mm = frame.pixel_spacing_mm, first.pixel_spacing_mm
     if not _near(size_mm, expected_mm, 1e-3 * min(expected_mm)):
-        raise InconsistentMatrixError(
+        raise errors.InconsistentMatrixError(
             f"{series}: {frame.name} has pixels of {size_mm} mm, {first.name} of {expected_mm}; "
             "expected one size; separate the reconstructions"
         )
     if not _near(frame.orientation, first.orientation, _AXIS_TOLERANCE):
-        raise MixedOrientationsError(
+        raise errors.MixedOrientationsError(
             f"{series}: {frame.name} is turned against {first.name}; expected one orientation; "
             "separate the series"
         )
     if not _near(map(abs, frame.orientation), (1, 0, 0, 0, 1, 0), _AXIS_TOLERANCE):
         shown = [round(value, 3) for value in frame.orientation]
-        raise ObliqueError(
+        raise errors.ObliqueError(
             f"{series}: {frame.name} has ImageOrientationPatient {shown}; expected axial slices "
             "without tilt; reconstruct the series axially"
         )
     tilt = frame.header.number("GantryDetectorTilt")
     if tilt is not None and abs(tilt) > _TILT_DEGREES:
-        raise ObliqueError(
+        raise errors.ObliqueError(
             f"{series}: {frame.name} states a gantry tilt of {tilt:g} degrees, its position "
             "none: one of them is wrong; expected no tilt; reconstruct the series without tilt"
         )
@@ -119,7 +110,7 @@ def _without_copies(series: str, frames: list[Frame]) -> tuple[list[Frame], list
             or frame.index != before.index
             or not filecmp.cmp(one.path, other.path, shallow=False)
         ):
-            raise DuplicateSlicesError(
+            raise errors.DuplicateSlicesError(
                 f"{series}: {before.name} and {frame.name} lie both at z = {frame.z:g} mm; "
                 "expected one image a position; separate the phases or reconstructions"
             )
@@ -142,18 +133,18 @@ def _slice_step(series: str, frames: list[Frame]) -> tuple[NDArray[np.float64], 
     even = positions[0] + np.arange(len(frames))[:, None] * mean
     apart = np.abs(positions - even).max(axis=0)
     if apart[2] > tolerance or np.ptp(gaps) > 2 * tolerance:
-        raise UnevenSpacingError(
+        raise errors.UnevenSpacingError(
             f"{series}: slices are {gaps.min():g} to {gaps.max():g} mm apart; expected one "
             "distance; reconstruct the series evenly"
         )
     sideways = float(np.hypot(mean[0], mean[1])) / float(mean[2])
     if sideways > _AXIS_TOLERANCE or max(apart[:2]) > 1.0:
-        raise ObliqueError(
+        raise errors.ObliqueError(
             f"{series}: the slices move {sideways:.2f} mm sideways for each mm of height; expected "
             "a straight stack (no gantry tilt); reconstruct the series without tilt"
         )
     if not _SLICE_MM[0] <= mean[2] <= _SLICE_MM[1]:
-        raise SpacingError(
+        raise errors.SpacingError(
             f"{series}: slices are {mean[2]:g} mm apart; expected {_SLICE_MM[0]:g} to "
             f"{_SLICE_MM[1]:g} mm; export the series again"
         )
@@ -175,7 +166,7 @@ def _refuse_gaps(series: str, z: NDArray[np.float64], usual: float, wide: NDArra
         for n in range(min(count, _POSITIONS_NAMED))
     ][:_POSITIONS_NAMED]
     where = ", ".join(f"{height:g}" for height in absent) + ", ..." * (sum(counts) > len(absent))
-    raise MissingSlicesError(
+    raise errors.MissingSlicesError(
         f"{series}: {len(z)} slices {usual:g} mm apart, about {sum(counts)} missing at z = {where} "
         "mm; expected no gap; fetch the whole series"
     )
@@ -185,7 +176,7 @@ def _step_of_single_slice(series: str, frame: Frame) -> tuple[NDArray[np.float64
     thickness = frame.thickness_mm
     if thickness is None or not _SLICE_MM[0] <= thickness <= _SLICE_MM[1]:
         found = "without SliceThickness" if thickness is None else f"{thickness:g} mm thick"
-        raise SpacingError(
+        raise errors.SpacingError(
             f"{series}: a single slice {found}; expected several slices, or a thickness in mm; "
             "give the whole series"
         )

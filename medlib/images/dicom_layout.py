@@ -16,14 +16,9 @@ from pydicom.uid import (
     JPEGLSNearLossless,
 )
 
+from medlib.images import image_errors as errors
 from medlib.images.dicom_find import shown
 from medlib.images.dicom_header import Header
-from medlib.images.image_errors import (
-    ImpossibleSizeError,
-    NoPixelsError,
-    PixelDataError,
-    TruncatedPixelsError,
-)
 
 _UNDEFINED_LENGTH = 0xFFFFFFFF  # of what is compressed
 _ALWAYS_LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
@@ -81,17 +76,17 @@ def check_layout(series: str, header: Header) -> Layout:
     """
     notes = _notes_on_values(series, header)
     if header.pixels is None:
-        raise NoPixelsError(
+        raise errors.NoPixelsError(
             f"{series}: {header.name} has no pixel data; expected an image in every file; fetch "
             "the series again"
         )
     layout = _layout(series, header, header.pixels.offset, notes)
-    undefined = header.pixels.length == _UNDEFINED_LENGTH
-    if layout.compressed != undefined:
-        marked, held = ("compressed", "plain values") if layout.compressed else ("plain", "others")
-        raise PixelDataError(
-            f"{series}: {header.name} is marked as {marked} and holds {held}; expected one of "
-            "them; export the series again"
+    if layout.compressed != (header.pixels.length == _UNDEFINED_LENGTH):
+        kinds = ("plain", "compressed")
+        marked, held = reversed(kinds) if layout.compressed else kinds
+        raise errors.PixelDataError(
+            f"{series}: {header.name} is marked as {marked} and holds {held} values; expected one "
+            "of them; export the series again"
         )
     return layout if layout.compressed else _check_plain(series, header, layout)
 
@@ -101,7 +96,7 @@ def _notes_on_values(series: str, header: Header) -> tuple[str, ...]:
     samples = header.whole("SamplesPerPixel")
     kind = str(header.get("PhotometricInterpretation") or "")
     if samples not in (None, 1) or not kind.startswith("MONOCHROME"):
-        raise PixelDataError(
+        raise errors.PixelDataError(
             f"{series}: {header.name} is a {shown(kind, 20) or 'nameless'} picture with {samples} "
             "values a pixel; expected one grey image; give the CT images"
         )
@@ -128,7 +123,7 @@ def _layout(series: str, header: Header, offset: int, notes: tuple[str, ...]) ->
         or high not in (None, stored - 1)
         or kind not in (0, 1)
     ):
-        raise PixelDataError(
+        raise errors.PixelDataError(
             f"{series}: {header.name} has BitsAllocated {allocated}, BitsStored {stored}, HighBit "
             f"{high}, PixelRepresentation {kind}; expected 8, 16 or 32 bits, the lowest of them "
             "stored; export the series again"
@@ -152,12 +147,12 @@ def _check_plain(series: str, header: Header, layout: Layout) -> Layout:
     stated, claimed = header.pixels.length, layout.frame_bytes * layout.frames
     present = min(stated, header.size - layout.offset)
     if claimed > present and stated > present:
-        raise TruncatedPixelsError(
+        raise errors.TruncatedPixelsError(
             f"{series}: {header.name} ends after {present} of {stated} bytes of pixel data; "
             "expected a whole image; fetch the series again"
         )
     if claimed > present:
-        raise ImpossibleSizeError(
+        raise errors.ImpossibleSizeError(
             f"{series}: {header.name} claims {layout.rows} x {layout.columns} pixels of "
             f"{layout.bits} bits and {layout.frames} frame(s), and holds {present} bytes of them; "
             f"expected {claimed}; export the series again"

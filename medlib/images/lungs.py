@@ -19,7 +19,7 @@ _RIM_MM = 2.5
 def lung_field(
     hu: NDArray[np.float32], spacing_mm: tuple[float, float, float]
 ) -> NDArray[np.bool_]:
-    """Find the lungs with everything in them, by thresholds and shape alone.
+    """Find the lungs with everything in them, by thresholds and shape alone; False where none is.
 
     On a grid of about 2 mm: what holds air and does not reach the side of the image is lung or
     airway; small spots of pure air in a slice (trachea, main bronchi) are left out; what remains
@@ -27,17 +27,6 @@ def lung_field(
     nodules and masses on the pleura up to about 100 mm belong to it, and given a rim of 2.5 mm.
     The price is the heart's border and the hilum, a tenth of the volume. A mass that leaves no air
     in a slice, and lungs cut off by the side of the image, are not found.
-
-    Parameters
-    ----------
-    hu : ndarray of float32, shape (z, y, x)
-    spacing_mm : tuple of float
-        Along z, y, x.
-
-    Returns
-    -------
-    ndarray of bool, shape (z, y, x)
-        All False where no lung is found.
     """
     step = [max(1, int(_COARSE_MM / spacing)) for spacing in spacing_mm]
     spacing = [s * k for s, k in zip(spacing_mm, step, strict=True)]

@@ -42,7 +42,6 @@ def resample(
 
     Parameters
     ----------
-    volume : Volume
     spacing_mm : tuple of float
         Along z, y and x.
     interpolation : {"linear", "bspline"}
@@ -93,9 +92,7 @@ def resample_mask(
     Parameters
     ----------
     mask : ndarray of bool or integer, shape (z, y, x)
-        On the grid of `source`.
-    source, target : Volume
-        Only their grids are used.
+        On the grid of `source`; of the volumes only the grids are used.
     interpolation : {"nearest", "linear"}
         ``nearest`` for labels and for the way back. It invents no label, and it is exact to the
         voxel: on a grid that is nowhere coarser, every source voxel has a voxel whose nearest it
@@ -115,24 +112,18 @@ def resample_mask(
     """
     if mask.shape != source.hu.shape:
         raise ValueError(f"mask is {mask.shape}, its volume {source.hu.shape}: one grid, please")
-    shape = target.hu.shape
-    if interpolation == "linear":
-        if mask.dtype != np.bool_:
-            raise ValueError(f"linear is for masks of bool, got {mask.dtype}; labels need nearest")
-        share = _onto(
-            _image(mask.astype(np.float32), source.affine),
-            shape,
-            target.affine,
-            sitk.sitkLinear,
-            outside=0.0,
-        )
-        found: NDArray[Any] = share >= 0.5
-        return found
-    values = mask.astype(np.uint8) if mask.dtype == np.bool_ else mask
-    back = _onto(
-        _image(values, source.affine), shape, target.affine, sitk.sitkNearestNeighbor, outside=0.0
+    nearest = interpolation == "nearest"
+    if not nearest and mask.dtype != np.bool_:
+        raise ValueError(f"linear is for masks of bool, got {mask.dtype}; labels need nearest")
+    stored = (np.uint8 if mask.dtype == np.bool_ else mask.dtype) if nearest else np.float32
+    found = _onto(
+        _image(mask.astype(stored), source.affine),
+        target.hu.shape,
+        target.affine,
+        sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear,
+        outside=0.0,
     )
-    return back.astype(mask.dtype)
+    return found.astype(mask.dtype) if nearest else found >= 0.5
 
 
 def _covering_grid(

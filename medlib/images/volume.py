@@ -63,18 +63,7 @@ class Volume:
         return float(np.prod(self.spacing_mm))
 
     def to_patient_mm(self, index_zyx: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Map voxel indices to patient coordinates.
-
-        Parameters
-        ----------
-        index_zyx : ndarray, shape (..., 3)
-            Voxel indices (slice, row, column); fractions allowed.
-
-        Returns
-        -------
-        ndarray, shape (..., 3)
-            x, y, z in mm, DICOM patient coordinates (LPS+).
-        """
+        """Map voxel indices, shape (..., 3), to x, y, z in mm (DICOM patient coordinates, LPS+)."""
         index_xyz = np.asarray(index_zyx, dtype=np.float64)[..., ::-1]
         return index_xyz @ self.affine[:3, :3].T + self.affine[:3, 3]
 

@@ -12,13 +12,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Window:
-    """A display window.
-
-    Attributes
-    ----------
-    center_hu, width_hu : float
-        The value shown as middle grey, and the range from black to white.
-    """
+    """A display window: the value shown as middle grey, and the range from black to white."""
 
     center_hu: float
     width_hu: float
@@ -53,22 +47,12 @@ WINDOWS: Mapping[str, Window] = MappingProxyType(
 
 
 def apply_window(hu: NDArray[np.floating], window: Window) -> NDArray[np.float32]:
-    """Map Hounsfield units to grey levels.
+    """Map Hounsfield units of any shape to grey levels from 0 (black) to 1 (white).
 
-    Parameters
-    ----------
-    hu : ndarray of float, any shape
-        Hounsfield units.
-    window : Window
-
-    Returns
-    -------
-    ndarray of float32, same shape
-        0 (black) at ``center - width / 2`` and below, 1 (white) at ``center + width / 2`` and
-        above, linear between: the function LINEAR_EXACT of DICOM PS3.3 C.11.2.1.3.2.
+    0 at ``center - width / 2`` and below, 1 at ``center + width / 2`` and above, linear between:
+    the function LINEAR_EXACT of DICOM PS3.3 C.11.2.1.3.2.
     """
-    grey = (np.asarray(hu, dtype=np.float32) - np.float32(window.center_hu)) / np.float32(
-        window.width_hu
-    )
+    center, width = np.float32(window.center_hu), np.float32(window.width_hu)
+    grey = (np.asarray(hu, dtype=np.float32) - center) / width
     shown: NDArray[np.float32] = np.clip(grey + np.float32(0.5), 0, 1)
     return shown
