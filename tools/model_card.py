@@ -1,24 +1,24 @@
 """The model card: what the weights are for, what they saw, how well they do, where they fail.
 
-    python -m tools.model_card RUN
-
-writes it anew from the evidence in a run folder and from the repeats beside it.
+Its words stand in `model_card.md.j2`; here are the figures that it asks for.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from scipy.stats import binomtest
 
 from medlib.baseline.enlarged_nodules import ENLARGED, NODULES_MM, VARIED
 from medlib.baseline.real_manifest import FILE
 from medlib.baseline.run import OUTLINER, Run
+from medlib.files import write_file
 from medlib.paths import ROOT
 from medlib.risk.bootstrap import in_words
 from medlib.risk.evaluation import FOLDER, HELD_OUT, METRICS_FILE, REAL_SCANS, REAL_VOIS
@@ -28,6 +28,7 @@ from medlib.scope import DISCLAIMER
 from studies.repeated_runs import outlines, repeats, unseen_scans
 
 MODEL_CARD = "MODEL_CARD.md"
+TEMPLATE = "model_card.md.j2"
 N_WORST = 10
 LUNA16_POINTS = (*(f"{point:g}" for point in FROC_POINTS), "mean")
 MANIFEST = FILE.relative_to(ROOT).as_posix()
@@ -43,204 +44,71 @@ LESIONS_OF = {  # in metrics.json: which lesions have to be found
 }
 
 
-def model_card(run: Run, name: str | None = None) -> str:
-    """Write the model card of a reference run, in Markdown, from the evidence in its folder.
+def model_card(run: Run) -> str:
+    """Write the model card of a reference run, in Markdown, from its folder and its repeats.
 
-    Parameters
-    ----------
-    run : Run
-        With what `medlib.risk.real.evaluate` found on volumes of interest and on whole scans, and
-        the metrics of held-out phantom scans.
-    name : str, optional
-        Of the run, where its folder has another one still.
+    The folder holds what `medlib.risk.real.evaluate` found on volumes of interest and on whole
+    scans, and the metrics of held-out phantom scans.
     """
-    vois, scans, phantom_metrics = (
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "interval": in_words,
+        "number": number,
+        "yes_no": lambda value: "yes" if value else "no",
+    }
+    return environment.get_template(TEMPLATE).render(_figures(run))
+
+
+def _figures(run: Run) -> dict[str, Any]:
+    vois, scans, phantom = (
         json.loads((run.folder / FOLDER / file).read_bytes())
         for file in (REAL_VOIS, REAL_SCANS, METRICS_FILE)
     )
-    card = run.card
-    phantom = phantom_metrics["network"]
-    times = [card["time"]["seconds"], Run(run.folder / OUTLINER).card["time"]["seconds"]]
-    data_of_run = card["data"]
-    data, held_out = data_of_run["real_ct"], vois["summary"]["held_out"]
-    lines = [
-        f"# Model card: {name or run.folder.name}",
-        "",
-        f"Two networks, {card['model']['name']} each, of "
-        f"{card['model']['parameters'] / 1e6:.1f} million parameters, half precision: one searches "
-        "whole slices, the other outlines what is found in a window around it; a mass too wide for "
-        "that keeps the outline of the search, on a coarse grid and without a second look. SHA-256 "
-        f"of both together: `{card['model']['sha256']}`.",
-        "",
-        "## Intended use",
-        "",
-        f"{DISCLAIMER} It marks places in a chest CT where a lung nodule or mass may be, for a "
-        "radiologist to look at. Not for children, not for other organs, not for a decision "
-        "without a human, and not as a proof that a lung is free of lesions.",
-        "",
-        "## Training data",
-        "",
-        f"- LIDC-IDRI volumes of interest (CC BY 3.0): {data['n_vois'].get('train', 0)} of the "
-        "train part, less those that hold other annotated nodules. The search was asked for "
-        "what more than half of the readers marked, the outlines for the share that marked it.",
-        f"- Whole scans: {', '.join(data['scans'].get('train', []))}, their background and, where "
-        f"it is outlined ({', '.join(_outlined(scans, data)) or 'none'}), the tumour; to "
-        f"watch the training: {', '.join(data['scans'].get('tune', []))}.",
-        f"- The phantom {card['data']['phantom']} (synthetic anatomy), {_n_phantoms(run, 'train')} "
-        f"patients for the search and {_n_phantoms(Run(run.folder / OUTLINER), 'train')} for the "
-        "outlines, background and lesions. The lesions have outlines of LIDC patients of the train "
-        "part, those above and others; all other lesions are left out of the loss.",
-        *_masses_in_words(run),
-        "- LUNG1 cases (CC BY-NC 3.0) are for testing alone; the code refuses to train on them.",
-        f"- Split by patient: `{data['split']}`. Files, each with its checksum: "
-        f"`{MANIFEST}`, together SHA-256 `{data['sha256']}`.",
-        "- The encoders began from ImageNet weights of EfficientNet-Lite0 (Apache-2.0).",
-        "- The weights of this run are under Apache-2.0, as the project is; the data keep the "
-        "licences below, which ask to be named.",
-        "",
-        "| Data | Licence | Used for | Cite |",
-        "|---|---|---|---|",
-        *(
-            f"| {source} | {licence} | {_use(source, data)} | {_citation(source)} |"
-            for source, licence in data["licences"].items()
-        ),
-        "",
-        "## Held-out real nodules",
-        "",
-        f"{held_out['n_cases']} volumes of interest of {held_out['n_patients']} patients that the "
-        f"run has never seen. Reference: {vois['reference']}. The windows are centred on a nodule, "
-        "which gives the place away: this measures outlines, not search; the last measure alone "
-        "searches, and in a block that ends with its nodule. Nodules that fewer than three readers "
-        "drew are not among them. They have been looked at before: runs made earlier and other "
-        "rules of close look and score were judged on them, though each choice was made on train "
-        "and tune patients.",
-        "",
-        "| Measure | Value and 95 % interval | Over |",
-        "|---|---|---|",
-        *(
-            f"| {words} | {in_words(held_out[metric])} | {held_out[metric]['n']} patients |"
-            for metric, words in vois["metrics"].items()
-        ),
-        "",
-        _missed_in_words(vois),
-        "",
-        "| Part of the split | Nodules | Dice | Missed | Not reported |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {part} | {found['n_cases']} | {in_words(found['dice'])} | "
-            f"{in_words(found['missed'])} | {in_words(found['not_reported'])} |"
-            for part, found in held_out["by_split"].items()
-        ),
-        "",
-        "| Diameter, mm | Nodules | Dice | Model, left out | Reader, left out | Missed | "
-        "Not reported |",
-        "|---|---|---|---|---|---|---|",
-        *(
-            f"| {row['diameter_mm']} | {row['n']} | {number(row['dice'])} | "
-            f"{number(row['model_dice_left_out'])} | {number(row['reader_dice_left_out'])} | "
-            f"{row['missed']} | {row['not_reported']} |"
-            for row in held_out["by_size"]
-        ),
-        "",
-        "## Whole real scans",
-        "",
-        f"Times on {card['environment']['device']}, whatever else ran beside.",
-        "",
-        "| Scan | Seen by training | Tumour hit | False alarms | Tumour marked | Dice | Time, s |",
-        "|---|---|---|---|---|---|---|",
-        *(
-            f"| {row['case']} | {'yes' if row['seen_by_the_run'] else 'no'} | "
-            f"{'yes' if row['hit'] else 'no'} | {row['false_alarms']} | "
-            f"{number(row['tumour_share'])} | {number(row['dice'])} | {row['seconds']:.0f} |"
-            for row in scans["cases"]
-        ),
-        "",
-        "The search for masses from afar was added, how much of a mass has to be seen without it "
-        "was set, and nodules were enlarged to masses, when earlier results on the LUNG1 scans "
-        "were known: they show that it works, and are no longer a test of it.",
-        "",
-        *_again(run.folder),
-        "## Held-out phantom scans",
-        "",
-        "| Part | Lesions hit | False alarms a scan |",
-        "|---|---|---|",
-        *(
-            f"| {part} | {in_words(found['lesion_sensitivity'])} | "
-            f"{in_words(found['false_alarms_per_scan'])} |"
-            for part, found in phantom.items()
-        ),
-        "",
-        _phantom_in_words(run),
-        "",
-        "By the hit rule of LUNA16 (the centre within the radius), at so many false alarms a "
-        "scan; intervals over patients. LUNA16 asks for what three readers drew, from 3 mm; this "
-        "project for what two drew.",
-        "",
-        "| Part, lesions | " + " | ".join(LUNA16_POINTS) + " |",
-        "|---" * (len(LUNA16_POINTS) + 1) + "|",
-        *(
-            f"| {part}, {drawn_by} | "
-            + " | ".join(in_words(found[point]) for point in LUNA16_POINTS)
-            + " |"
-            for rule, drawn_by in LESIONS_OF.items()
-            for part, found in phantom_metrics[rule].items()
-        ),
-        "",
-        "## Failures",
-        "",
-        f"The {N_WORST} held-out nodules with the lowest Dice:",
-        "",
-        "| Volume | Diameter, mm | Readers | Dice | Reader, left out | Missed | False alarms |",
-        "|---|---|---|---|---|---|---|",
-        *(
-            f"| {row['voi_id']} | {row['diameter_mm']:.1f} | {row['n_readers']} | "
-            f"{number(row['dice'])} | {number(row['reader_dice_left_out'])} | "
-            f"{'yes' if row['missed'] else 'no'} | {row['false_alarms']} |"
-            for row in sorted(
-                (row for row in vois["cases"] if not row["seen_by_the_run"]),
-                key=lambda row: row["dice"],
-            )[:N_WORST]
-        ),
-        "",
-        "Held-out nodules that are not reported at the operating point: "
-        f"{', '.join(_not_reported(vois)) or 'none'}.",
-        "",
-        "## Limits",
-        "",
-        f"- Trained for {times[0] / 60:.0f} minutes (search) and {times[1] / 60:.0f} (outlines; "
-        f"{card['environment']['device']}); few whole real scans were seen, so false alarms on "
-        "other scanners, slice distances and diseases are not known.",
-        f"- The operating point is {card['metric']['operating_point_rule']}: "
-        f"{data['n_vois'].get('tune', 0)} nodules, which also chose level and weights of the "
-        "outlines. A block cut around a nodule is easier than a scan, and no rule bounds the false "
-        f"alarms: the bar of {ALARM_BAR} a scan, set before, is held against the table above. This "
-        "rule replaced another one, the score got its roundness, and the search its punishment for "
-        "false alarms and its longer training (both chosen on the tune part), when earlier results "
-        "on the LUNG1 scans, the held-out nodules and the phantom were known.",
-        "- What is not round scores lower: nodules on pleura, fissure or vessel, and the more so "
-        "the thicker the slices.",
-        *(
-            ()
-            if data_of_run["outlines_saw_the_phantom"]
-            else (
-                "- The outlines were learned on real CT alone; the textures of the phantom they do "
-                "not know.",
-            )
-        ),
-        "- Masses far larger than LIDC nodules, and lesions outside the lung field, may be missed "
-        "or marked in part. What is known of masses comes from few outlines "
-        f"({', '.join(_outlined(scans, data)) or 'none'})"
-        f"{' and from nodules enlarged to masses' if run.config.mass_crops else ''}."
-        f"{_missed_by_repeats(run.folder)}",
-        "- The patients of LIDC-IDRI were collected in the United States, two decades ago.",
-        "",
-    ]
-    return "\n".join(lines)
+    outliner = Run(run.folder / OUTLINER)
+    real = {**run.card["data"]["real_ct"]}
+    real["scans"] = {"train": [], "tune": [], "test": [], **real["scans"]}
+    real["n_vois"] = {"train": 0, "tune": 0, **real["n_vois"]}
+    unseen_nodules = [row for row in vois["cases"] if not row["seen_by_the_run"]]
+    with_outline = {row["case"] for row in scans["cases"] if row["outlined"]}
+    return {
+        "run": run,
+        "outliner": outliner,
+        "card": run.card,
+        "real": real,
+        "vois": vois,
+        "scans": scans,
+        "phantom": phantom,
+        "held_out": vois["summary"]["held_out"],
+        "disclaimer": DISCLAIMER,
+        "manifest": MANIFEST,
+        "outlined": [case for case in real["scans"]["train"] if case in with_outline],
+        "phantoms_of": _n_phantoms,
+        "enlarged_from_mm": NODULES_MM,
+        "enlarged_times": [ENLARGED * factor for factor in VARIED],
+        "use_of": lambda source: _use(source, real["scans"]),
+        "citation_of": _citation,
+        "missed": _patients_missed(vois, "missed"),
+        "not_reported": _patients_missed(vois, "not_reported"),
+        "lesions": _phantom_lesions(run),
+        "luna16_points": LUNA16_POINTS,
+        "lesions_of": LESIONS_OF,
+        "worst": sorted(unseen_nodules, key=lambda row: row["dice"])[:N_WORST],
+        "hidden": [row for row in unseen_nodules if row["not_reported"]],
+        "minutes": [one.card["time"]["seconds"] / 60 for one in (run, outliner)],
+        "alarm_bar": ALARM_BAR,
+        **_repeats(run.folder),
+    }
 
 
-def _use(source: str, data: Mapping[str, Any]) -> str:
+def _use(source: str, scans: Mapping[str, list[str]]) -> str:
     """Say which part a source had."""
-    parts = [part for part, names in data["scans"].items() if source in names]
+    parts = [part for part, names in scans.items() if source in names]
     return " and ".join(parts) if parts else "train, tune and test, by patient"
 
 
@@ -248,23 +116,8 @@ def _citation(source: str) -> str:
     return next((text for name, text in CITATIONS.items() if source.startswith(name)), "")
 
 
-def _masses_in_words(run: Run) -> list[str]:
-    """Say what stands in for masses in the training, if anything does."""
-    if not run.config.mass_crops:
-        return []
-    smallest, largest = NODULES_MM
-    least, most = (ENLARGED * factor for factor in VARIED)
-    return [
-        f"- Masses, for the search from afar: soft nodules of the LIDC train part of {smallest:g} "
-        f"to {largest:g} mm, enlarged {least:g} to {most:g} times and set into the lungs of those "
-        "scans and of the phantom patients."
-    ]
-
-
-def _outlined(scans: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
-    """Name the scans of the train part whose tumour is outlined."""
-    outlined = {row["case"] for row in scans["cases"] if row["outlined"]}
-    return [case for case in data["scans"].get("train", []) if case in outlined]
+def _n_phantoms(run: Run) -> int:
+    return sum(name.startswith("PHANTOM") for name in run.card["data"]["patients"]["train"])
 
 
 def patients_with_a_miss(vois: Mapping[str, Any], measure: str = "missed") -> int:
@@ -281,25 +134,10 @@ def patients_with_a_miss(vois: Mapping[str, Any], measure: str = "missed") -> in
     return len({case["patient_id"] for case in cases if case[measure]})
 
 
-def _not_reported(vois: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{case['voi_id']} ({case['diameter_mm']:.1f} mm)"
-        for case in vois["cases"]
-        if case["not_reported"] and not case["seen_by_the_run"]
-    ]
-
-
-def _missed_in_words(vois: Mapping[str, Any]) -> str:
-    """Say what so few misses leave open: resampled, a share of zero stays zero."""
-    held_out = vois["summary"]["held_out"]
-    n, n_missed = held_out["n_patients"], patients_with_a_miss(vois)
-    n_hidden = patients_with_a_miss(vois, "not_reported")
-    return (
-        f"With the window centred on it, a nodule was missed in {n_missed} of {n} patients; the "
-        f"share of such patients may be up to {upper_bound(n_missed, n):.1%} (exact, one-sided "
-        f"95 %). Searched for, a nodule was not reported in {n_hidden} of {n} patients (up to "
-        f"{upper_bound(n_hidden, n):.1%})."
-    )
+def _patients_missed(vois: Mapping[str, Any], measure: str) -> dict[str, Any]:
+    """Count them and say what so few leave open: resampled, a share of zero stays zero."""
+    n = patients_with_a_miss(vois, measure)
+    return {"n": n, "at_most": f"{upper_bound(n, vois['summary']['held_out']['n_patients']):.1%}"}
 
 
 def upper_bound(k: int, n: int) -> float:
@@ -307,84 +145,46 @@ def upper_bound(k: int, n: int) -> float:
     return float(binomtest(k, n, alternative="less").proportion_ci(0.95, "exact").high)
 
 
-def _phantom_in_words(run: Run) -> str:
-    """Say what became of the lesions, and whose outlines they have."""
+def _phantom_lesions(run: Run) -> dict[str, Any]:
+    """Say what became of the held-out lesions, and whose outlines they have."""
     lesions = pd.read_csv(run.folder / FOLDER / "network-lesions.csv")
     lesions = lesions[lesions["split"].isin(HELD_OUT) & (lesions["status"] == "required")]
     missed = lesions[lesions["missed"] == 1]
-    below = int(missed["matched_candidate"].notna().sum())
     patients = run.card["data"]["patients"]
     learned_from = {*patients["train"], *patients["tune"]}
     known = lesions["origin"].str.split("/").str[0].isin(learned_from)
-    hits = [
+    hit_of_known, hit_of_others = (
         f"{int(part['hit'].sum())} of {len(part)}" for part in (lesions[known], lesions[~known])
-    ]
-    return (
-        f"Of {len(lesions)} lesions {len(missed)} are missed: {below} are candidates below the "
-        f"operating point, {len(missed) - below} are no candidates. The phantom's lesions have the "
-        f"outlines of real nodules: of those from patients that the run learned from it hits "
-        f"{hits[0]}, of the others {hits[1]}."
     )
+    return {
+        "n": len(lesions),
+        "missed": len(missed),
+        "below": int(missed["matched_candidate"].notna().sum()),
+        "hit_of_known": hit_of_known,
+        "hit_of_others": hit_of_others,
+    }
 
 
-def _n_phantoms(run: Run, split: str) -> int:
-    return sum(name.startswith("PHANTOM") for name in run.card["data"]["patients"][split])
-
-
-def _again(folder: Path) -> Iterator[str]:
-    """Yield what other seeds gave, on nodules and on scans that this run has seen."""
+def _repeats(folder: Path) -> dict[str, Any]:
+    """Return what other seeds gave, on nodules and on scans that this run has seen."""
     runs = repeats(folder)
-    if len(runs) == 1:
-        return
-    yield from (
-        "## Made again",
-        "",
-        "The training with other seeds, each time without one of the whole scans. The difference "
-        "is taken nodule by nodule.",
-        "",
-        "| Seed | Whole scans seen | Settings that differ | 3D Dice, held-out nodules | Difference "
-        f"to seed {Run(folder).config.seed} | Missed |",
-        "|---|---|---|---|---|---|",
-    )
-    for row in outlines(runs).itertuples():
-        difference = "" if row.difference is None else row.difference.text(3)
-        yield (
-            f"| {row.seed} | {row.scans} | {', '.join(row.changed) or 'none'} | "
-            f"{row.dice.text(3)} | {difference} | {row.missed} |"
-        )
-    yield from (
-        "",
-        "Whole scans, each as a run sees it that never saw it before:",
-        "",
-        "| Scan | Seed | Tumour hit | False alarms | Tumour marked | Dice |",
-        "|---|---|---|---|---|---|",
-    )
-    for row in unseen_scans(runs).itertuples():
-        yield (
-            f"| {row.case} | {row.seed} | {'yes' if row.hit else 'no'} | {row.false_alarms} | "
-            f"{number(row.tumour_share)} | {number(row.dice)} |"
-        )
-    yield from (
-        "",
-        "Where the runs differ in false alarms, the number of the shipped one is a matter of its "
-        "seed, of the scans it saw and of its operating point.",
-        "",
-    )
-
-
-def _missed_by_repeats(folder: Path) -> str:
-    """Say which tumours a repeat missed in scans that it had never seen."""
-    runs = repeats(folder)
-    tests = {
+    unseen = unseen_scans(runs)
+    tested = {
         run.name: set(Run(run).card["data"]["real_ct"]["scans"].get("test", [])) for run in runs
     }
-    missed = unseen_scans(runs).query("hit == 0").groupby(["run", "seed"])["case"].agg(", ".join)
-    return "".join(
-        f" The run with seed {seed}, without "
-        f"{', '.join(sorted(tests[name] - tests[folder.name]))}, missed the tumours of {cases}."
-        for (name, seed), cases in missed.items()
-        if name != folder.name
-    )
+    missed = unseen[unseen["run"].ne(folder.name) & unseen["hit"].eq(0)]
+    return {
+        "again": list(outlines(runs).itertuples()) if len(runs) > 1 else [],
+        "unseen": list(unseen.itertuples()),
+        "missed_by_repeats": [
+            {
+                "seed": seed,
+                "without": ", ".join(sorted(tested[name] - tested[folder.name])),
+                "cases": ", ".join(cases),
+            }
+            for (name, seed), cases in missed.groupby(["run", "seed"])["case"]
+        ],
+    }
 
 
 def number(value: float | None) -> str:
@@ -395,5 +195,5 @@ def number(value: float | None) -> str:
 def write_model_card(folder: Path) -> Path:
     """Write the card of a run folder, in it."""
     target = folder.resolve() / MODEL_CARD
-    target.write_text(model_card(Run(target.parent)), encoding="utf-8")
+    write_file(target, model_card(Run(target.parent)))
     return target
