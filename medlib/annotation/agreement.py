@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
 
-import krippendorff
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
@@ -14,119 +12,75 @@ from numpy.typing import ArrayLike, NDArray
 from medlib.annotation.lidc import PANEL_SIZE
 from medlib.annotation.reference import more_than_half
 
+Mask = NDArray[np.bool_]
 
-def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+
+def dice(first: Mask, second: Mask) -> float:
     """Overlap of two masks, ``2 |A and B| / (|A| + |B|)`` (Dice, Ecology 26:297-302, 1945).
 
-    Returns
-    -------
-    float
-        0 to 1; NaN where both are empty.
+    NaN where both are empty.
     """
     total = int(first.sum()) + int(second.sum())
     return 2.0 * int((first & second).sum()) / total if total else float("nan")
 
 
-def iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """Overlap of two masks, ``|A and B| / |A or B|`` (Jaccard index).
+def iou(first: Mask, second: Mask) -> float:
+    """Overlap of two masks, ``|A and B| / |A or B|`` (Jaccard), which is ``dice / (2 - dice)``.
 
-    Returns
-    -------
-    float
-        0 to 1, and ``dice / (2 - dice)``; NaN where both are empty.
+    NaN where both are empty.
     """
     union = int((first | second).sum())
     return int((first & second).sum()) / union if union else float("nan")
 
 
-Level = Literal["nominal", "ordinal", "interval", "ratio"]
-
-
 @dataclass(frozen=True)
 class PairAgreement:
-    """Two readers' outlines of one nodule.
+    """Two readers' outlines of one nodule; `dice_2d` is the mean over slices that both drew on."""
 
-    Attributes
-    ----------
-    readers : tuple of int
-        Positions in the nodule's list of readers.
-    dice_3d : float
-    n_shared_slices : int
-        Slices on which both drew something.
-    dice_2d : float
-        Mean over the shared slices; NaN where there is none.
-    """
-
-    readers: tuple[int, int]
     dice_3d: float
     n_shared_slices: int
     dice_2d: float
 
 
-def pairwise_agreement(masks: NDArray[np.bool_]) -> list[PairAgreement]:
-    """Compare every two readers of one nodule.
-
-    Parameters
-    ----------
-    masks : ndarray of bool, shape (reader, z, y, x)
-    """
+def pairwise_agreement(masks: Mask) -> list[PairAgreement]:
+    """Compare every two readers of one nodule, (0, 1), (0, 2) ...; shape (reader, z, y, x)."""
     found = []
-    area = masks.sum(axis=(2, 3))
-    for i, j in combinations(range(len(masks)), 2):
-        common = (masks[i] & masks[j]).sum(axis=(1, 2))
-        shared = (area[i] > 0) & (area[j] > 0)
-        total = area[i] + area[j]
-        by_slice = 2.0 * common[shared] / total[shared]
-        found.append(
-            PairAgreement(
-                readers=(i, j),
-                dice_3d=2.0 * common.sum() / total.sum() if total.any() else float("nan"),
-                n_shared_slices=int(shared.sum()),
-                dice_2d=float(by_slice.mean()) if shared.any() else float("nan"),
-            )
-        )
+    for first, second in combinations(masks, 2):
+        shared = first.any(axis=(1, 2)) & second.any(axis=(1, 2))
+        by_slice = [dice(a, b) for a, b in zip(first[shared], second[shared], strict=True)]
+        dice_2d = float(np.mean(by_slice)) if by_slice else float("nan")
+        found.append(PairAgreement(dice(first, second), len(by_slice), dice_2d))
     return found
 
 
 @dataclass(frozen=True)
 class MajorityAgreement:
-    """One reader's outline against the voxels that most of the others marked.
+    """One reader's outline against what most of the others marked.
 
-    Attributes
-    ----------
-    reader : int
-    dice_3d : float
-    voxel_false_negative_rate : float
-        Share of the majority's voxels that the reader left out; NaN where it has none.
+    The rate is the share of the majority's voxels that the reader left out; NaN where it has none.
     """
 
-    reader: int
     dice_3d: float
     voxel_false_negative_rate: float
 
 
-def reader_vs_majority(masks: NDArray[np.bool_]) -> list[MajorityAgreement]:
-    """Compare each reader with the strict majority of all the others.
+def reader_vs_majority(masks: Mask) -> list[MajorityAgreement]:
+    """Compare each reader with what more than half of all the others marked.
 
     Parameters
     ----------
     masks : ndarray of bool, shape (reader, z, y, x)
-        At least three readers. Of three others, two make the majority.
-
-    Raises
-    ------
-    ValueError
-        With fewer than three readers, since one other reader is no majority.
+        At least three readers (ValueError): one other reader is no majority, and of three others
+        two are.
     """
     if len(masks) < 3:
         raise ValueError(f"a majority of others needs at least 3 readers, got {len(masks)}")
     found = []
     for reader, mask in enumerate(masks):
         majority = more_than_half(np.delete(masks, reader, axis=0))
-        positive = int(majority.sum())
-        missed = int((majority & ~mask).sum())
+        missed, positive = int((majority & ~mask).sum()), int(majority.sum())
         rate = missed / positive if positive else float("nan")
-        found.append(MajorityAgreement(reader, dice(mask, majority), rate))
+        found.append(MajorityAgreement(dice(mask, majority), rate))
     return found
 
 
@@ -140,51 +94,19 @@ def lesion_detection(n_readers: int, panel_size: int = PANEL_SIZE) -> tuple[int,
     Parameters
     ----------
     n_readers : int
-        Readers of the panel who marked the lesion.
+        Readers of the panel who marked the lesion: at least one, at most all (ValueError).
     panel_size : int
 
     Returns
     -------
     hits, misses, false_positives : int
         Summed over the readers of the panel.
-
-    Raises
-    ------
-    ValueError
-        If more readers marked it than the panel has.
     """
     if not 0 < n_readers <= panel_size:
         raise ValueError(f"{n_readers} readers marked it; expected 1 to {panel_size}")
     hits = n_readers if n_readers - 1 >= 2 else 0
     misses = panel_size - n_readers if n_readers >= 2 else 0
     return hits, misses, int(n_readers == 1)
-
-
-def krippendorff_alpha(counts: ArrayLike, level: Level = "ordinal") -> float:
-    """Agreement of ratings beyond chance, Krippendorff's alpha :cite:p:`krippendorff2018`.
-
-    Parameters
-    ----------
-    counts : array_like of int, shape (unit, category)
-        How many readers gave each category 1, 2, ...; units with fewer than two
-        ratings carry no information and count for nothing.
-    level : str
-        Of measurement: ``"nominal"``, ``"ordinal"``, ``"interval"`` or ``"ratio"``.
-
-    Returns
-    -------
-    float
-        1 is perfect agreement, 0 is chance; NaN where alpha is undefined: no unit with two
-        ratings, or one category only.
-    """
-    table = np.asarray(counts)
-    table = table[table.sum(axis=1) >= 2]
-    if (table.sum(axis=0) > 0).sum() < 2:
-        return float("nan")
-    categories = np.arange(1, table.shape[1] + 1)
-    return float(
-        krippendorff.alpha(value_counts=table, value_domain=categories, level_of_measurement=level)
-    )
 
 
 def coincidences(counts: ArrayLike) -> NDArray[np.float64]:
@@ -195,7 +117,7 @@ def coincidences(counts: ArrayLike) -> NDArray[np.float64]:
     Parameters
     ----------
     counts : array_like of int, shape (unit, category)
-        As for `krippendorff_alpha`.
+        How many readers gave each category 1, 2, ...
 
     Returns
     -------
@@ -212,9 +134,10 @@ def coincidences(counts: ArrayLike) -> NDArray[np.float64]:
 
 
 def ordinal_alpha(coincidence: NDArray[np.float64]) -> float:
-    """Krippendorff's ordinal alpha from a summed coincidence matrix.
+    """Krippendorff's ordinal alpha: agreement of ratings beyond chance :cite:p:`krippendorff2018`.
 
-    The same value as `krippendorff_alpha`, fast enough for a thousand resamples.
+    The package `krippendorff` gives the same from counts; this one is fast enough for a thousand
+    resamples.
 
     Parameters
     ----------
@@ -224,7 +147,8 @@ def ordinal_alpha(coincidence: NDArray[np.float64]) -> float:
     Returns
     -------
     float
-        NaN where alpha is undefined: no pair of ratings, or one category only.
+        1 is perfect agreement, 0 is chance; NaN where alpha is undefined: no pair of ratings, or
+        one category only.
     """
     given = coincidence.sum(axis=0)
     if (given > 0).sum() < 2:
@@ -236,20 +160,14 @@ def ordinal_alpha(coincidence: NDArray[np.float64]) -> float:
 
 
 def percentile_among_readers(
-    dice_3d: float,
-    diameter_mm: float,
-    readers: pd.DataFrame,
-    *,
-    n_nearest: int = 400,
+    dice_3d: float, diameter_mm: float, readers: pd.DataFrame, *, n_nearest: int = 400
 ) -> float:
     """Say where an overlap lies among those that readers reach on nodules of that size.
 
     Parameters
     ----------
-    dice_3d : float
-        Overlap of a model (or of a further reader) with a reference standard.
-    diameter_mm : float
-        Of that lesion.
+    dice_3d, diameter_mm : float
+        Overlap of a model (or of a further reader) with a reference standard; of which lesion.
     readers : DataFrame
         A row a reader and nodule with `dice_3d` and `diameter_mm`: best
         `reader_study.majority_table`, one reader against the majority of the others.

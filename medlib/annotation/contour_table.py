@@ -9,8 +9,7 @@ voxel for voxel.
 from __future__ import annotations
 
 import io
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,17 +19,16 @@ from numpy.typing import NDArray
 from medlib.annotation.drawings import (
     Annotation,
     GridMismatchError,
-    LesionMask,
     Line,
+    Ratings,
     SeriesGrid,
+    rasterised,
 )
-from medlib.annotation.lidc import Contour
 from medlib.annotation.mask_outlines import reader_lines
-from medlib.annotation.outlines import bounding_box, outline_mask
+from medlib.annotation.outlines import outline_plane
 from medlib.errors import InputError
 
 COLUMNS = ("lesion", "reader", "inclusion", "image_z_position_mm", "image_sop_uid", "coords")
-MIN_POINTS = 3  # fewer enclose nothing
 _TRUE_FALSE = {"1": True, "0": False, "true": True, "false": False}
 
 
@@ -56,22 +54,9 @@ def parse_table(
     text: str,
     grid: SeriesGrid,
     name: str,
-    ratings: Mapping[tuple[int, int], Mapping[str, int]] | None = None,
+    ratings: Ratings | None = None,
 ) -> Annotation:
-    """Read a contour table onto the grid of its series.
-
-    Lines that cannot be drawn (on no slice of the series, off the image, fewer than three points)
-    stay in `Annotation.lines` and in no mask; `medlib.annotation.validate` names them.
-
-    Parameters
-    ----------
-    text : str
-        Of the file.
-    grid : SeriesGrid
-    name : str
-        Of the file, for errors.
-    ratings : mapping, optional
-        For `Annotation.ratings`.
+    """Read a contour table onto the grid of its series; `name` is that of the file, for errors.
 
     Raises
     ------
@@ -109,36 +94,24 @@ def from_lines(
     grid: SeriesGrid,
     lines: Sequence[Line],
     readers: Sequence[int] = (),
-    ratings: Mapping[tuple[int, int], Mapping[str, int]] | None = None,
+    ratings: Ratings | None = None,
 ) -> Annotation:
-    """Turn readers' lines on whole voxels into masks by LIDC's convention."""
-    by_mask: dict[tuple[int, int], list[Line]] = defaultdict(list)
-    for line in lines:
-        by_mask[line.lesion, line.reader].append(line)
-    masks = [_rasterised(*key, some, grid) for key, some in by_mask.items()]
-    return Annotation.gather(grid, masks, lines, readers, ratings)
+    """Turn readers' lines on whole voxels into masks by LIDC's convention.
+
+    Lines that leave the image by more than a voxel stay in `Annotation.lines` and in no mask.
+    """
+    return rasterised(grid, lines, _plane, readers, ratings)
 
 
-def drawable(line: Line, grid: SeriesGrid) -> bool:
-    """Whether a line encloses something on a slice of the series."""
-    stop = np.array(grid.shape_zyx[1:])
-    return (
-        grid.slice_at(line.z_mm) is not None
-        and len(line.points_yx) >= MIN_POINTS
-        and bool(np.all((line.points_yx >= -1) & (line.points_yx <= stop)))
+def _plane(lines: Sequence[Line], shape_yx: tuple[int, int]) -> NDArray[np.bool_]:
+    return outline_plane(
+        [
+            (line.inclusion, line.points_yx.astype(np.int64))
+            for line in lines
+            if np.all((line.points_yx >= -1) & (line.points_yx <= shape_yx))
+        ],
+        shape_yx,
     )
-
-
-def _rasterised(lesion: int, reader: int, lines: Sequence[Line], grid: SeriesGrid) -> LesionMask:
-    contours = [
-        Contour(line.inclusion, k, line.points_yx.astype(np.int64))
-        for line in lines
-        if drawable(line, grid) and (k := grid.slice_at(line.z_mm)) is not None
-    ]
-    if not contours:
-        return LesionMask.cut(lesion, reader, np.zeros((0, 0, 0), dtype=bool))
-    box = bounding_box(contours)
-    return LesionMask.cut(lesion, reader, outline_mask(contours, box), box.start_zyx)
 
 
 def _line(row: Any, grid: SeriesGrid) -> Line:

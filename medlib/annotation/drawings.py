@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from medlib.annotation.outlines import Box
+from medlib.annotation.outlines import Block
 from medlib.errors import InputError
 from medlib.images.volume import Volume
 
 ON_SLICE = 0.25  # of the slice distance: farther from every slice, a line lies on none
+MIN_POINTS = 3  # of a line: fewer enclose nothing
+
+Ratings = Mapping[tuple[int, int], Mapping[str, int]]  # by lesion and reader, then by name
 
 
 class GridMismatchError(InputError):
@@ -109,20 +114,22 @@ class LesionMask:
         start_zyx: tuple[int, int, int] = (0, 0, 0),
     ) -> LesionMask:
         """Take the smallest block out of a mask whose first voxel is `start_zyx` of the grid."""
-        box = _box_of(mask)
-        z, y, x = (a + b for a, b in zip(box.start_zyx, start_zyx, strict=True))
-        return cls(lesion, reader, (z, y, x), mask[_block(box)].copy())
+        nothing = (slice(0, 0),) * 3
+        block = ndimage.find_objects(mask.astype(np.uint8))[0] if mask.any() else nothing
+        z, y, x = (start + side.start for start, side in zip(start_zyx, block, strict=True))
+        return cls(lesion, reader, (z, y, x), mask[block].copy())
 
     @property
-    def box(self) -> Box:
-        """The block on the grid."""
-        z, y, x = (a + n for a, n in zip(self.start_zyx, self.mask.shape, strict=True))
-        return Box(self.start_zyx, (z, y, x))
+    def stop_zyx(self) -> tuple[int, int, int]:
+        """The first voxel behind it on the grid."""
+        z, y, x = (start + n for start, n in zip(self.start_zyx, self.mask.shape, strict=True))
+        return z, y, x
 
     @property
-    def block(self) -> tuple[slice, slice, slice]:
-        """The block as an index into a volume."""
-        return _block(self.box)
+    def block(self) -> Block:
+        """Where it lies, as an index into a volume."""
+        z, y, x = map(slice, self.start_zyx, self.stop_zyx)
+        return z, y, x
 
     @property
     def n_voxels(self) -> int:
@@ -176,7 +183,7 @@ class Annotation:
     readers: tuple[int, ...]
     masks: tuple[LesionMask, ...]
     lines: tuple[Line, ...] = ()
-    ratings: Mapping[tuple[int, int], Mapping[str, int]] = field(default_factory=dict)
+    ratings: Ratings = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         order = [(mask.lesion, mask.reader) for mask in self.masks]
@@ -190,7 +197,7 @@ class Annotation:
         masks: Sequence[LesionMask],
         lines: Sequence[Line] = (),
         readers: Sequence[int] = (),
-        ratings: Mapping[tuple[int, int], Mapping[str, int]] | None = None,
+        ratings: Ratings | None = None,
     ) -> Annotation:
         """Bring masks into order; whoever drew one is a reader.
 
@@ -219,41 +226,25 @@ class Annotation:
         """Return what each reader drew of one lesion."""
         return tuple(mask for mask in self.masks if mask.lesion == lesion)
 
-    def on_common_block(self, lesion: int) -> NDArray[np.bool_]:
-        """Return the readers' masks of one lesion on the block that holds them all.
-
-        Returns
-        -------
-        ndarray of bool, shape (reader, z, y, x)
-        """
-        return on_common_block(self.of_lesion(lesion))
-
 
 def on_common_block(masks: Sequence[LesionMask]) -> NDArray[np.bool_]:
-    """Put masks on the smallest block that holds them all.
-
-    Returns
-    -------
-    ndarray of bool, shape (mask, z, y, x)
-    """
-    filled = [mask.box for mask in masks if mask.mask.size]
+    """Put masks on the smallest block that holds them all: shape (mask, z, y, x)."""
+    filled = [mask for mask in masks if mask.mask.size]
     if not filled:
         return np.zeros((len(masks), 0, 0, 0), dtype=bool)
-    start = np.min([box.start_zyx for box in filled], axis=0)
-    stop = np.max([box.stop_zyx for box in filled], axis=0)
+    start = np.min([mask.start_zyx for mask in filled], axis=0)
+    stop = np.max([mask.stop_zyx for mask in filled], axis=0)
     common = np.zeros((len(masks), *(stop - start)), dtype=bool)
     for out, mask in zip(common, masks, strict=True):
         if mask.mask.size:
-            z, y, x = np.array(mask.start_zyx) - start
-            nz, ny, nx = mask.mask.shape
-            out[z : z + nz, y : y + ny, x : x + nx] = mask.mask
+            out[tuple(map(slice, mask.start_zyx - start, mask.stop_zyx - start))] = mask.mask
     return common
 
 
 def shared_voxels(first: LesionMask, second: LesionMask) -> int:
     """Count the voxels that two masks have in common."""
-    low = np.maximum(first.box.start_zyx, second.box.start_zyx)
-    high = np.minimum(first.box.stop_zyx, second.box.stop_zyx)
+    low = np.maximum(first.start_zyx, second.start_zyx)
+    high = np.minimum(first.stop_zyx, second.stop_zyx)
     if (low >= high).any():
         return 0
     parts = (
@@ -263,17 +254,34 @@ def shared_voxels(first: LesionMask, second: LesionMask) -> int:
     return int(np.logical_and(*parts).sum())
 
 
-def _block(box: Box) -> tuple[slice, slice, slice]:
-    z, y, x = (slice(a, b) for a, b in zip(box.start_zyx, box.stop_zyx, strict=True))
-    return z, y, x
+def rasterised(
+    grid: SeriesGrid,
+    lines: Sequence[Line],
+    rule: Callable[[Sequence[Line], tuple[int, int]], NDArray[np.bool_]],
+    readers: Sequence[int] = (),
+    ratings: Ratings | None = None,
+) -> Annotation:
+    """Turn lines into masks.
 
+    Lines that cannot be drawn (on no slice of the series, declared open, fewer than three points)
+    stay in `Annotation.lines` and in no mask; `medlib.annotation.validate` names them.
 
-def _box_of(mask: NDArray[np.bool_]) -> Box:
-    if not mask.any():
-        return Box((0, 0, 0), (0, 0, 0))
-    sides = []
-    for axis in range(3):
-        hit = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        sides.append((int(hit[0]), int(hit[-1]) + 1))
-    (z0, z1), (y0, y1), (x0, x1) = sides
-    return Box((z0, y0, x0), (z1, y1, x1))
+    Parameters
+    ----------
+    rule : callable
+        Makes a plane of the grid from one reader's lines of one lesion on one slice.
+    """
+    slices: dict[tuple[int, int], dict[int, list[Line]]] = {}
+    for line in lines:
+        drawn = slices.setdefault((line.lesion, line.reader), defaultdict(list))
+        k = grid.slice_at(line.z_mm)
+        if k is not None and len(line.points_yx) >= MIN_POINTS and not line.declared_open:
+            drawn[k].append(line)
+    masks = []
+    for key, drawn in slices.items():
+        first, last = min(drawn, default=0), max(drawn, default=-1)
+        mask = np.zeros((last + 1 - first, *grid.shape_zyx[1:]), dtype=bool)
+        for k, some in drawn.items():
+            mask[k - first] = rule(some, grid.shape_zyx[1:])
+        masks.append(LesionMask.cut(*key, mask, (first, 0, 0)))
+    return Annotation.gather(grid, masks, lines, readers, ratings)

@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from medlib.annotation import lidc
-from medlib.annotation.outlines import Box, bounding_box, outline_mask
+from medlib.annotation.outlines import Block, block_around, outline_mask
 
 TOLERANCE_FACTOR = 0.9
 MIN_TOLERANCE_MM = 0.1
@@ -57,25 +57,18 @@ class Nodule:
         return self.n_readers > lidc.PANEL_SIZE
 
     @property
-    def box(self) -> Box:
-        """The block of the scan that holds every reader's outline."""
-        return bounding_box([line for i in self.annotation_ids for line in lidc.contours(i)])
+    def block(self) -> Block:
+        """The part of the scan that holds every reader's outline."""
+        return block_around([line for i in self.annotation_ids for line in lidc.contours(i)])
 
     def reader_masks(self) -> NDArray[np.bool_]:
-        """Rasterise every reader's outline on a common grid.
-
-        Returns
-        -------
-        ndarray of bool, shape (reader, z, y, x)
-            On the scan's voxels within `box`; z ascends.
-        """
-        box = self.box
-        return np.stack([outline_mask(lidc.contours(i), box) for i in self.annotation_ids])
+        """Rasterise every reader's outline on `block`: shape (reader, z, y, x)."""
+        block = self.block
+        return np.stack([outline_mask(lidc.contours(i), block) for i in self.annotation_ids])
 
     def slice_positions_mm(self) -> NDArray[np.float64]:
-        """Return the z position of each slice of `box` in mm, ascending."""
-        box = self.box
-        return lidc.slice_positions_mm(self.scan_id)[box.start_zyx[0] : box.stop_zyx[0]]
+        """Return the z position of each slice of `block` in mm, ascending."""
+        return lidc.slice_positions_mm(self.scan_id)[self.block[0]]
 
     @property
     def ratings(self) -> pd.DataFrame:

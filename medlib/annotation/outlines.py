@@ -1,4 +1,4 @@
-"""Readers' outlines turned into masks.
+"""Readers' lines turned into masks.
 
 LIDC readers drew on the first voxel OUTSIDE the nodule, so the voxels of the line itself do not
 belong to it. The masks equal pylidc's ``Annotation.boolean_mask`` voxel for voxel.
@@ -7,107 +7,60 @@ belong to it. The masks equal pylidc's ``Annotation.boolean_mask`` voxel for vox
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.path import Path as Polygon
 from numpy.typing import NDArray
 
 from medlib.annotation.lidc import Contour
 
-
-@dataclass(frozen=True)
-class Box:
-    """A block of voxels: `start_zyx` is inside, `stop_zyx` is the first outside."""
-
-    start_zyx: tuple[int, int, int]
-    stop_zyx: tuple[int, int, int]
-
-    @property
-    def shape_zyx(self) -> tuple[int, int, int]:
-        """Slices, rows, columns."""
-        (z0, y0, x0), (z1, y1, x1) = self.start_zyx, self.stop_zyx
-        return z1 - z0, y1 - y0, x1 - x0
+Block = tuple[slice, slice, slice]  # of a grid: z, y, x
 
 
-def bounding_box(contours: Sequence[Contour]) -> Box:
+def block_around(contours: Sequence[Contour]) -> Block:
     """Return the smallest block that holds every contour point."""
     slices = [contour.slice_index for contour in contours]
-    low_yx = np.min([contour.points_yx.min(axis=0) for contour in contours], axis=0)
-    high_yx = np.max([contour.points_yx.max(axis=0) for contour in contours], axis=0)
-    return Box(
-        (min(slices), int(low_yx[0]), int(low_yx[1])),
-        (max(slices) + 1, int(high_yx[0]) + 1, int(high_yx[1]) + 1),
-    )
+    points = np.concatenate([contour.points_yx for contour in contours])
+    (y0, x0), (y1, x1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    return slice(min(slices), max(slices) + 1), slice(y0, y1 + 1), slice(x0, x1 + 1)
 
 
-def enclosed(lines_yx: Sequence[NDArray[np.int64]], shape_yx: tuple[int, int]) -> NDArray[np.bool_]:
-    """Mark the voxels that each of some polygons encloses.
-
-    Parameters
-    ----------
-    lines_yx : sequence of ndarray of int, shape (n, 2)
-        Vertices of each polygon; an open line is closed.
-    shape_yx : tuple of int
-        Rows and columns of the grid; every vertex lies on it.
-
-    Returns
-    -------
-    ndarray of bool, shape (polygon, y, x)
-        By the even-odd rule: a voxel is inside where a ray along its column crosses the line an
-        odd number of times. Voxels on the line fall as in `matplotlib.path.Path.contains_points`,
-        which pylidc calls: on an edge that runs to greater x they count, on the others not.
-    """
-    n_rows, n_columns = shape_yx
-    lengths = np.array([len(line) for line in lines_yx])
-    stops = np.cumsum(lengths)
-    polygon = np.repeat(np.arange(len(lengths)), lengths)
-    following = np.arange(stops[-1]) + 1
-    following[stops - 1] = stops - lengths
-    y0, x0 = np.concatenate(lines_yx).T
-    y1, x1 = y0[following], x0[following]
-    # Each edge crosses the columns above its lower x, up to and with its greater x.
-    crossed = np.abs(x1 - x0)
-    edge = np.repeat(np.arange(len(crossed)), crossed)
-    nth = np.arange(len(edge)) - np.repeat(np.cumsum(crossed) - crossed, crossed)
-    column = np.minimum(x0, x1)[edge] + 1 + nth
-    rise, run = (y1 - y0)[edge], (x1 - x0)[edge]
-    crossing = y0[edge] * run + (column - x0[edge]) * rise  # its row, times run
-    last_row = np.where(run > 0, crossing // run, -(-crossing // run) - 1)
-    voxel = (polygon[edge] * n_rows + last_row) * n_columns + column
-    flips = np.bincount(voxel[last_row >= 0], minlength=len(lengths) * n_rows * n_columns)
-    # A crossing turns every row up to its own.
-    upwards = flips.reshape(len(lengths), n_rows, n_columns)[:, ::-1]
-    return np.bitwise_and(np.cumsum(upwards, axis=1), 1).astype(bool)[:, ::-1]
-
-
-def outline_mask(contours: Sequence[Contour], box: Box) -> NDArray[np.bool_]:
-    """Rasterise one reader's outline of one nodule.
-
-    Voxels strictly inside an inclusion contour belong to the nodule, the contour's own voxels do
-    not; then everything inside or on an exclusion contour is taken out.
-
-    Parameters
-    ----------
-    contours : sequence of Contour
-    box : Box
-        The grid to draw on; it must hold every contour.
-
-    Returns
-    -------
-    ndarray of bool, shape `box.shape_zyx`
-    """
-    mask = np.zeros(box.shape_zyx, dtype=bool)
-    z0, y0, x0 = box.start_zyx
-    # Inclusions first and in their own order: a later one may cover an earlier one's line.
-    ordered = sorted(contours, key=lambda contour: not contour.inclusion)
-    lines = [contour.points_yx - (y0, x0) for contour in ordered]
-    for contour, line, inside in zip(
-        ordered, lines, enclosed(lines, box.shape_zyx[1:]), strict=True
-    ):
-        plane = mask[contour.slice_index - z0]
-        if contour.inclusion:
-            plane |= inside
-        else:
-            plane &= ~inside
-        plane[line[:, 0], line[:, 1]] = False
+def enclosed(line_yx: NDArray[np.number], shape_yx: tuple[int, int]) -> NDArray[np.bool_]:
+    """Mark the voxels whose centre a line encloses by the even-odd rule; an open line is closed."""
+    low = np.maximum(np.floor(line_yx.min(axis=0)), 0).astype(int)
+    high = np.minimum(np.ceil(line_yx.max(axis=0)) + 1, shape_yx).astype(int)
+    size = np.maximum(high - low, 0)
+    mask = np.zeros(shape_yx, dtype=bool)
+    polygon = Polygon(np.concatenate([line_yx, line_yx[:1]]), closed=True)
+    inside = polygon.contains_points(np.argwhere(np.ones(size)) + low)
+    mask[low[0] : high[0], low[1] : high[1]] = inside.reshape(size)
     return mask
+
+
+def outline_plane(
+    lines: Sequence[tuple[bool, NDArray[np.int64]]], shape_yx: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """Rasterise one reader's lines on one slice, each with whether it is an inclusion.
+
+    Voxels strictly inside an inclusion belong to the nodule, the line's own voxels do not; then
+    everything inside or on an exclusion is taken out.
+    """
+    mask = np.zeros(shape_yx, dtype=bool)
+    # Inclusions first and in their own order: a later one may cover an earlier one's line.
+    for inclusion, line in sorted(lines, key=lambda one: not one[0]):
+        inside = enclosed(line, shape_yx)
+        mask = mask | inside if inclusion else mask & ~inside
+        on_grid = np.all((line >= 0) & (line < shape_yx), axis=1)
+        mask[tuple(line[on_grid].T)] = False
+    return mask
+
+
+def outline_mask(contours: Sequence[Contour], block: Block) -> NDArray[np.bool_]:
+    """Rasterise one reader's outline of one nodule on a block of the scan that holds it."""
+    z, y, x = block
+    shape_yx = y.stop - y.start, x.stop - x.start
+    lines: list[list[tuple[bool, NDArray[np.int64]]]] = [[] for _ in range(z.stop - z.start)]
+    for contour in contours:
+        line = contour.points_yx - (y.start, x.start)
+        lines[contour.slice_index - z.start].append((contour.inclusion, line))
+    return np.stack([outline_plane(some, shape_yx) for some in lines])

@@ -1,21 +1,18 @@
-"""Every rule by which several readers become one label, for comparison side by side.
-
-The project's own rule and its plain relatives stand in `medlib.annotation.reference`. Here they are
-joined by one that weighs the readers and by one that keeps their doubt.
-"""
+"""Every rule by which several readers become one label, for comparison side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from medlib.annotation import reference
 from medlib.annotation.lidc import PANEL_SIZE
-from medlib.annotation.reference import Mask, Readers, reader_masks, votes
+from medlib.annotation.reference import Mask, Readers, reader_masks, reference_mask, votes
 
 STAPLE_MARGIN = 1  # voxels of background around the union
 STAPLE_ITERATIONS = 100
@@ -39,31 +36,37 @@ def staple(readers: Readers) -> Mask:
     drawn = drawn[drawn.any(axis=(1, 2, 3))]
     if len(drawn) < 2:
         return readers > 0
-    found = np.argwhere(readers)
-    low, high = found.min(axis=0), found.max(axis=0) + 1
-    block = (slice(None), *(slice(a, b) for a, b in zip(low, high, strict=True)))
-    margin = [(0, 0)] + [(STAPLE_MARGIN, STAPLE_MARGIN)] * 3
-    images = [sitk.GetImageFromArray(one.astype(np.uint8)) for one in np.pad(drawn[block], margin)]
+    [block] = ndimage.find_objects((readers > 0).astype(np.uint8))
+    images = [
+        sitk.GetImageFromArray(np.pad(one[block], STAPLE_MARGIN).astype(np.uint8)) for one in drawn
+    ]
     estimate: Any = sitk.STAPLEImageFilter()  # type: ignore[no-untyped-call]
     estimate.SetForegroundValue(1)
     estimate.SetMaximumIterations(STAPLE_ITERATIONS)
     likely = sitk.GetArrayFromImage(estimate.Execute(images)) >= 0.5
     inner = (slice(STAPLE_MARGIN, -STAPLE_MARGIN),) * 3
     mask = np.zeros(readers.shape, dtype=bool)
-    mask[block[1:]] = likely[inner]
+    mask[block] = likely[inner]
     return mask
 
 
 def soft_mean(readers: Readers) -> Label:
     """Return the share of the panel of four that marked each voxel: a label of 0 to 1.
 
-    A reader who drew nothing says 0. From 0.5 it is `at_least_two`.
+    A reader who drew nothing says 0. From 0.5 it is "at least two".
     """
     return (votes(readers) / np.float32(PANEL_SIZE)).astype(np.float32)
 
 
+# Of the panel of four, whether or not all of them drew the lesion.
 MASK_POLICIES: Mapping[str, Callable[[Readers], Mask]] = MappingProxyType(
-    {**reference.POLICIES, "STAPLE": staple}
+    {
+        "any": partial(reference_mask, min_readers=1),
+        OURS: partial(reference_mask, min_readers=2),
+        "at least three": partial(reference_mask, min_readers=3),
+        "all": partial(reference_mask, min_readers=PANEL_SIZE),
+        "STAPLE": staple,
+    }
 )
 
 
@@ -77,13 +80,7 @@ LABEL_POLICIES: Mapping[str, Callable[[Readers], Label]] = MappingProxyType(
 
 
 def bit_field(masks: NDArray[np.bool_]) -> Readers:
-    """Pack readers' masks into one bit field: the reverse of `reference.reader_masks`.
-
-    Parameters
-    ----------
-    masks : ndarray of bool, shape (reader, z, y, x)
-        Of at most eight readers.
-    """
+    """Pack up to eight readers' masks into one bit field: the reverse of `reader_masks`."""
     if len(masks) > 8:
         raise ValueError(f"a bit field holds at most 8 readers, got {len(masks)}")
     bits = np.left_shift(1, np.arange(len(masks))).astype(np.uint8)

@@ -16,14 +16,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medlib import progress
-from medlib.annotation import agreement, lidc, nodules, outlines, policies, reference, surface
+from medlib.annotation import agreement, lidc, nodules, policies, surface
 from medlib.annotation.nodules import Nodule
 from medlib.annotation.table_cache import database_key, stored_tables
 from medlib.images.volume import sphere_diameter_mm
 
 DIAMETER_EDGES_MM = (0.0, 6.0, 10.0, 20.0, np.inf)
-STAPLE_STEP = 3  # STAPLE takes longer than all the rest: every third nodule is enough to compare
 DIAMETER_LABELS = ("< 6 mm", "6 to 10 mm", "10 to 20 mm", ">= 20 mm")
+STAPLE_STEP = 3  # STAPLE takes longer than all the rest: every third nodule is enough to compare
+DETECTION = ["hits", "misses", "false_positives"]
+
+Row = dict[str, object]
 
 
 def nodule_table() -> pd.DataFrame:
@@ -35,20 +38,16 @@ def nodule_table() -> pd.DataFrame:
         `origin`, `patient_id`, `scan_id`, `n_readers`, `diameter_mm` (of the sphere of the
         readers' median volume), `min_voxels` (of the smallest reader mask), `agreed_voxels`
         (marked by at least two readers, or by the one), `union_over_mean` (volume of the union
-        over the readers' mean), `slice_spacing_mm`, `texture`, `subtlety` (medians).
+        over the readers' mean), `slice_spacing_mm`, `texture`, `subtlety` (medians). All other
+        tables of nodules carry these columns too.
     """
     return _measured()["nodules"]
 
 
 def pair_table() -> pd.DataFrame:
-    """Return a row a pair of readers of one nodule.
+    """Return a row a pair of readers of one nodule, with `agreement.PairAgreement` and `iou_3d`.
 
-    Returns
-    -------
-    DataFrame
-        The columns of `nodule_table` with `dice_3d`, `iou_3d`, `n_shared_slices`, `dice_2d`; for
-        nodules of four readers also `mean_surface_distance_mm` and `hausdorff_95_mm`
-        (`surface.SurfaceDistances`).
+    For nodules of four readers also with `surface.SurfaceDistances`.
     """
     return _with_iou(_measured()["pairs"])
 
@@ -57,11 +56,6 @@ def oversized_pair_table() -> pd.DataFrame:
     """Return a row a pair of outlines of a cluster with more outlines than readers.
 
     Such clusters stay out of every other table; this one shows what counting them would do.
-
-    Returns
-    -------
-    DataFrame
-        The columns of `pair_table` without surfaces.
     """
     return _with_iou(_measured()["oversized"])
 
@@ -72,65 +66,49 @@ def policy_table() -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The columns of `nodule_table` with `policy`, `voxels` (for a soft label its sum),
-        `volume_over_mean` (over the readers' mean volume; NaN where every reader's mask is empty)
-        and `dice_with_reader` (mean over the readers who drew it, soft where the label is).
+        `policy`, `voxels` (for a soft label its sum), `volume_over_mean` (over the readers' mean
+        volume; NaN where every reader's mask is empty) and `dice_with_reader` (mean over the
+        readers who drew it, soft where the label is).
     """
     facts = nodule_table()
     return _measured()["policies"].merge(facts, on="origin", validate="many_to_one")
 
 
-def alone_table() -> pd.DataFrame:
-    """Return a row a nodule: one reader's hits, misses and marks that nobody shares.
-
-    Returns
-    -------
-    DataFrame
-        The columns of `nodule_table` with `hits`, `misses` and `false_positives` of
-        `agreement.lesion_detection`, summed over the panel.
-    """
-    table = nodule_table()
-    counted = [agreement.lesion_detection(n) for n in table["n_readers"]]
-    found = pd.DataFrame(counted, columns=["hits", "misses", "false_positives"], index=table.index)
-    return table.join(found)
-
-
 def majority_table() -> pd.DataFrame:
     """Return a row a reader of a four-reader nodule against the majority of the other three.
 
-    Returns
-    -------
-    DataFrame
-        The columns of `nodule_table` with `dice_3d`, `iou_3d`, `voxel_false_negative_rate`.
+    With `agreement.MajorityAgreement` and `iou_3d`.
     """
     return _with_iou(_measured()["majority"])
+
+
+def alone_table() -> pd.DataFrame:
+    """Return a row a nodule: one reader's hits, misses and marks that nobody shares.
+
+    `hits`, `misses` and `false_positives` as in `agreement.lesion_detection`, over the panel.
+    """
+    table = nodule_table()
+    counted = [agreement.lesion_detection(n) for n in table["n_readers"]]
+    return table.join(pd.DataFrame(counted, columns=DETECTION, index=table.index))
 
 
 def detection_table() -> pd.DataFrame:
     """Return a row a scan: each of the four readers against the other three, lesion by lesion.
 
-    Returns
-    -------
-    DataFrame
-        `scan_id`, `patient_id`, `hits`, `misses`, `false_positives` (see
-        `agreement.lesion_detection`) and `n_reads`, the readers summed over. Scans on which no
-        nodule was outlined have zeros.
+    The sums of `alone_table` and `n_reads`, the readers summed over. Scans on which no nodule was
+    outlined have zeros.
     """
-    columns = ["hits", "misses", "false_positives"]
-    by_scan = alone_table().groupby("scan_id")[columns].sum()
-    scans = lidc.scans()[["patient_id"]].join(by_scan).fillna(dict.fromkeys(columns, 0))
-    scans[columns] = scans[columns].astype(int)
+    by_scan = alone_table().groupby("scan_id")[DETECTION].sum()
+    scans = lidc.scans()[["patient_id"]].join(by_scan).fillna(dict.fromkeys(DETECTION, 0))
+    scans[DETECTION] = scans[DETECTION].astype(int)
     return scans.assign(n_reads=lidc.PANEL_SIZE).reset_index()
 
 
 def miss_table() -> pd.DataFrame:
     """Return a row a reader and nodule that at least two of the other readers drew.
 
-    Returns
-    -------
-    DataFrame
-        The columns of `nodule_table` with `missed`: 1 where this reader did not draw it, else 0.
-        Its mean is one reader's lesion false-negative rate.
+    `missed` is 1 where this reader did not draw it, else 0: its mean is one reader's lesion
+    false-negative rate.
     """
     table = alone_table()
     parts = [
@@ -141,17 +119,9 @@ def miss_table() -> pd.DataFrame:
 
 
 def rating_table(rating: str) -> pd.DataFrame:
-    """Return a row a nodule with two to four readers: how many gave which rating.
+    """Return a row a nodule with two to four readers: how many gave which of `lidc.RATINGS`.
 
-    Parameters
-    ----------
-    rating : str
-        One of `lidc.RATINGS`.
-
-    Returns
-    -------
-    DataFrame
-        `origin`, `patient_id`, and a column for each category (1, 2, ...) with its count.
+    `origin`, `patient_id`, and a column for each category (1, 2, ...) with its count.
     """
     marked = [nodule for nodule in nodules.nodules() if 2 <= nodule.n_readers <= 4]
     given: dict[int, int] = lidc.reader_annotations()[rating].to_dict()
@@ -167,17 +137,9 @@ def rating_table(rating: str) -> pd.DataFrame:
 
 
 def coincidence_table(rating: str) -> pd.DataFrame:
-    """Return a row a patient: the summed coincidences of one rating.
+    """Return a row a patient: the summed coincidences of one of `lidc.RATINGS`.
 
-    Parameters
-    ----------
-    rating : str
-        One of `lidc.RATINGS`.
-
-    Returns
-    -------
-    DataFrame
-        `patient_id`, and a column for each pair of categories (``"1-1"``, ``"1-2"``, ...).
+    `patient_id`, and a column for each pair of categories (``"1-1"``, ``"1-2"``, ...).
     """
     table = rating_table(rating)
     categories = [column for column in table.columns if isinstance(column, int)]
@@ -199,50 +161,28 @@ def _with_iou(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _measure(marked: Sequence[Nodule]) -> dict[str, pd.DataFrame]:
-    rows: dict[str, list[dict[str, object]]] = {
-        "nodules": [],
-        "pairs": [],
-        "oversized": [],
-        "majority": [],
-        "policies": [],
+    rows: dict[str, list[Row]] = {
+        name: [] for name in ("nodules", "pairs", "oversized", "majority", "policies")
     }
     for nodule in progress.track(marked, "LIDC-IDRI nodules"):
         masks = nodule.reader_masks()
         facts = _facts(nodule, masks)
+        pairs = [facts | vars(pair) for pair in agreement.pairwise_agreement(masks)]
         if nodule.is_oversized:
-            rows["oversized"] += _pairs(masks, facts)
+            rows["oversized"] += pairs
             continue
         rows["nodules"].append(facts)
-        names = [
-            name
-            for name in policies.LABEL_POLICIES
-            if name != "STAPLE" or len(rows["nodules"]) % STAPLE_STEP == 0
-        ]
-        rows["policies"] += _policies(nodule.origin, masks, names)
-        if nodule.n_readers < lidc.PANEL_SIZE:
-            rows["pairs"] += _pairs(masks, facts)
-            continue
-        apart = surface.pairwise_surface_distances(masks, nodule.spacing_mm)
-        rows["pairs"] += [
-            pair
-            | {
-                "mean_surface_distance_mm": distance.mean_mm,
-                "hausdorff_95_mm": distance.hausdorff_95_mm,
-            }
-            for pair, distance in zip(_pairs(masks, facts), apart, strict=True)
-        ]
-        rows["majority"] += [
-            {
-                **facts,
-                "dice_3d": one.dice_3d,
-                "voxel_false_negative_rate": one.voxel_false_negative_rate,
-            }
-            for one in agreement.reader_vs_majority(masks)
-        ]
+        with_staple = len(rows["nodules"]) % STAPLE_STEP == 0
+        rows["policies"] += _policies(nodule.origin, masks, with_staple)
+        if nodule.n_readers == lidc.PANEL_SIZE:
+            apart = surface.pairwise_surface_distances(masks, nodule.spacing_mm)
+            pairs = [pair | vars(one) for pair, one in zip(pairs, apart, strict=True)]
+            rows["majority"] += [facts | vars(one) for one in agreement.reader_vs_majority(masks)]
+        rows["pairs"] += pairs
     return {name: pd.DataFrame(table) for name, table in rows.items()}
 
 
-def _facts(nodule: Nodule, masks: NDArray[np.bool_]) -> dict[str, object]:
+def _facts(nodule: Nodule, masks: NDArray[np.bool_]) -> Row:
     voxels = masks.sum(axis=(1, 2, 3))
     volume_mm3 = float(np.median(voxels) * np.prod(nodule.spacing_mm))
     union = int(masks.any(axis=0).sum())
@@ -269,26 +209,14 @@ def _ratings() -> dict[int, tuple[int, int]]:
     return dict(zip(given.index, given.itertuples(index=False, name=None), strict=True))
 
 
-def _pairs(masks: NDArray[np.bool_], facts: dict[str, object]) -> list[dict[str, object]]:
-    return [
-        {
-            **facts,
-            "dice_3d": pair.dice_3d,
-            "n_shared_slices": pair.n_shared_slices,
-            "dice_2d": pair.dice_2d,
-        }
-        for pair in agreement.pairwise_agreement(masks)
-    ]
-
-
-def _policies(
-    origin: str, masks: NDArray[np.bool_], names: Sequence[str]
-) -> list[dict[str, object]]:
+def _policies(origin: str, masks: NDArray[np.bool_], with_staple: bool) -> list[Row]:
     readers = policies.bit_field(masks)
     voxels = masks.sum(axis=(1, 2, 3))
-    rows: list[dict[str, object]] = []
-    for name in names:
-        label = policies.LABEL_POLICIES[name](readers)
+    rows: list[Row] = []
+    for name, policy in policies.LABEL_POLICIES.items():
+        if name == "STAPLE" and not with_staple:
+            continue
+        label = policy(readers)
         total = float(label.sum())
         both = total + voxels
         shared = 2.0 * (masks * label).sum(axis=(1, 2, 3))
@@ -307,6 +235,5 @@ def _policies(
 
 @functools.cache
 def _measured() -> dict[str, pd.DataFrame]:
-    modules = (lidc, outlines, nodules, agreement, reference, policies, surface)
-    key = database_key((*modules, sys.modules[__name__]))
+    key = database_key([sys.modules[__name__]])
     return stored_tables("lidc-reader-study", key, lambda: _measure(nodules.nodules()))

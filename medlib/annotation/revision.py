@@ -24,7 +24,7 @@ from medlib.annotation.diff import difference
 from medlib.annotation.drawings import Annotation, GridMismatchError, SeriesGrid
 from medlib.annotation.protocol import Protocol, default_protocol
 from medlib.errors import DataError, InputError
-from medlib.files import lock_on
+from medlib.files import lock_on, write_file
 
 MANIFEST_FILE = "annotations.json"
 
@@ -220,8 +220,8 @@ def revise(
             versions=(*(earlier.versions if earlier else ()), version),
         )
         # The table first: a history never names a file that is not there.
-        _replace(folder / version.file, table)
-        _replace(folder / MANIFEST_FILE, manifest.model_dump_json(indent=1).encode() + b"\n")
+        write_file(folder / version.file, table)
+        write_file(folder / MANIFEST_FILE, manifest.model_dump_json(indent=1) + "\n")
     return version
 
 
@@ -241,9 +241,3 @@ def _check_follows(folder: Path, earlier: Manifest, annotation: Annotation, date
             f"{folder}: {date} lies before version {earlier.current.number} of "
             f"{earlier.current.date}; give the date of this revision"
         )
-
-
-def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.write_bytes(content)
-    beside.replace(path)

@@ -9,8 +9,6 @@ LIDC's contours, which run through the centres of the first voxels outside.
 from __future__ import annotations
 
 import hashlib
-import os
-from collections import defaultdict
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pydicom
-from matplotlib.path import Path as Polygon
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
@@ -31,11 +28,18 @@ from medlib.annotation.drawings import (
     LesionMask,
     Line,
     SeriesGrid,
+    rasterised,
 )
 from medlib.annotation.mask_outlines import border_walks, edge_polygon
-from medlib.annotation.naming import parse_name, segment_name
-from medlib.annotation.source_images import derived_uid, source_images
+from medlib.annotation.outlines import enclosed
+from medlib.annotation.source_images import (
+    derived_uid,
+    parse_name,
+    segment_name,
+    source_images,
+)
 from medlib.errors import InputError
+from medlib.files import put_in_place
 
 SERIES_NUMBER = 301
 DECIMALS = 4  # of a millimetre: far below a voxel, and short enough for any reader
@@ -58,13 +62,7 @@ _PATIENT_AND_STUDY = (
 def write_rtstruct(annotation: Annotation, path: Path, series: Path) -> None:
     """Write every mask as a structure of one file.
 
-    Parameters
-    ----------
-    annotation : Annotation
-        Needs `sop_instance_uids` in its grid.
-    path : Path
-    series : Path
-        Folder of the images, for patient, study and the references to each image.
+    Patient, study and the references to each image come from the folder `series` of the images.
 
     Raises
     ------
@@ -81,23 +79,38 @@ def write_rtstruct(annotation: Annotation, path: Path, series: Path) -> None:
         )
     images = source_images(series, grid.sop_instance_uids)
     contours = [_contours(mask, grid) for mask in annotation.masks]
+    names = [segment_name(mask.lesion, mask.reader) for mask in annotation.masks]
     content = hashlib.sha256(repr([(c[0], c[1].tolist()) for m in contours for c in m]).encode())
-    dataset = _header(images[0], content.hexdigest())
-    dataset.ReferencedFrameOfReferenceSequence = [_references(images)]
-    dataset.StructureSetROISequence = []
-    dataset.ROIContourSequence = []
-    dataset.RTROIObservationsSequence = []
-    for number, (mask, lines) in enumerate(zip(annotation.masks, contours, strict=True), start=1):
-        name = segment_name(mask.lesion, mask.reader)
-        dataset.StructureSetROISequence.append(_roi(number, name, images[0]))
-        dataset.ROIContourSequence.append(_roi_contours(number, lines, images))
-        dataset.RTROIObservationsSequence.append(_observation(number, name))
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    dataset = _header(images, content.hexdigest())
+    dataset.StructureSetROISequence = [
+        _item(
+            ROINumber=number,
+            ReferencedFrameOfReferenceUID=images[0].FrameOfReferenceUID,
+            ROIName=name,
+            ROIGenerationAlgorithm="MANUAL",
+        )
+        for number, name in enumerate(names, start=1)
+    ]
+    dataset.ROIContourSequence = [
+        _item(
+            ROIDisplayColor=[230, 159, 0],
+            ReferencedROINumber=number,
+            ContourSequence=[_contour(images[k], points_mm) for k, points_mm in lines],
+        )
+        for number, lines in enumerate(contours, start=1)
+    ]
+    dataset.RTROIObservationsSequence = [
+        _item(
+            ObservationNumber=number,
+            ReferencedROINumber=number,
+            ROIObservationLabel=name[:16],
+            RTROIInterpretedType="",
+            ROIInterpreter="",
+        )
+        for number, name in enumerate(names, start=1)
+    ]
+    with put_in_place(path) as beside:
         dataset.save_as(beside, enforce_file_format=True)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _contours(mask: LesionMask, grid: SeriesGrid) -> list[tuple[int, NDArray[np.float64]]]:
@@ -106,117 +119,78 @@ def _contours(mask: LesionMask, grid: SeriesGrid) -> list[tuple[int, NDArray[np.
     found = []
     for k, plane in enumerate(mask.mask, start=z0):
         for walk in border_walks(plane):
-            corners_yx = edge_polygon(walk) + np.array([y0, x0])
-            found.append((k, _to_mm(k, corners_yx, grid)))
+            rows, columns = (edge_polygon(walk) + np.array([y0, x0])).T
+            index = np.stack([columns, rows, np.full(len(rows), float(k)), np.ones(len(rows))])
+            found.append((k, (grid.affine @ index)[:3].T.round(DECIMALS)))
     return found
 
 
-def _to_mm(k: int, points_yx: NDArray[np.float64], grid: SeriesGrid) -> NDArray[np.float64]:
-    rows, columns = points_yx.T
-    index = np.stack([columns, rows, np.full(len(rows), float(k)), np.ones(len(rows))])
-    points_mm: NDArray[np.float64] = (grid.affine @ index)[:3].T.round(DECIMALS)
-    return points_mm
+def _item(**values: Any) -> Dataset:
+    item = Dataset()
+    for keyword, value in values.items():
+        setattr(item, keyword, value)
+    return item
 
 
-def _header(image: Dataset, content: str) -> Dataset:
-    dataset = Dataset()
-    for keyword in _PATIENT_AND_STUDY:
-        setattr(dataset, keyword, image.get(keyword, ""))
+def _header(images: Sequence[Dataset], content: str) -> Dataset:
+    image = images[0]
     uid = str(image.SeriesInstanceUID)
-    dataset.SOPClassUID = RTStructureSetStorage
-    dataset.SOPInstanceUID = derived_uid("RTSTRUCT", uid, content)
-    dataset.SeriesInstanceUID = derived_uid("RTSTRUCT series", uid, content)
-    dataset.FrameOfReferenceUID = image.FrameOfReferenceUID
-    dataset.PositionReferenceIndicator = image.get("PositionReferenceIndicator", "")
-    dataset.Modality = "RTSTRUCT"
-    dataset.SeriesNumber = SERIES_NUMBER
-    dataset.SeriesDate = dataset.StructureSetDate = dataset.InstanceCreationDate = _DATE
-    dataset.SeriesTime = dataset.StructureSetTime = dataset.InstanceCreationTime = _TIME
-    dataset.OperatorsName = ""
-    dataset.Manufacturer = dataset.ManufacturerModelName = "medlib"
-    dataset.DeviceSerialNumber = "0"
-    dataset.SoftwareVersions = version("medlib")
-    dataset.StructureSetLabel = "LUNG_LESIONS"
-    dataset.ApprovalStatus = "UNAPPROVED"
-    dataset.InstanceNumber = 1
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = derived_uid("implementation")
-    meta.ImplementationVersionName = "MEDLIB"
-    dataset.file_meta = meta
+    dataset = _item(
+        **{keyword: image.get(keyword, "") for keyword in _PATIENT_AND_STUDY},
+        SOPClassUID=RTStructureSetStorage,
+        SOPInstanceUID=derived_uid("RTSTRUCT", uid, content),
+        SeriesInstanceUID=derived_uid("RTSTRUCT series", uid, content),
+        FrameOfReferenceUID=image.FrameOfReferenceUID,
+        PositionReferenceIndicator=image.get("PositionReferenceIndicator", ""),
+        Modality="RTSTRUCT",
+        SeriesNumber=SERIES_NUMBER,
+        OperatorsName="",
+        Manufacturer="medlib",
+        ManufacturerModelName="medlib",
+        DeviceSerialNumber="0",
+        SoftwareVersions=version("medlib"),
+        StructureSetLabel="LUNG_LESIONS",
+        ApprovalStatus="UNAPPROVED",
+        InstanceNumber=1,
+        **{f"{what}Date": _DATE for what in ("Series", "StructureSet", "InstanceCreation")},
+        **{f"{what}Time": _TIME for what in ("Series", "StructureSet", "InstanceCreation")},
+    )
+    drawn_on = _item(
+        SeriesInstanceUID=image.SeriesInstanceUID,
+        ContourImageSequence=[_reference(one) for one in images],
+    )
+    study = _item(
+        ReferencedSOPClassUID="1.2.840.10008.3.1.2.3.1",  # Detached Study Management, retired
+        ReferencedSOPInstanceUID=image.StudyInstanceUID,
+        RTReferencedSeriesSequence=[drawn_on],
+    )
+    dataset.ReferencedFrameOfReferenceSequence = [
+        _item(FrameOfReferenceUID=image.FrameOfReferenceUID, RTReferencedStudySequence=[study])
+    ]
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.ImplementationClassUID = derived_uid("implementation")
+    dataset.file_meta.ImplementationVersionName = "MEDLIB"
     return dataset
 
 
-def _references(images: Sequence[Dataset]) -> Dataset:
-    """Name the frame of reference, the study, the series and every image."""
-    series = Dataset()
-    series.SeriesInstanceUID = images[0].SeriesInstanceUID
-    series.ContourImageSequence = [_image_reference(image) for image in images]
-    study = Dataset()
-    study.ReferencedSOPClassUID = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, retired
-    study.ReferencedSOPInstanceUID = images[0].StudyInstanceUID
-    study.RTReferencedSeriesSequence = [series]
-    frame = Dataset()
-    frame.FrameOfReferenceUID = images[0].FrameOfReferenceUID
-    frame.RTReferencedStudySequence = [study]
-    return frame
+def _reference(image: Dataset) -> Dataset:
+    return _item(
+        ReferencedSOPClassUID=image.SOPClassUID, ReferencedSOPInstanceUID=image.SOPInstanceUID
+    )
 
 
-def _image_reference(image: Dataset) -> Dataset:
-    reference = Dataset()
-    reference.ReferencedSOPClassUID = image.SOPClassUID
-    reference.ReferencedSOPInstanceUID = image.SOPInstanceUID
-    return reference
-
-
-def _roi(number: int, name: str, image: Dataset) -> Dataset:
-    roi = Dataset()
-    roi.ROINumber = number
-    roi.ReferencedFrameOfReferenceUID = image.FrameOfReferenceUID
-    roi.ROIName = name
-    roi.ROIGenerationAlgorithm = "MANUAL"
-    return roi
-
-
-def _roi_contours(
-    number: int, lines: Sequence[tuple[int, NDArray[np.float64]]], images: Sequence[Dataset]
-) -> Dataset:
-    roi = Dataset()
-    roi.ROIDisplayColor = [230, 159, 0]
-    roi.ReferencedROINumber = number
-    roi.ContourSequence = []
-    for k, points_mm in lines:
-        contour = Dataset()
-        contour.ContourImageSequence = [_image_reference(images[k])]
-        contour.ContourGeometricType = "CLOSED_PLANAR"
-        contour.NumberOfContourPoints = len(points_mm)
-        contour.ContourData = [DSfloat(float(value), auto_format=True) for value in points_mm.flat]
-        roi.ContourSequence.append(contour)
-    return roi
-
-
-def _observation(number: int, name: str) -> Dataset:
-    observation = Dataset()
-    observation.ObservationNumber = number
-    observation.ReferencedROINumber = number
-    observation.ROIObservationLabel = name[:16]
-    observation.RTROIInterpretedType = ""
-    observation.ROIInterpreter = ""
-    return observation
+def _contour(image: Dataset, points_mm: NDArray[np.float64]) -> Dataset:
+    return _item(
+        ContourImageSequence=[_reference(image)],
+        ContourGeometricType="CLOSED_PLANAR",
+        NumberOfContourPoints=len(points_mm),
+        ContourData=[DSfloat(float(value), auto_format=True) for value in points_mm.flat],
+    )
 
 
 def read_rtstruct(path: Path, grid: SeriesGrid) -> Annotation:
     """Read a structure set onto the grid of its series.
-
-    Lines that lie on no slice of the series, that have fewer than three points or are declared
-    open stay in `Annotation.lines` and in no mask.
-
-    Parameters
-    ----------
-    path : Path
-    grid : SeriesGrid
 
     Raises
     ------
@@ -244,11 +218,14 @@ def read_rtstruct(path: Path, grid: SeriesGrid) -> Annotation:
             f"{path}: not a readable RTSTRUCT ({type(error).__name__}); expected a structure set; "
             "export it again"
         ) from error
-    by_mask: dict[tuple[int, int], list[Line]] = defaultdict(list)
+    return rasterised(grid, lines, _even_odd)
+
+
+def _even_odd(lines: Sequence[Line], shape_yx: tuple[int, int]) -> NDArray[np.bool_]:
+    plane = np.zeros(shape_yx, dtype=bool)
     for line in lines:
-        by_mask[line.lesion, line.reader].append(line)
-    masks = [_rasterised(*key, some, grid) for key, some in by_mask.items()]
-    return Annotation.gather(grid, masks, lines)
+        plane ^= enclosed(line.points_yx, shape_yx)
+    return plane
 
 
 def _check_series(path: Path, dataset: Any, grid: SeriesGrid) -> None:
@@ -278,26 +255,3 @@ def _line(contour: Dataset, lesion: int, reader: int, grid: SeriesGrid) -> Line:
         points_yx=index_xyz[:, [1, 0]],
         declared_open=not str(contour.ContourGeometricType).startswith("CLOSED"),
     )
-
-
-def _rasterised(lesion: int, reader: int, lines: Sequence[Line], grid: SeriesGrid) -> LesionMask:
-    drawable = [
-        (k, line.points_yx)
-        for line in lines
-        if (k := grid.slice_at(line.z_mm)) is not None
-        and len(line.points_yx) >= 3
-        and not line.declared_open
-    ]
-    if not drawable:
-        return LesionMask.cut(lesion, reader, np.zeros((0, 0, 0), dtype=bool))
-    points = np.concatenate([points_yx for _, points_yx in drawable])
-    low = np.clip(np.floor(points.min(axis=0)), 0, None).astype(int)
-    high = np.minimum(np.ceil(points.max(axis=0)) + 1, grid.shape_zyx[1:]).astype(int)
-    slices = [k for k, _ in drawable]
-    start = (min(slices), int(low[0]), int(low[1]))
-    shape = np.maximum((max(slices) + 1 - start[0], *(high - low)), 0)
-    mask = np.zeros(shape, dtype=bool)
-    centres = np.argwhere(np.ones(shape[1:], dtype=bool)) + low
-    for k, points_yx in drawable:
-        mask[k - start[0]] ^= Polygon(points_yx).contains_points(centres).reshape(shape[1:])
-    return LesionMask.cut(lesion, reader, mask, start)

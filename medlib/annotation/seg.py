@@ -8,7 +8,6 @@ format return the others from the top down.
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -21,9 +20,14 @@ from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 
 from medlib.annotation.drawings import Annotation, GridMismatchError, LesionMask, SeriesGrid
-from medlib.annotation.naming import parse_name, segment_name
-from medlib.annotation.source_images import derived_uid, source_images
+from medlib.annotation.source_images import (
+    derived_uid,
+    parse_name,
+    segment_name,
+    source_images,
+)
 from medlib.errors import InputError
+from medlib.files import put_in_place
 
 # SNOMED CT. "Nodule" is what is seen; a code for a neoplasm would be a diagnosis.
 CATEGORY = CodedConcept("49755003", "SCT", "Morphologically Abnormal Structure")
@@ -35,13 +39,7 @@ SERIES_NUMBER = 300
 def write_seg(annotation: Annotation, path: Path, series: Path) -> None:
     """Write every mask as a segment of one file, Explicit VR Little Endian.
 
-    Parameters
-    ----------
-    annotation : Annotation
-        Needs `sop_instance_uids` in its grid.
-    path : Path
-    series : Path
-        Folder of the images, for patient, study and the references to each image.
+    Patient, study and the references to each image come from the folder `series` of the images.
 
     Raises
     ------
@@ -77,12 +75,8 @@ def write_seg(annotation: Annotation, path: Path, series: Path) -> None:
             content_label="LUNG_LESIONS",
             content_description="Lung lesions as readers outlined them",
         )
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with put_in_place(path) as beside:
         segmentation.save_as(beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _frames(annotation: Annotation) -> tuple[list[int], NDArray[np.uint8]]:
@@ -99,16 +93,13 @@ def _frames(annotation: Annotation) -> tuple[list[int], NDArray[np.uint8]]:
         raise InputError(
             "a DICOM SEG refers to DICOM images and the series has none; give the series as DICOM"
         )
-    hit = np.zeros(grid.shape_zyx[0], dtype=bool)
-    for mask in drawn:
-        hit[mask.block[0]] |= mask.mask.any(axis=(1, 2))
-    slices = np.flatnonzero(hit)
-    row_of = np.cumsum(hit) - 1
+    filled = [np.flatnonzero(mask.mask.any(axis=(1, 2))) for mask in drawn]
+    on_slices = [own + mask.start_zyx[0] for own, mask in zip(filled, drawn, strict=True)]
+    slices = np.unique(np.concatenate(on_slices))
     pixels = np.zeros((len(slices), *grid.shape_zyx[1:], len(drawn)), dtype=np.uint8)
     for number, mask in enumerate(drawn):
-        for plane, k in zip(mask.mask, range(*mask.block[0].indices(len(hit))), strict=True):
-            if plane.any():
-                pixels[row_of[k], mask.block[1], mask.block[2], number] = plane
+        rows = np.searchsorted(slices, on_slices[number])
+        pixels[rows, mask.block[1], mask.block[2], number] = mask.mask[filled[number]]
     return slices.tolist(), pixels
 
 
@@ -127,11 +118,6 @@ def _description(number: int, mask: LesionMask, series_uid: str) -> hd.seg.Segme
 
 def read_seg(path: Path, grid: SeriesGrid) -> Annotation:
     """Read a BINARY segmentation onto the grid of its series, by geometry.
-
-    Parameters
-    ----------
-    path : Path
-    grid : SeriesGrid
 
     Raises
     ------

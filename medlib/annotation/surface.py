@@ -13,10 +13,8 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion
 from scipy.spatial import cKDTree
-
-Mask = NDArray[np.bool_]
-Spacing = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -25,45 +23,23 @@ class SurfaceDistances:
 
     Attributes
     ----------
-    mean_mm : float
+    mean_surface_distance_mm : float
         Over the surface voxels of both masks together (average symmetric surface distance).
     hausdorff_95_mm : float
         The greater of the two directions' 95th percentiles.
-    hausdorff_mm : float
-        The greatest distance.
     """
 
-    mean_mm: float
+    mean_surface_distance_mm: float
     hausdorff_95_mm: float
-    hausdorff_mm: float
 
 
-def surface_voxels(mask: Mask) -> Mask:
+def surface_voxels(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Mark the voxels of a mask that have one of their six neighbours outside."""
-    padded = np.pad(mask, 1)
-    inner = mask.copy()
-    for axis in range(3):
-        for step in (-1, 1):
-            inner &= np.roll(padded, step, axis)[1:-1, 1:-1, 1:-1]
-    return mask & ~inner
-
-
-def surface_distances(first: Mask, second: Mask, spacing_mm: Spacing) -> SurfaceDistances:
-    """Compare the surfaces of two masks.
-
-    Parameters
-    ----------
-    first, second : ndarray of bool, shape (z, y, x)
-        On one grid.
-    spacing_mm : tuple of float
-        Distance of voxel centres along z, y and x.
-    """
-    (distances,) = pairwise_surface_distances(np.stack([first, second]), spacing_mm)
-    return distances
+    return np.asarray(mask & ~binary_erosion(mask))
 
 
 def pairwise_surface_distances(
-    masks: NDArray[np.bool_], spacing_mm: Spacing
+    masks: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
 ) -> list[SurfaceDistances]:
     """Compare every two readers of one nodule, in the order of `agreement.pairwise_agreement`.
 
@@ -83,9 +59,8 @@ def pairwise_surface_distances(
 
 def _compare(there: NDArray[np.float64], back: NDArray[np.float64]) -> SurfaceDistances:
     if not len(there) or not len(back):
-        return SurfaceDistances(float("nan"), float("nan"), float("nan"))
+        return SurfaceDistances(float("nan"), float("nan"))
     return SurfaceDistances(
-        mean_mm=float((there.sum() + back.sum()) / (len(there) + len(back))),
-        hausdorff_95_mm=float(max(np.percentile(there, 95), np.percentile(back, 95))),
-        hausdorff_mm=float(max(there.max(), back.max())),
+        float((there.sum() + back.sum()) / (len(there) + len(back))),
+        float(max(np.percentile(there, 95), np.percentile(back, 95))),
     )

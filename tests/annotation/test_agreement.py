@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import krippendorff
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +12,6 @@ from medlib.annotation.agreement import (
     coincidences,
     dice,
     iou,
-    krippendorff_alpha,
     lesion_detection,
     ordinal_alpha,
     pairwise_agreement,
@@ -43,7 +43,6 @@ def test_dice_of_two_empty_masks_is_undefined():
 def test_pairs_by_hand():
     masks = np.stack([box(slice(0, 2)), box(slice(1, 3), slice(0, 3))])
     (pair,) = pairwise_agreement(masks)
-    assert pair.readers == (0, 1)
     assert pair.n_shared_slices == 1
     assert pair.dice_2d == pytest.approx(2 * 18 / (36 + 18))
     assert pair.dice_3d == pytest.approx(2 * 18 / (72 + 36))
@@ -114,19 +113,6 @@ OBSERVERS = np.array(
 COUNTS = np.stack([(category == OBSERVERS).sum(axis=0) for category in range(1, 6)], axis=1)
 
 
-@pytest.mark.parametrize(
-    ("level", "published"),
-    [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849), ("ratio", 0.797)],
-)
-def test_alpha_of_the_published_example(level, published):
-    assert krippendorff_alpha(COUNTS, level) == pytest.approx(published, abs=5e-4)
-
-
-def test_alpha_is_undefined_without_variation_or_pairs():
-    assert np.isnan(krippendorff_alpha([[2, 0], [3, 0]]))
-    assert np.isnan(krippendorff_alpha([[1, 0], [0, 1]]))
-
-
 def test_iou_by_hand():
     first, second = box(slice(0, 2)), box(slice(1, 3))
     assert iou(first, second) == pytest.approx(1 / 3)
@@ -149,7 +135,14 @@ def test_alpha_from_coincidences_of_the_published_example():
 @given(hnp.arrays(np.int64, (7, 4), elements=st.integers(0, 3)), st.permutations(range(7)))
 def test_alpha_from_coincidences_is_the_packages(counts, order):
     ours = ordinal_alpha(coincidences(counts[order]).sum(axis=0))
-    np.testing.assert_allclose(ours, krippendorff_alpha(counts, "ordinal"), atol=1e-9)
+    rated_twice = counts[counts.sum(axis=1) >= 2]
+    if (rated_twice.sum(axis=0) > 0).sum() < 2:
+        assert np.isnan(ours)  # the package refuses
+    else:
+        theirs = krippendorff.alpha(
+            value_counts=rated_twice, value_domain=[1, 2, 3, 4], level_of_measurement="ordinal"
+        )
+        np.testing.assert_allclose(ours, theirs, atol=1e-9)
 
 
 def test_alpha_from_coincidences_is_undefined_where_alpha_is():

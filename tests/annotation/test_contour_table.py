@@ -15,7 +15,7 @@ from medlib.annotation.drawings import Annotation, GridMismatchError, LesionMask
 from medlib.annotation.formats import read_annotation, write_annotation
 from medlib.annotation.line_faults import crosses_itself
 from medlib.annotation.mask_outlines import border_walks, edge_polygon, is_hole, reader_lines
-from medlib.annotation.outlines import Box, bounding_box, outline_mask
+from medlib.annotation.outlines import block_around, outline_mask
 from medlib.errors import InputError
 
 planes = stn.arrays(bool, st.tuples(st.integers(1, 11), st.integers(1, 11)))
@@ -26,8 +26,7 @@ planes = stn.arrays(bool, st.tuples(st.integers(1, 11), st.integers(1, 11)))
 def test_lines_of_any_mask_give_it_back(plane):
     contours = [lidc.Contour(kind, 0, line + 1) for kind, line in reader_lines(plane)]
     rows, columns = plane.shape
-    box = Box((0, 0, 0), (1, rows + 2, columns + 2))
-    back = outline_mask(contours, box) if contours else np.zeros(box.shape_zyx, bool)
+    back = outline_mask(contours, (slice(0, 1), slice(0, rows + 2), slice(0, columns + 2)))
     np.testing.assert_array_equal(back[0, 1:-1, 1:-1], plane)
     assert not back[0].sum() - plane.sum()
 
@@ -68,9 +67,9 @@ def test_masks_at_the_edge_of_the_image_and_full_slices(volume):
 def test_a_real_readers_outline_goes_through_the_table(volume):
     """Contours of the database give the same mask through our columns as through outline_mask."""
     contours = lidc.contours(int(lidc.reader_annotations().index[7]))
-    box = bounding_box(contours)
-    z0, y0, x0 = box.start_zyx
-    shape = box.shape_zyx
+    block = block_around(contours)
+    z0, y0, x0 = (side.start for side in block)
+    shape = tuple(side.stop - side.start for side in block)
     grid = SeriesGrid("1.2", shape, np.diag([0.7, 0.7, 2.5, 1.0]))
     rows = [
         f"1,1,{int(c.inclusion)},{(c.slice_index - z0) * 2.5},,"
@@ -81,7 +80,7 @@ def test_a_real_readers_outline_goes_through_the_table(volume):
     ]
     text = "\n".join([",".join(COLUMNS), *rows])
     [mask] = parse_table(text, grid, "t").masks
-    expected = LesionMask.cut(1, 1, outline_mask(contours, box))
+    expected = LesionMask.cut(1, 1, outline_mask(contours, block))
     assert mask.start_zyx == expected.start_zyx
     np.testing.assert_array_equal(mask.mask, expected.mask)
 

@@ -57,7 +57,7 @@ def test_the_database_gives_the_known_counts():
 def test_a_nodules_masks_share_a_grid_with_its_slices():
     nodule = next(nodule for nodule in nodules() if nodule.n_readers == 4)
     masks = nodule.reader_masks()
-    assert masks.shape == (4, *nodule.box.shape_zyx)
+    assert masks.shape == (4, *(side.stop - side.start for side in nodule.block))
     assert masks.any(axis=(1, 2, 3)).all()
     z_mm = nodule.slice_positions_mm()
     assert len(z_mm) == masks.shape[1]

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
+import krippendorff
 import numpy as np
 import pandas as pd
 import pytest
 
 from medlib.annotation import reader_study
 from medlib.annotation import table_cache as stored
-from medlib.annotation.agreement import krippendorff_alpha
 from medlib.annotation.policies import LABEL_POLICIES
 
 
@@ -54,7 +54,8 @@ def test_alpha_of_a_resample_is_that_of_its_nodules():
     by_patient = dict(list(nodules.groupby("patient_id")))
     counts = pd.concat([by_patient[name] for name in drawn])[[1, 2, 3, 4, 5]]
     resample = patients.set_index("patient_id").loc[drawn].reset_index()
-    assert reader_study.alpha(resample) == pytest.approx(krippendorff_alpha(counts.to_numpy()))
+    theirs = krippendorff.alpha(value_counts=counts.to_numpy(), level_of_measurement="ordinal")
+    assert reader_study.alpha(resample) == pytest.approx(theirs)
 
 
 def test_tables_are_measured_once_and_kept(tmp_path, monkeypatch):

@@ -5,7 +5,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from medlib.annotation.reference import POLICIES, lesion_status, reader_masks, reference_mask, votes
+from medlib.annotation.policies import MASK_POLICIES
+from medlib.annotation.reference import (
+    lesion_status,
+    more_than_half,
+    reader_masks,
+    reference_mask,
+    votes,
+)
 
 READERS = np.array([[[0b0000, 0b0100, 0b0011, 0b1011, 0b1111]]], dtype=np.uint8)
 
@@ -15,11 +22,11 @@ def test_votes_are_the_set_bits():
 
 
 @pytest.mark.parametrize(
-    ("policy", "first_voxel"), [("any", 1), ("at least two", 2), ("majority", 3), ("all", 4)]
+    ("policy", "first_voxel"), [("any", 1), ("at least two", 2), ("at least three", 3), ("all", 4)]
 )
 def test_policies(policy, first_voxel):
     expected = [k >= first_voxel for k in range(5)]
-    assert POLICIES[policy](READERS).ravel().tolist() == expected
+    assert MASK_POLICIES[policy](READERS).ravel().tolist() == expected
 
 
 def test_a_bit_field_taken_apart():
@@ -32,13 +39,20 @@ def test_a_bit_field_taken_apart():
 
 def test_policies_are_nested():
     readers = np.arange(256, dtype=np.uint8).reshape(4, 8, 8)
-    masks = [policy(readers) for policy in POLICIES.values()]
+    masks = [policy(readers) for name, policy in MASK_POLICIES.items() if name != "STAPLE"]
     for wide, narrow in pairwise(masks):
         assert (narrow <= wide).all()
 
 
 def test_our_standard_is_two_readers():
-    assert (reference_mask(READERS) == POLICIES["at least two"](READERS)).all()
+    assert (reference_mask(READERS) == MASK_POLICIES["at least two"](READERS)).all()
+
+
+def test_more_than_half_depends_on_how_many_are_asked():
+    masks = reader_masks(READERS)
+    assert more_than_half(masks).ravel().tolist() == [False, False, False, True, True]
+    assert more_than_half(masks[:3]).ravel().tolist() == [False, False, True, True, True]
+    assert more_than_half(masks[:1]).ravel().tolist() == masks[0].ravel().tolist()
 
 
 def test_bad_arguments():

@@ -54,20 +54,19 @@ def test_the_same_masks_give_the_same_bytes(structures, annotation, series, tmp_
     assert (tmp_path / "b.dcm").read_bytes() == structures.read_bytes()
 
 
-def test_an_independent_reader_finds_the_same_structures(structures, annotation, monkeypatch):
-    """dicompyler-core asks pydicom for a name that version 3 no longer has."""
-    monkeypatch.setattr("pydicom.dicomio.read_file", pydicom.dcmread, raising=False)
-    parser = pytest.importorskip("dicompylercore.dicomparser").DicomParser(str(structures))
-    found = parser.GetStructures()
-    assert [found[k]["name"] for k in sorted(found)] == [
-        f"Lesion {mask.lesion}, reader {mask.reader}" for mask in annotation.masks
-    ]
-    for number, mask in enumerate(annotation.masks, start=1):
-        planes = parser.GetStructureCoordinates(number)
-        drawn = mask.start_zyx[0] + np.flatnonzero(mask.mask.any(axis=(1, 2)))
-        heights = sorted(float(z) for z in planes)
-        expected = [annotation.grid.slice_z_mm(int(k)) for k in drawn]
-        np.testing.assert_allclose(heights, expected, atol=0.01)
+def test_plain_pydicom_finds_the_structures_on_their_slices(structures, annotation):
+    dataset, grid = pydicom.dcmread(structures), annotation.grid
+    names = [roi.ROIName for roi in dataset.StructureSetROISequence]
+    assert names == [f"Lesion {mask.lesion}, reader {mask.reader}" for mask in annotation.masks]
+    for roi, mask in zip(dataset.ROIContourSequence, annotation.masks, strict=True):
+        slices = set()
+        for contour in roi.ContourSequence:
+            k = grid.sop_instance_uids.index(
+                contour.ContourImageSequence[0].ReferencedSOPInstanceUID
+            )
+            np.testing.assert_allclose(contour.ContourData[2::3], grid.slice_z_mm(k), atol=0.01)
+            slices.add(k - mask.start_zyx[0])
+        assert sorted(slices) == np.flatnonzero(mask.mask.any(axis=(1, 2))).tolist()
 
 
 def test_a_smooth_circle_of_another_program(volume, structures):
