@@ -63,7 +63,8 @@ from medlib.baseline.config import train_config, without_phantom
 from medlib.baseline.crops import Crops
 from medlib.baseline.device import best_device, describe
 from medlib.baseline.network import build_network
-from medlib.baseline.outline import Outliner, central_region, outline_window
+from medlib.baseline.network_passes import Model
+from medlib.baseline.outline import central_region, outline_window
 from medlib.baseline.train import train_on
 from medlib.baseline.training_mix import MixedCrops, outline_crops, outline_data
 from medlib.baseline.training_sources import checksum, training_windows, windows
@@ -275,7 +276,7 @@ def one(peer: str, seconds: float, nnunet_python: str | None = None) -> dict:
             train = {"medlib": train_medlib, "smp": train_smp, "monai": train_monai}[peer]
             network, seen, took = train(outline_data(real, None, CONFIG), seconds)
         parameters = sum(p.numel() for p in network.parameters())
-        outliner = Outliner(network.eval(), CONFIG)
+        outliner = Model(network.eval(), CONFIG)
         start = time.perf_counter()
         cases = judge(real, lambda found: outline_window(outliner, found.volume) >= LEVEL)
         peak_memory_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

@@ -28,7 +28,8 @@ from medlib import progress
 from medlib.annotation.case import Case
 from medlib.baseline.config import TrainConfig, train_config, without_phantom
 from medlib.baseline.device import best_device, describe
-from medlib.baseline.outline import Outliner, outline_window
+from medlib.baseline.network_passes import Model
+from medlib.baseline.outline import outline_window
 from medlib.baseline.train import train_on
 from medlib.baseline.training_mix import OutlineData, outline_crops, outline_data
 from medlib.baseline.training_sources import checksum, is_real, windows
@@ -164,9 +165,9 @@ def _judge(data: Mapping[str, OutlineData], vois: list[Case], config: TrainConfi
     device = best_device()
     crops, tune_crops, _ = outline_crops(data, config)
     trained = train_on(crops, tune_crops, config, device)
-    outliner = Outliner(trained.network.to(memory_format=torch.channels_last), config)
+    outliner = Model(trained.network.to(memory_format=torch.channels_last), config)
     rows = [
-        score_voi(found, outline_window(outliner, found.volume, device) >= config.candidate_level)
+        score_voi(found, outline_window(outliner, found.volume) >= config.candidate_level)
         for found in vois
     ]
     return pd.DataFrame(rows).assign(seconds=round(trained.seconds, 1))

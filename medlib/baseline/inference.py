@@ -21,10 +21,9 @@ from medlib.baseline.candidates import (
     rescored,
 )
 from medlib.baseline.config import TrainConfig
-from medlib.baseline.device import best_device
 from medlib.baseline.grid import Box, Spacing, WorkingGrid, widened
-from medlib.baseline.network_passes import mean_view, probability_where
-from medlib.baseline.outline import ZOOMS, Outliner, outline, widest_mm, width_mm, zoomed
+from medlib.baseline.network_passes import Model, mean_view, probability_where
+from medlib.baseline.outline import ZOOMS, outline, widest_mm, width_mm, zoomed
 from medlib.baseline.roundness import roundness
 from medlib.images.lungs import lung_field
 from medlib.images.volume import Volume
@@ -72,7 +71,7 @@ def predict_volume(
     config: TrainConfig,
     volume: Volume,
     device: torch.device | None = None,
-    outliner: Outliner | None = None,
+    outliner: Model | None = None,
     *,
     is_window: bool = False,
 ) -> Prediction:
@@ -82,7 +81,7 @@ def predict_volume(
     ----------
     network : nn.Module
         The search: maps (batch, n_slices, y, x) in -1..1 to logits (batch, 1, y, x).
-    outliner : Outliner, optional
+    outliner : Model, optional
         The close look. Without one, what the search marks is the answer.
     is_window : bool
         The volume was cut out of a scan around a nodule, with which it ends: a lesion may be
@@ -93,13 +92,13 @@ def predict_volume(
     Prediction
         On the volume's grid; without candidates where there is no lung.
     """
-    device = device or best_device()
+    model = Model(network, config, device)
     scan = Scan.of(volume, config, is_window=is_window)
     if outliner is None:
-        probability = scan.grid.to_source(_searched(scan, network, config, device))
+        probability = scan.grid.to_source(_searched(scan, model))
         return find_candidates(probability, volume.spacing_mm, config)
-    candidates = search(scan, network, config, outliner.config, device)
-    drawn, candidates = look_closely(scan, candidates, outliner, device)
+    candidates = search(scan, model, outliner.config)
+    drawn, candidates = look_closely(scan, candidates, outliner._replace(device=device))
     level = outliner.config.candidate_level
     outlined = find_candidates(
         drawn, volume.spacing_mm, config.model_copy(update={"candidate_level": level})
@@ -107,15 +106,14 @@ def predict_volume(
     return score(scan, candidates, outlined)
 
 
-def search(
-    scan: Scan, network: nn.Module, config: TrainConfig, close: TrainConfig, device: torch.device
-) -> list[Candidate]:
+def search(scan: Scan, model: Model, close: TrainConfig) -> list[Candidate]:
     """Find candidates in whole slices, and masses in slices that are seen from afar.
 
     What is too large for the close look, whose configuration is `close`, is drawn as it was found.
     """
+    config = model.config
     largest_mm, levels = widest_mm(close), (config.candidate_level, close.candidate_level)
-    probability = _searched(scan, network, config, device)
+    probability = _searched(scan, model)
     found = find_candidates(probability, scan.grid.spacing_mm, config)
     candidates = []
     for (box, own), sure in zip(found.regions(), found.candidates["score"], strict=True):
@@ -127,7 +125,7 @@ def search(
     if scan.is_window:
         return candidates
     masses = config.model_copy(update={"min_diameter_mm": largest_mm})
-    from_afar = _searched_from_afar(scan, network, masses, device)
+    from_afar = _searched_from_afar(scan, model._replace(config=masses))
     found = find_candidates(from_afar, scan.grid.spacing_mm, masses)
     for (box, own), sure in zip(found.regions(), found.candidates["score"], strict=True):
         mass = _as_searched(scan, from_afar, box, own, sure, levels)
@@ -137,7 +135,7 @@ def search(
 
 
 def look_closely(
-    scan: Scan, candidates: list[Candidate], outliner: Outliner, device: torch.device
+    scan: Scan, candidates: list[Candidate], outliner: Model
 ) -> tuple[NDArray[np.float32], list[Candidate]]:
     """Outline what the search found, and draw it.
 
@@ -154,7 +152,7 @@ def look_closely(
     for candidate in candidates:
         box, inside, sure, probability, is_from_afar = candidate
         if probability is None:
-            box, seen = outline(outliner, scan.volume, box, inside, device)
+            box, seen = outline(outliner, scan.volume, box, inside)
             probability = np.where(scan.allowed[np.ix_(*scan.grid.holders(box))], seen, 0)
             inside = probability >= level
         elif is_from_afar and np.mean(drawn[box][inside] >= level) >= SEEN_ENOUGH:
@@ -197,29 +195,25 @@ def near_lung(lung: NDArray[np.bool_], spacing_mm: Spacing, margin_mm: float) ->
     return np.asarray(ndimage.binary_dilation(lung, ball <= margin_mm))
 
 
-def _searched(
-    scan: Scan, network: nn.Module, config: TrainConfig, device: torch.device
-) -> NDArray[np.float32]:
+def _searched(scan: Scan, model: Model) -> NDArray[np.float32]:
     """Return what the search says, on its working grid."""
     if scan.is_window:
         every = np.ones(len(scan.hu), dtype=bool)
-        return mean_view(network, config, scan.hu, every, device, views=1)
-    return probability_where(scan.allowed, network, config, scan.hu, device)
+        return mean_view(model, scan.hu, every, views=1)
+    return probability_where(scan.allowed, model, scan.hu)
 
 
-def _searched_from_afar(
-    scan: Scan, network: nn.Module, config: TrainConfig, device: torch.device
-) -> NDArray[np.float32]:
+def _searched_from_afar(scan: Scan, model: Model) -> NDArray[np.float32]:
     """Search on a coarser grid, on which a mass is as large as a nodule.
 
     On the fine grid there is no edge to be seen in its midst. Without a mass of the configured
     size the answer is 0 everywhere.
     """
-    config = zoomed(config, ZOOMS[-1])
-    grid = WorkingGrid.of(scan.hu.shape, scan.grid.spacing_mm, config)
+    model = model._replace(config=zoomed(model.config, ZOOMS[-1]))
+    grid = WorkingGrid.of(scan.hu.shape, scan.grid.spacing_mm, model.config)
     allowed = grid.from_source(scan.allowed) > 0
-    coarse = probability_where(allowed, network, config, grid.from_source(scan.hu), device)
-    if find_candidates(coarse, grid.spacing_mm, config).candidates.empty:
+    coarse = probability_where(allowed, model, grid.from_source(scan.hu))
+    if find_candidates(coarse, grid.spacing_mm, model.config).candidates.empty:
         return np.zeros_like(scan.hu)
     seen = grid.to_source(coarse)
     seen[~scan.allowed] = 0

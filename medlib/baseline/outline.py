@@ -15,16 +15,14 @@ from typing import NamedTuple
 
 import cc3d
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import nn
 
 from medlib.annotation.agreement import dice
 from medlib.baseline.candidates import mean_log_odds
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.grid import Box, Spacing
-from medlib.baseline.network_passes import predict_window
+from medlib.baseline.network_passes import Model, predict_window
 from medlib.images.volume import Volume
 
 ZOOMS = (1.0, 2.0)  # the working voxel and with it the window, times this
@@ -36,13 +34,6 @@ MORE_SLICES_MM = 3.0  # looked at from all sides, beyond the slices in which one
 SWELLS = 1.5  # times its median area in a slice: more than a vessel does
 AGREE = 0.5  # Dice of two windows from which they are taken to show the same thing
 RIM_VOXELS = 2  # of probability below the level that is kept around an outline
-
-
-class Outliner(NamedTuple):
-    """A network that was trained on centred windows, and how."""
-
-    network: nn.Module
-    config: TrainConfig
 
 
 class Outline(NamedTuple):
@@ -77,11 +68,10 @@ def width_mm(marked: NDArray[np.bool_], spacing_mm: Spacing) -> float:
 
 
 def outline(
-    outliner: Outliner,
+    outliner: Model,
     volume: Volume,
     box: Box,
     own: NDArray[np.bool_] | None = None,
-    device: torch.device | None = None,
 ) -> Outline:
     """Look closely at a candidate.
 
@@ -117,10 +107,10 @@ def outline(
         # A nodule may sit anywhere on a vessel that was marked with it.
         middle = int(areas_px.argmax()) if is_long else None
         center = corner + _centroid(own, middle)
-    close = _look(outliner, volume, center, box[0], near, device, glance=own is not None)
+    close = _look(outliner, volume, center, box[0], near, glance=own is not None)
     if is_small:
         return close
-    wide = _look(outliner, volume, center, box[0], far, device, glance=own is not None)
+    wide = _look(outliner, volume, center, box[0], far, glance=own is not None)
     if not close.probability.any():
         return wide
     if not wide.probability.any():
@@ -151,12 +141,10 @@ def _agreement(close: Outline, wide: Outline, level: float) -> float:
     return dice(in_close, wide.probability >= level)
 
 
-def outline_window(
-    outliner: Outliner, volume: Volume, device: torch.device | None = None
-) -> NDArray[np.float32]:
+def outline_window(outliner: Model, volume: Volume) -> NDArray[np.float32]:
     """Return the probability in a volume of interest, of the lesion in its middle."""
     z, y, x = (slice(0, size) for size in volume.hu.shape)
-    found = outline(outliner, volume, (z, y, x), device=device)
+    found = outline(outliner, volume, (z, y, x))
     whole = np.zeros(volume.hu.shape, dtype=np.float32)
     whole[found.box] = found.probability
     return whole
@@ -177,12 +165,11 @@ def _centroid(own: NDArray[np.bool_], k: int | None) -> NDArray[np.float64]:
 
 
 def _look(
-    outliner: Outliner,
+    outliner: Model,
     volume: Volume,
     center_zyx: NDArray[np.float64],
     slices: slice,
     zoom: float,
-    device: torch.device | None,
     *,
     glance: bool,
 ) -> Outline:
@@ -211,9 +198,8 @@ def _look(
         columns,
     )
     center = center_zyx - [part.start for part in box]
-    look = partial(
-        predict_window, outliner.network, config, volume.hu[box], volume.spacing_mm, device
-    )
+    zoomed_model = outliner._replace(config=config)
+    look = partial(predict_window, zoomed_model, volume.hu[box], volume.spacing_mm)
     nothing = Outline(box, np.zeros([part.stop - part.start for part in box], dtype=np.float32))
     seen = partial(central_region, center_zyx=center, spacing_mm=volume.spacing_mm)
     level, n_slices = GLANCE_LEVEL * config.candidate_level, len(nothing.probability)

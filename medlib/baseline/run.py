@@ -22,7 +22,7 @@ from medlib.baseline.card import evidence_card
 from medlib.baseline.config import TrainConfig, train_config
 from medlib.baseline.device import best_device
 from medlib.baseline.network import load_weights, save_weights, without_normalisation
-from medlib.baseline.outline import Outliner
+from medlib.baseline.network_passes import Model
 from medlib.baseline.runtime import ForInference
 from medlib.cohorts.cohort import Cohort, cohort_key, open_cohort
 from medlib.errors import RunError
@@ -81,10 +81,10 @@ class Run:
         network = load_weights(self.config, self._file(WEIGHTS))
         return ForInference(without_normalisation(network))
 
-    def load_outliner(self) -> Outliner | None:
+    def load_outliner(self) -> Model | None:
         """Return the network of the close look, where the run has one: a run in its folder."""
         inner = Run(self.folder / OUTLINER)
-        return Outliner(inner.load_network(), inner.config) if inner.folder.is_dir() else None
+        return Model(inner.load_network(), inner.config) if inner.folder.is_dir() else None
 
     def weights_sha256(self) -> str:
         """Return the SHA-256 of the weights, the outliner's behind them: which model this is."""

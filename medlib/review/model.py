@@ -13,7 +13,7 @@ import pandas as pd
 from torch import nn
 
 from medlib.baseline.config import TrainConfig
-from medlib.baseline.outline import Outliner
+from medlib.baseline.network_passes import Model
 from medlib.baseline.run import CARD, Run
 from medlib.errors import RunError
 from medlib.paths import REFERENCE_RUNS, RUNS
@@ -37,7 +37,7 @@ class ReportingModel:
 
     network: nn.Module
     config: TrainConfig
-    outliner: Outliner | None
+    outliner: Model | None
     identity: ModelIdentity
     operating_point: float  # lowest score of a lesion, chosen on the tune part
     risk_statement: str  # `risk_summary` of the lesion-wise metrics on held-out patients

@@ -183,7 +183,7 @@ def in_words(content: dict[str, Any]) -> Iterator[str]:
 def _voi_tasks(data: Path, run: Run) -> tuple[list[Task], Any]:
     # Torch takes seconds to import.
     from medlib.baseline.inference import predict_volume
-    from medlib.baseline.network_passes import predict_window
+    from medlib.baseline.network_passes import Model, predict_window
     from medlib.baseline.outline import outline_window
 
     table = voi.open_table(data)
@@ -195,7 +195,9 @@ def _voi_tasks(data: Path, run: Run) -> tuple[list[Task], Any]:
         start = time.perf_counter()
         hu, spacing_mm = found.volume.hu, found.volume.spacing_mm
         if outliner is None:
-            marked = predict_window(network, config, hu, spacing_mm) >= config.candidate_level
+            marked = (
+                predict_window(Model(network, config), hu, spacing_mm) >= config.candidate_level
+            )
         else:
             marked = outline_window(outliner, found.volume) >= outliner.config.candidate_level
         seconds = time.perf_counter() - start

@@ -32,7 +32,8 @@ from medlib.baseline.config import OUTLINE_PROFILE, TrainConfig, is_pair, train_
 from medlib.baseline.device import best_device
 from medlib.baseline.inference import predict_volume
 from medlib.baseline.network import save_weights
-from medlib.baseline.outline import Outliner, outline_window
+from medlib.baseline.network_passes import Model
+from medlib.baseline.outline import outline_window
 from medlib.baseline.run import CARD, CONFIG, HISTORY, OUTLINER, WEIGHTS, Run
 from medlib.baseline.train import Trained, train_on
 from medlib.baseline.training_mix import (
@@ -212,7 +213,7 @@ def finish(
         run = Run(beside)
         network = run.load_network()
         operating_point = choose_operating_point_on_nodules(
-            network, run.config, Outliner(shipped, outlines.config), source
+            network, run.config, Model(shipped, outlines.config), source
         )
         card["data"] |= learned_from
         if not of_patients:
@@ -284,7 +285,7 @@ def choose_level(
         The mean Dice at each level.
     """
     outliners = [
-        Outliner(network, config.model_copy(update={"candidate_level": level})) for level in LEVELS
+        Model(network, config.model_copy(update={"candidate_level": level})) for level in LEVELS
     ]
     rows = []
     for found in windows(source, "tune"):
@@ -301,7 +302,7 @@ def choose_level(
 
 
 def choose_operating_point_on_nodules(
-    network: nn.Module, config: TrainConfig, outliner: Outliner, source: Cohort
+    network: nn.Module, config: TrainConfig, outliner: Model, source: Cohort
 ) -> float:
     """Choose the lowest score that is reported, by `SENSITIVITY_RULE`: the miss comes first.
 

@@ -10,13 +10,13 @@ from medlib.baseline import outline as outline_module
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.inference import predict_volume
 from medlib.baseline.network import build_network, save_weights
+from medlib.baseline.network_passes import Model
 from medlib.baseline.outline import (
     MORE_SLICES_MM,
     OFF_CENTRE_MM,
     RIM_VOXELS,
     ZOOMS,
     Outline,
-    Outliner,
     central_region,
     is_tube,
     outline,
@@ -52,7 +52,7 @@ def middle_of(mask: np.ndarray) -> tuple[slice, slice, slice]:
 def test_the_lesion_in_the_middle_is_outlined_and_its_neighbour_is_not(config: TrainConfig):
     balls = [Ball((20.0, 64.0, 36.0), 4.0, hu=BRIGHT), Ball((20.0, 64.0, 48.0), 3.0, hu=BRIGHT)]
     volume, (lesion, neighbour) = toy_volume(balls, spacing_mm=SPACING_MM)
-    found = outline(Outliner(DenserThan(325), config), volume, middle_of(lesion))
+    found = outline(Model(DenserThan(325), config), volume, middle_of(lesion))
     whole = np.zeros(volume.hu.shape, np.float32)
     whole[found.box] = found.probability
     marked = whole >= config.candidate_level
@@ -67,7 +67,7 @@ def test_what_does_not_fit_is_seen_through_the_wider_window(config: TrainConfig,
         [Ball((20.0, 64.0, 36.0), radius_mm, hu=BRIGHT)], spacing_mm=(2.0, 1.0, 1.0)
     )
     assert (2 * radius_mm > widest_mm(config, ZOOMS[0])) == (zoom == 1)
-    outliner, box = Outliner(DenserThan(325), config), middle_of(lesion)
+    outliner, box = Model(DenserThan(325), config), middle_of(lesion)
     side_mm = zoomed(config, ZOOMS[zoom]).in_plane_spacing_mm * config.crop_px
     for own in (None, lesion[box]):
         found = outline(outliner, volume, box, own)
@@ -99,7 +99,7 @@ def test_where_two_windows_disagree_the_surer_one_is_believed(
     seen = {ZOOMS[0]: close, ZOOMS[1]: wide}
     assert 2 * 6.0 < widest_mm(config, ZOOMS[0]) < 2 * 11.0
 
-    def look(outliner, volume, center, slices, zoom, device, *, glance):
+    def look(outliner, volume, center, slices, zoom, *, glance):
         y, x = (np.arange(n) - c for n, c in zip(volume.hu.shape[1:], center[1:], strict=True))
         disc = np.hypot(y[:, None], x) * SPACING_MM[1] < seen[zoom][0]
         probability = seen[zoom][1] * np.broadcast_to(disc, volume.hu.shape).astype(np.float32)
@@ -107,7 +107,7 @@ def test_where_two_windows_disagree_the_surer_one_is_believed(
 
     monkeypatch.setattr(outline_module, "_look", look)
     volume, _ = toy_volume([], spacing_mm=SPACING_MM)
-    marked = outline_window(Outliner(DenserThan(325), config), volume, CPU) > 0
+    marked = outline_window(Model(DenserThan(325), config, CPU), volume) > 0
     found_mm = width_mm(marked, volume.spacing_mm)
     expected_mm = 2 * seen[ZOOMS[not close_is_believed]][0]
     assert found_mm == pytest.approx(expected_mm, abs=2 * SPACING_MM[1])
@@ -122,7 +122,7 @@ def test_a_look_asks_for_no_more_than_a_glance_has_shown(config: TrainConfig, ra
     looks = {}
     for name, hu in (("sees it", 325), ("sees nothing", 3000)):
         network = DenserThan(hu)
-        found = outline(Outliner(network, config), volume, box, lesion[box])
+        found = outline(Model(network, config), volume, box, lesion[box])
         looks[name] = network.slices
         assert found.probability.any() == (name == "sees it")
     around_centre = 2 * int(OFF_CENTRE_MM) + 1 + 2  # slices, and those that border on them
@@ -143,7 +143,7 @@ def test_what_runs_through_is_a_vessel_unless_it_swells(config: TrainConfig):
         volume.hu[:, row - 1 : row + 2, column - 1 : column + 2] = BRIGHT
         marked = volume.hu == BRIGHT
         box = middle_of(marked)
-        found = outline(Outliner(DenserThan(325), config), volume, box, marked[box])
+        found = outline(Model(DenserThan(325), config), volume, box, marked[box])
         whole = np.zeros(volume.hu.shape, bool)
         whole[found.box] = found.probability >= config.candidate_level
         return whole, nodule
@@ -173,7 +173,7 @@ def test_a_mass_that_fills_the_narrow_window_is_seen_through_the_wide_one(config
     volume, (mass,) = toy_volume([Ball((20.0, 64.0, 36.0), 18.0, hu=BRIGHT)], (2.0, 1.0, 1.0))
     volume.hu[~mass] = -850
     box = middle_of(mass)
-    found = outline(Outliner(NeedsAnEdge(325), config), volume, box)
+    found = outline(Model(NeedsAnEdge(325), config), volume, box)
     marked = np.zeros(volume.hu.shape, bool)
     marked[found.box] = found.probability >= config.candidate_level
     assert dice(marked, mass) > 0.9
@@ -183,7 +183,7 @@ def test_nothing_in_the_middle_is_nothing_found(config: TrainConfig):
     volume, (lesion,) = toy_volume([Ball((20.0, 64.0, 36.0), 4.0, hu=BRIGHT)], SPACING_MM)
     z, y, x = middle_of(lesion)
     aside = slice(x.start - 14, x.stop - 14)
-    assert not outline(Outliner(DenserThan(325), config), volume, (z, y, aside)).probability.any()
+    assert not outline(Model(DenserThan(325), config), volume, (z, y, aside)).probability.any()
 
 
 def test_the_region_nearest_to_the_centre_is_kept_with_its_rim():
@@ -217,7 +217,7 @@ def test_an_outliner_draws_takes_back_and_leaves_masses_alone(config: TrainConfi
     alone = predict_volume(search, coarse, volume, CPU)
     assert len(alone.candidates) == 3
     assert 2 * mass.radius_mm > widest_mm(config)
-    drawn = predict_volume(search, coarse, volume, CPU, outliner=Outliner(DenserThan(300), config))
+    drawn = predict_volume(search, coarse, volume, CPU, outliner=Model(DenserThan(300), config))
     assert len(drawn.candidates) == 2  # the vague one is taken back
     assert not drawn.labels[masks[1]].any()
     by_size = drawn.candidates.sort_values("diameter_mm")["candidate_id"].to_list()
@@ -241,7 +241,7 @@ class SeesUpTo30Pixels(DenserThan):
 
 
 def test_a_mass_too_large_for_the_search_is_found_from_afar(config: TrainConfig):
-    network, look = SeesUpTo30Pixels(325), Outliner(SeesUpTo30Pixels(325), config)
+    network, look = SeesUpTo30Pixels(325), Model(SeesUpTo30Pixels(325), config)
     coarse = config.model_copy(update={"in_plane_spacing_mm": 1.0, "slice_spacing_mm": 2.0})
 
     def shares(radius_mm: float) -> list[float]:
@@ -275,7 +275,7 @@ def test_a_mass_that_the_close_look_takes_back_in_pieces_is_still_found_from_afa
     coarse = config.model_copy(update={"in_plane_spacing_mm": 1.0, "slice_spacing_mm": 2.0})
     alone = predict_volume(TwoThirds(325), coarse, volume, CPU)
     assert (alone.labels[truth] > 0).mean() > 0.5
-    never = Outliner(DenserThan(5000), config)
+    never = Model(DenserThan(5000), config)
     both = predict_volume(TwoThirds(325), coarse, volume, CPU, outliner=never)
     assert dice(both.labels > 0, truth) > 0.9
 
@@ -284,7 +284,7 @@ def test_what_the_search_sees_well_keeps_its_sharper_outline(config: TrainConfig
     mass = Ball((30.0, 64.0, 36.0), 20.0, hu=BRIGHT)
     volume, (truth,) = toy_volume([mass], (2.0, 1.0, 1.0), (60.0, 128.0, 128.0))
     coarse = config.model_copy(update={"in_plane_spacing_mm": 1.0, "slice_spacing_mm": 2.0})
-    look = Outliner(DenserThan(325), config)
+    look = Model(DenserThan(325), config)
     alone = predict_volume(DenserThan(325), coarse, volume, CPU)
     both = predict_volume(DenserThan(325), coarse, volume, CPU, outliner=look)
     assert dice(alone.labels > 0, truth) > 0.95
@@ -298,7 +298,7 @@ def test_a_volume_of_interest_is_looked_at_in_its_middle(config: TrainConfig):
         size_mm=(24.0, 40.0, 40.0),
     )
     volume.hu[~lesion] = -850
-    probability = outline_window(Outliner(DenserThan(325), config), volume)
+    probability = outline_window(Model(DenserThan(325), config), volume)
     assert probability.shape == volume.hu.shape
     assert dice(probability >= 0.5, lesion) > 0.9
 
@@ -335,9 +335,7 @@ def told(outliner_level: float, search_says: float, config: TrainConfig):
 
     balls = [Ball((20.0, 64.0, 36.0), 4.0, hu=BRIGHT), Ball((20.0, 64.0, 92.0), 22.0, hu=BRIGHT)]
     volume, masks = toy_volume(balls, spacing_mm=SPACING_MM)
-    outliner = Outliner(
-        DenserThan(325), config.model_copy(update={"candidate_level": outliner_level})
-    )
+    outliner = Model(DenserThan(325), config.model_copy(update={"candidate_level": outliner_level}))
     assert 2 * balls[1].radius_mm > widest_mm(config)
     search = config.model_copy(update={"candidate_level": 0.3, "in_plane_spacing_mm": 0.8})
     return predict_volume(Unsure(325), search, volume, CPU, outliner), masks
@@ -366,7 +364,7 @@ def test_a_candidate_thinner_than_the_voxels_is_looked_at_all_the_same(config: T
     volume, (lesion,) = toy_volume([Ball((20.0, 64.0, 36.0), 4.0, hu=BRIGHT)], SPACING_MM)
     box = middle_of(lesion)
     nothing_left = np.zeros(lesion[box].shape, bool)
-    found = outline(Outliner(DenserThan(325), config), volume, box, nothing_left)
+    found = outline(Model(DenserThan(325), config), volume, box, nothing_left)
     marked = np.zeros(volume.hu.shape, bool)
     marked[found.box] = found.probability >= config.candidate_level
     assert dice(marked, lesion) > 0.9

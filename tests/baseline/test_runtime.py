@@ -12,7 +12,7 @@ from medlib.baseline import runtime
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.device import has_fast_bfloat16
 from medlib.baseline.network import build_network, without_normalisation
-from medlib.baseline.network_passes import slice_probability
+from medlib.baseline.network_passes import Model, slice_probability
 from medlib.baseline.run import Run
 from medlib.baseline.runtime import ForInference
 from medlib.risk.real import shipped_run
@@ -91,8 +91,8 @@ def test_a_scan_goes_through_it(shipped):
     hu = np.random.default_rng(0).normal(-800, 60, (5, 70, 90)).astype(np.float32)
     hu[:, 20:40, 30:50] = 40
     wanted = np.array([False, True, True, True, False])
-    found = slice_probability(network, config, hu, wanted, CPU)
-    expected = slice_probability(network.network, config, hu, wanted, CPU)
+    found = slice_probability(Model(network, config, CPU), hu, wanted)
+    expected = slice_probability(Model(network.network, config, CPU), hu, wanted)
     assert np.abs(found - expected).max() < SAME
     assert found[wanted].max() > 0
     assert network.runtime_name == ("torch" if has_fast_bfloat16(CPU) else "OpenVINO")

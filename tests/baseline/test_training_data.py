@@ -13,7 +13,7 @@ from medlib.baseline import prepared_cases
 from medlib.baseline.config import TrainConfig, without_phantom
 from medlib.baseline.crops import Bounds, Crops, Place, mirrored
 from medlib.baseline.grid import WorkingGrid
-from medlib.baseline.network_passes import predict_window
+from medlib.baseline.network_passes import Model, predict_window
 from medlib.baseline.outline import ZOOMS, zoomed
 from medlib.baseline.prepared_cases import (
     mass_of,
@@ -172,7 +172,7 @@ def test_a_window_is_seen_whole_and_on_its_own_grid():
         )
         grid = WorkingGrid.of(hu.shape, volume.spacing_mm, config)
         assert grid.slices_per_block == slice_spacing_mm
-        probability = predict_window(Bright(), config, volume.hu, volume.spacing_mm)
+        probability = predict_window(Model(Bright(), config), volume.hu, volume.spacing_mm)
         assert probability.shape == hu.shape
         assert probability[3, 22, 18] > 0.8
         assert (probability >= 0.5).sum() == pytest.approx((hu > 0).sum(), rel=0.4)
@@ -186,8 +186,8 @@ def test_slices_not_asked_for_are_left_out_and_the_others_stay_the_same():
             update={"in_plane_spacing_mm": 0.7, "slice_spacing_mm": slice_spacing_mm}
         )
         spacing_mm = (1.0, 0.7, 0.7)
-        every = predict_window(Bright(), config, hu, spacing_mm)
-        some = predict_window(Bright(), config, hu, spacing_mm, slices=slice(6, 11))
+        every = predict_window(Model(Bright(), config), hu, spacing_mm)
+        some = predict_window(Model(Bright(), config), hu, spacing_mm, slices=slice(6, 11))
         assert np.abs(some[6:11] - every[6:11]).max() < 1e-6
         assert not some[:6].any()
         assert not some[11:].any()
