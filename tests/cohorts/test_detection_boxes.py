@@ -20,13 +20,6 @@ from medlib.cohorts.detection_boxes import (
 )
 from medlib.images.dicom import write_series
 from medlib.images.image_files import write_mask
-from medlib.images.volume import SeriesIdentity, Volume
-
-
-@pytest.fixture
-def volume():
-    hu = np.arange(6 * 12 * 10, dtype=np.float32).reshape(6, 12, 10) * 4 - 1024
-    return Volume(hu, np.diag([0.7, 0.7, 2.5, 1.0]), SeriesIdentity("P-1", "1.2.3", "1.2.3.4"))
 
 
 def filled(box_xywh, shape):
