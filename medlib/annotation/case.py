@@ -105,14 +105,19 @@ class Case:
 
 
 def lesion_row(
-    case_id: str, label: int, masks: NDArray[np.bool_], voxel_volume_mm3: float, **known: Any
+    case_id: str, label: int, masks: NDArray[np.bool_], voxel_volume_mm3: float
 ) -> dict[str, Any]:
     """Describe a lesion by what each of its readers marked, shape (reader, z, y, x)."""
-    volume_mm3 = float(np.median(masks.sum(axis=(1, 2, 3)))) * voxel_volume_mm3
+    volumes = masks.sum(axis=(1, 2, 3))
+    volume_mm3 = float(np.median(volumes[volumes > 0])) * voxel_volume_mm3
     return {
         "lesion_id": f"{case_id}-{label}",
         "label": label,
-        "n_readers": len(masks),
+        "n_readers": int((volumes > 0).sum()),
         "diameter_mm": sphere_diameter_mm(volume_mm3),
-        **known,
     }
+
+
+def lesion_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return `Case.lesions`; what a row does not say is not known."""
+    return pd.DataFrame(rows, columns=list(LESION_COLUMNS))

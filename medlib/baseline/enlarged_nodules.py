@@ -39,21 +39,10 @@ def enlarged(
     spacing_mm: Spacing,
     far_spacing_mm: Spacing,
 ) -> Graft | None:
-    """Make a mass of a nodule.
+    """Make a mass of a nodule, `ENLARGED` times as wide; None if it is not of soft tissue.
 
-    Parameters
-    ----------
-    hu, nodule : ndarray, shape (z, y, x)
-        The nodule in its surroundings, and its reference mask.
-    spacing_mm : tuple of float
-        Their voxels, along z, y and x.
-    far_spacing_mm : tuple of float
-        The voxels of the lungs that the mass is to be set into.
-
-    Returns
-    -------
-    Graft or None
-        `ENLARGED` times as wide; None if the nodule is not of soft tissue.
+    `hu` is the nodule in its surroundings, `nodule` its reference mask, both (z, y, x); `far` are
+    the lungs that the mass is to be set into.
     """
     inside_hu = float(np.median(hu[nodule])) if nodule.any() else np.nan
     if not SOFT_HU[0] < inside_hu < SOFT_HU[1]:
@@ -73,19 +62,9 @@ def set_into(
 ) -> TrainingVolume | None:
     """Set a mass somewhere into the lungs; what would reach beyond them is cut off.
 
-    Parameters
-    ----------
-    volume : TrainingVolume
-        On the grid that the mass was made for. Its lung leaves out what is not known there, as what
-        lies in a box.
-    mass : Graft
-    rng : Generator
-
-    Returns
-    -------
-    TrainingVolume or None
-        A copy whose only lesion to be drawn is the mass; None if no place was found where enough
-        of it shows.
+    The volume is on the grid that the mass was made for. Its lung leaves out what is not known
+    there, as what lies in a box. In the copy the only lesion to be drawn is the mass; None if no
+    place was found where enough of it shows.
     """
     shape = volume.hu.shape
     lung = np.zeros(shape, dtype=bool)
@@ -112,16 +91,8 @@ def with_masses(
 ) -> list[TrainingVolume]:
     """Return the volumes as they are, and up to `n` copies with a mass each.
 
-    Volumes come in turn, masses in turn of a new order each time; places, sizes and sides by
-    chance. A mass that finds no place is left out.
-
-    Parameters
-    ----------
-    volumes : sequence of TrainingVolume
-    masses : sequence of Graft
-        At least one.
-    n : int
-    rng : Generator
+    Volumes come in turn, masses (at least one) in turn of a new order each time; places, sizes and
+    sides by chance. A mass that finds no place is left out.
     """
     made = list(volumes)
     rounds = -(-n // len(masses))

@@ -46,10 +46,7 @@ class Mix(NamedTuple):
 
 
 class MixedCrops(DrawnCrops):
-    """Crops from several sources, each with its share; shares are relative.
-
-    The rest of the parameters are those of `DrawnCrops`.
-    """
+    """Crops from several sources, each with its share; shares are relative."""
 
     def __init__(
         self,
@@ -119,8 +116,9 @@ def search_crops(cohort: Cohort, phantom: Cohort, config: TrainConfig) -> Mix:
             _grafts(nodules, config, spacing) if split == "train" else []
             for spacing in SLICE_SPACINGS_MM
         )
-        centred = {"graft_share": 0.0, "lesion_share": WINDOW_LESION_SHARE}
-        of_windows = config.model_copy(update=centred)
+        of_windows = config.model_copy(
+            update={"graft_share": 0.0, "lesion_share": WINDOW_LESION_SHARE}
+        )
         patients[split] = sorted({volume.patient_id for volume in (*windows, *scans, *synthetic)})
         whole, grafts = (scans, thick) if scans else (synthetic, thin)
         made[split] = [
@@ -166,10 +164,10 @@ def _mass_crops(
     synthetic = phantom_volumes(phantom, split, far, [far], known=set())
     places = [(scans, MASSES_IN_SCANS)] if scans else []
     places.append((synthetic, MASSES_PER_PHANTOM * len(synthetic)))
+    share = config.mass_crops / len(places)
     crops: Shares = []
     for k, (volumes, n) in enumerate(places):
         shown = with_masses(volumes, masses, n, np.random.default_rng((config.seed, k)))
-        share = config.mass_crops / len(places)
         crops.append((share, Crops(shown, far, 0, config.seed, grafts=[])))
     return crops
 
@@ -189,21 +187,12 @@ def _mixed(made: Mapping[str, Shares], patients: dict[str, list[str]], config: T
 class OutlineData(NamedTuple):
     """What a network for outlines learns from, in one part.
 
-    Attributes
-    ----------
-    nodules : tuple of (float, list of TrainingVolume)
-        Windows on one grid, with their share of the crops of nodules: seen at each of
-        `medlib.baseline.outline.ZOOMS`, and as in a scan with thick slices.
-    scans : list of TrainingVolume
-        Whole scans, for what is no nodule.
-    phantom : list of TrainingVolume
-        Phantom patients, at each zoom.
-    patients : list of str
+    Windows are seen at each of `medlib.baseline.outline.ZOOMS`, and as in a scan with thick slices.
     """
 
-    nodules: tuple[tuple[float, list[TrainingVolume]], ...]
-    scans: list[TrainingVolume]
-    phantom: list[TrainingVolume]
+    nodules: list[tuple[float, list[TrainingVolume]]]  # with a share of the crops of nodules
+    scans: list[TrainingVolume]  # for what is no nodule
+    phantom: list[TrainingVolume]  # at each zoom
     patients: list[str]
 
 
@@ -230,17 +219,14 @@ def outline_data(
     for split in ("train", "tune"):
         windows = training_windows(cohort, split)
         widths = [width_mm(window.reference, window.volume.spacing_mm) for window in windows]
-        nodules = tuple(
-            (
-                share,
-                [
-                    prepare_window(window, seen, seen.slice_spacing_mm, by_share=True)
-                    for window, width in zip(windows, widths, strict=True)
-                    if narrowest <= width <= widest
-                ],
-            )
-            for seen, (narrowest, widest), share in views
-        )
+        nodules: list[tuple[float, list[TrainingVolume]]] = []
+        for seen, (narrowest, widest), share in views:
+            fitting = [
+                prepare_window(window, seen, seen.slice_spacing_mm, by_share=True)
+                for window, width in zip(windows, widths, strict=True)
+                if narrowest <= width <= widest
+            ]
+            nodules.append((share, fitting))
         scans = [prepare_scan(scan, config) for scan in whole_scans(cohort, split)]
         synthetic = phantom_volumes(phantom, split, config, grids) if phantom else []
         patients = {window.patient_id for window in windows}

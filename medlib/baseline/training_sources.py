@@ -86,27 +86,22 @@ def _usable(case: Case) -> pd.Series:
     return usable & origins(case).isin(lidc_patients("train"))
 
 
-def check_licence(name: str, licence: str) -> None:
-    """Refuse images whose licence does not let the weights be shared.
+def check_licences(cohort: Cohort) -> None:
+    """Refuse images to learn from whose licence does not let the weights be shared.
 
     Raises
     ------
     DataError
-        If it is not one of `MAY_TRAIN`, or non-commercial.
+        If one is stated that is not of `MAY_TRAIN`, or non-commercial.
     """
-    if not licence.startswith(MAY_TRAIN) or NON_COMMERCIAL in licence.split("(")[0]:
-        raise DataError(
-            f"{name} has the licence '{licence}': it is for testing alone; train on images under "
-            f"{', '.join(MAY_TRAIN)}"
-        )
-
-
-def check_licences(cohort: Cohort) -> None:
-    """Refuse a cohort to whose train or tune part such an image belongs."""
-    for split in ("train", "tune"):
-        for row in _part(cohort, split).itertuples():
-            if row.licence:  # a folder of one's own says nothing of it
-                check_licence(row.case_id, row.licence)
+    rows = pd.concat([_part(cohort, "train"), _part(cohort, "tune")])
+    rows = rows[rows["licence"] != ""]  # a folder of one's own says nothing of it
+    for name, licence in zip(rows["case_id"], rows["licence"], strict=True):
+        if not licence.startswith(MAY_TRAIN) or NON_COMMERCIAL in licence.split("(")[0]:
+            raise DataError(
+                f"{name} has the licence '{licence}': it is for testing alone; train on images "
+                f"under {', '.join(MAY_TRAIN)}"
+            )
 
 
 def leave_out(cohort: Cohort, scan: str) -> Cohort:

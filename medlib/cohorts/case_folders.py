@@ -18,7 +18,7 @@ import pandas as pd
 
 from medlib.annotation.case import LESION_COLUMNS, Case
 from medlib.cohorts.phantom_receipts import read_receipt
-from medlib.cohorts.tables import read_table
+from medlib.cohorts.tables import IDENTITY, read_table
 from medlib.errors import DataError
 from medlib.files import sha256_of
 from medlib.images.dicom import read_series
@@ -26,7 +26,6 @@ from medlib.images.image_files import read_mask
 from medlib.phantom.cohort_sizes import PARTS
 
 TABLE = "cohort.csv"
-COLUMNS = ("case_id", "patient_id", "site", "split")
 FILES = ("readers.nii.gz", "labels.nii.gz", "lesions.csv")
 
 
@@ -38,7 +37,7 @@ def open_table(folder: Path) -> pd.DataFrame:
     DataError
         If the table lacks a column or names another split, or a file is missing or has changed.
     """
-    table = read_table(folder / TABLE, COLUMNS, ("case_id", "patient_id"))
+    table = read_table(folder / TABLE, IDENTITY, ("case_id", "patient_id"))
     if strange := sorted(set(table["split"]) - set(PARTS)):
         raise DataError(
             f"{folder / TABLE} names the split {strange[0]!r}; expected {', '.join(PARTS)}"
@@ -59,19 +58,15 @@ def _check_files(folder: Path) -> None:
             )
 
 
-def read_case(cohort_folder: Path, row: pd.Series) -> Case:
-    """Read one case of a cohort."""
-    return read_case_folder(cohort_folder / row["case_id"], row)
-
-
-def read_case_folder(folder: Path, row: pd.Series) -> Case:
-    """Read a case's own folder.
+def read_case(cohort_folder: Path, row: pd.Series, name: str | None = None) -> Case:
+    """Read one case; its folder has its name, where none is given.
 
     Raises
     ------
     DataError
         If its files do not belong together.
     """
+    folder = cohort_folder / (name or row["case_id"])
     found = read_series(folder / "ct")
     if len(found) != 1:
         raise DataError(f"{folder / 'ct'} holds {len(found)} CT series; expected one")
@@ -85,14 +80,14 @@ def read_case_folder(folder: Path, row: pd.Series) -> Case:
     lesions = pd.read_csv(folder / "lesions.csv", dtype={"lesion_id": str, "origin": str})
     if missing := [column for column in LESION_COLUMNS if column not in lesions]:
         raise DataError(f"{folder / 'lesions.csv'} lacks the columns {', '.join(missing)}")
+    readers, labels = (
+        read_mask(folder / name, volume).astype(np.uint8, copy=False) for name in FILES[:2]
+    )
     return Case(
-        case_id=row["case_id"],
-        patient_id=row["patient_id"],
-        site=row["site"],
-        split=row["split"],
+        **dict(row[list(IDENTITY)]),
         volume=volume,
-        readers=read_mask(folder / "readers.nii.gz", volume).astype(np.uint8, copy=False),
-        lesion_labels=read_mask(folder / "labels.nii.gz", volume).astype(np.uint8, copy=False),
+        readers=readers,
+        lesion_labels=labels,
         lesions=lesions[list(LESION_COLUMNS)],
     )
 

@@ -7,7 +7,7 @@ A layout is a module that says how a folder is read: its `TABLE`, `open_table` (
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,19 +33,13 @@ ADDED = ["label_kind", "is_window", "licence", "part"]  # to what a table of cas
 
 @dataclass(frozen=True)
 class Cohort:
-    """Patients with their CT and what is known of their lesions.
+    """A table of cases, and where they lie.
 
-    Attributes
-    ----------
-    name : str
-        ``"quick-seed0"``, or the folder's name.
-    folder : Path
-    table : DataFrame
-        A row a case: `case_id`, `patient_id`, `site`, `split`, `label_kind`, `is_window`,
-        `licence`, `part` (the folder's folder, or empty) and the layout's own columns.
+    The table has a row a case: `case_id`, `patient_id`, `site`, `split`, `label_kind`, `is_window`,
+    `licence`, `part` (the folder's folder, or empty) and the layout's own columns.
     """
 
-    name: str
+    name: str  # "quick-seed0", or the folder's name
     folder: Path
     table: pd.DataFrame
 
@@ -98,17 +92,12 @@ def open_cohort(
     dataset : str or Path
         ``"phantom"``; ``"lidc-voi"``, what a training may know of in the folder that
         ``MEDLIB_REAL_CT`` names; or a folder in a layout of this room, or of such folders.
-    profile : str or CohortProfile
-        Size of the phantom: a name of `medlib.phantom.cohort_sizes.PROFILES`.
-    seed : int
-        Of the phantom.
-    data_dir : Path, optional
-        Where phantoms stand; `paths.DATA` where left out.
+    profile, seed, data_dir, workers
+        Of the phantom: its size (a name of `medlib.phantom.cohort_sizes.PROFILES`), where phantoms
+        stand (`paths.DATA`), processes that make patients.
     check_volumes : bool
         Read every volume and compare its checksum, where it has one. Small files of a phantom are
         always compared, volumes when they are made.
-    workers : int
-        Processes that make patients of the phantom.
 
     Raises
     ------
@@ -123,7 +112,7 @@ def open_cohort(
     else:
         folder = _real_ct() if dataset == REAL else Path(dataset)
         name = folder.resolve().name
-    cohort = Cohort(name, folder, _table(folder, REAL_PARTS if dataset == REAL else None))
+    cohort = Cohort(name, folder, _table(folder, REAL_PARTS if dataset == REAL else ()))
     check_disjoint(cohort.table)
     if check_volumes:
         _check_volumes(cohort)
@@ -143,20 +132,19 @@ def _real_ct() -> Path:
     return folder
 
 
-def _table(folder: Path, parts: Iterable[str] | None) -> pd.DataFrame:
+def _table(folder: Path, parts: Sequence[str]) -> pd.DataFrame:
     """Read the table of a folder, or those of its folders as one."""
-    layout = _layout(folder)
-    if layout and not parts:
-        return layout.open_table(folder).assign(part="")
-    if parts is None and folder.is_dir():
+    if not parts and not _layout(folder) and folder.is_dir():
         parts = sorted(path.name for path in folder.iterdir() if _layout(path))
     tables = []
-    for part in parts or ():
-        if (found := _layout(folder / part)) is None:
-            raise DataError(f"{folder / part} holds no table of cases; expected {_expected()}")
-        tables.append(found.open_table(folder / part).assign(part=part))
-    if not tables:
-        raise DataError(f"{folder} is no cohort; expected 'phantom', '{REAL}' or {_expected()}")
+    for part in parts or ("",):
+        if (layout := _layout(folder / part)) is None:
+            raise DataError(
+                f"{folder / part} is no cohort; expected '{PHANTOM}', '{REAL}', or a folder with "
+                "cohort.csv (and, for each case, ct/, readers.nii.gz, labels.nii.gz and "
+                "lesions.csv), with lidc_voi.csv (volumes of interest) or cases.csv (whole scans)"
+            )
+        tables.append(layout.open_table(folder / part).assign(part=part))
     table = pd.concat(tables, ignore_index=True)
     if (twice := table["case_id"].duplicated()).any():
         raise DataError(
@@ -172,13 +160,6 @@ def _layout(folder: Path) -> Any | None:
         both = " and ".join(layout.TABLE for layout in found)
         raise DataError(f"{folder} holds {both}; expected one of them; put each in a folder")
     return found[0] if found else None
-
-
-def _expected() -> str:
-    return (
-        "a folder with cohort.csv (and, for each case, ct/, readers.nii.gz, labels.nii.gz and "
-        "lesions.csv), with lidc_voi.csv (volumes of interest) or with cases.csv (whole scans)"
-    )
 
 
 def _where(cohort: Cohort, row: pd.Series) -> tuple[Path, Any]:

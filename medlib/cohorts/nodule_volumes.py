@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medlib.annotation.case import LESION_COLUMNS, Case, lesion_row
+from medlib.annotation.case import Case, lesion_row, lesion_table
 from medlib.annotation.lidc import RATINGS
+from medlib.annotation.reference import reader_masks
 from medlib.cohorts.project_split import split_of
-from medlib.cohorts.tables import read_table
+from medlib.cohorts.tables import IDENTITY, read_table
 from medlib.errors import DataError
 from medlib.files import sha256_of
 from medlib.images.image_files import read_image, read_mask
@@ -29,8 +30,8 @@ LICENCE = "CC BY 3.0"  # of LIDC-IDRI
 MERGED = "merged_cluster_gt4_annotations"  # two nodules in one: no agreement to be had
 # How the real ones were cut, in plane; along z they end with the nodule.
 SMALLEST_PX, MARGIN_PX = 43, 6
-MIN_READERS = 3
 PIXEL_MM = 0.7  # at the median
+MIN_READERS = 3
 
 
 def open_table(folder: Path) -> pd.DataFrame:
@@ -44,9 +45,8 @@ def open_table(folder: Path) -> pd.DataFrame:
     table = read_table(folder / TABLE, COLUMNS, ("voi_id", "patient_id", "flag", *FILES))
     if not pd.api.types.is_integer_dtype(table["n_readers"]) or table["n_readers"].min() < 1:
         raise DataError(f"{folder / TABLE}: n_readers has to be a whole number above 0; mend it")
-    present = {path.name for path in folder.iterdir()}
     for column in FILES:
-        if absent := [name for name in table[column] if name not in present]:
+        if absent := [name for name in table[column] if not (folder / name).is_file()]:
             raise DataError(
                 f"{folder} lacks {len(absent)} of the files in column {column}, the first is "
                 f"{absent[0]}; fetch them, or take their rows out of {TABLE}"
@@ -61,54 +61,48 @@ def open_table(folder: Path) -> pd.DataFrame:
     )
 
 
+def fingerprint(folder: Path, row: pd.Series) -> list[str]:
+    """Return what a case rests on."""
+    return [sha256_of(folder / row[column]) for column in FILES]
+
+
 def read_case(folder: Path, row: pd.Series) -> Case:
-    """Read one volume; where its surroundings hold other nodules, nobody says where.
+    """Read one volume.
+
+    Where its surroundings hold other nodules, nobody says where: all of them are doubtful.
 
     Raises
     ------
     DataError
         If a reader named by the table marked nothing.
     """
-    volume = read_image(folder / row["ct_file"], row["patient_id"])
-    readers = read_mask(folder / row["readers_file"], volume).astype(np.uint8, copy=False)
-    inside = readers > 0
-    case = Case(
-        case_id=row["case_id"],
-        patient_id=row["patient_id"],
-        site=row["site"],
-        split=row["split"],
+    ct, bits = (folder / row[column] for column in FILES)
+    volume = read_image(ct, row["patient_id"])
+    readers = read_mask(bits, volume).astype(np.uint8, copy=False)
+    masks = reader_masks(readers)
+    if masks.any(axis=(1, 2, 3)).sum() != row["n_readers"]:
+        raise DataError(
+            f"{bits}: {row['n_readers']:.0f} readers are stated and one of them marked nothing; "
+            f"mend {TABLE}"
+        )
+    doubtful = None
+    if row.get("flag") == MERGED:
+        doubtful = np.ones(readers.shape, dtype=bool)
+    elif row.get("other_annotations_in_voi", 0) > 0:
+        doubtful = readers == 0
+    said = row.rename({"internalStructure_median": "internal_structure_median"})
+    known = {name: said.get(f"{name}_median", np.nan) for name in RATINGS}
+    known["origin"] = f"{row['patient_id']}/{row['voi_id'].rsplit('_', 1)[-1]}"
+    lesion = lesion_row(row["voi_id"], 1, masks, volume.voxel_volume_mm3) | known
+    return Case(
+        **dict(row[list(IDENTITY)]),
         volume=volume,
         readers=readers,
-        lesion_labels=inside.astype(np.uint8),
-        lesions=pd.DataFrame(columns=list(LESION_COLUMNS)),
+        lesion_labels=(readers > 0).astype(np.uint8),
+        lesions=lesion_table([lesion]),
         is_window=True,
-        doubtful=_doubtful(row, inside),
+        doubtful=doubtful,
     )
-    masks = case.drawn_masks()
-    if len(masks) != row["n_readers"]:
-        raise DataError(
-            f"{folder / row['readers_file']}: {int(row['n_readers'])} readers are stated and one "
-            f"of them marked nothing; mend {TABLE}"
-        )
-    said = {name: row.get(f"{_in_table(name)}_median", np.nan) for name in RATINGS}
-    origin = f"{row['patient_id']}/{row['voi_id'].rsplit('_', 1)[-1]}"
-    lesion = lesion_row(row["voi_id"], 1, masks, volume.voxel_volume_mm3, origin=origin, **said)
-    return replace(case, lesions=pd.DataFrame([lesion], columns=list(LESION_COLUMNS)))
-
-
-def _doubtful(row: pd.Series, inside: np.ndarray) -> np.ndarray | None:
-    if row.get("flag") == MERGED:
-        return np.ones_like(inside)
-    return ~inside if row.get("other_annotations_in_voi", 0) > 0 else None
-
-
-def _in_table(rating: str) -> str:
-    return "internalStructure" if rating == "internal_structure" else rating
-
-
-def fingerprint(folder: Path, row: pd.Series) -> list[str]:
-    """Return what a case rests on."""
-    return [sha256_of(folder / row[column]) for column in FILES]
 
 
 def windows_of(case: Case) -> Iterator[Case]:
@@ -118,22 +112,20 @@ def windows_of(case: Case) -> Iterator[Case]:
     """
     scale = PIXEL_MM / case.volume.spacing_mm[1]
     smallest, margin = round(SMALLEST_PX * scale), round(MARGIN_PX * scale)
-    for k in np.flatnonzero(case.lesions["n_readers"] >= MIN_READERS):
-        lesion = case.lesions.iloc[[k]]
-        label = int(lesion["label"].iloc[0])
-        block = lesion_voi(case, label, smallest, margin)
+    for _, lesion in case.lesions[case.lesions["n_readers"] >= MIN_READERS].iterrows():
+        block = lesion_voi(case, lesion["label"], smallest, margin)
         labels = case.lesion_labels[block]
-        own, others = labels == label, (labels > 0) & (labels != label)
+        own, others = labels == lesion["label"], (labels > 0) & (labels != lesion["label"])
         affine = case.volume.affine.copy()
         corner_zyx = np.array([side.start for side in block], dtype=float)
         affine[:3, 3] = case.volume.to_patient_mm(corner_zyx)
         yield replace(
             case,
-            case_id=str(lesion["lesion_id"].iloc[0]),
+            case_id=lesion["lesion_id"],
             volume=Volume(case.volume.hu[block].copy(), affine, case.volume.identity),
             readers=np.where(own, case.readers[block], np.uint8(0)),
             lesion_labels=own.astype(np.uint8),
-            lesions=lesion.assign(label=1),
+            lesions=lesion_table([{**lesion, "label": 1}]),
             is_window=True,
             doubtful=others if others.any() else None,
         )

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from itertools import repeat
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,7 @@ from medlib import paths, progress
 from medlib.annotation.case import Case
 from medlib.annotation.reference import MIN_READERS
 from medlib.cohorts import phantom_receipts
-from medlib.cohorts.case_folders import FILES, TABLE, read_case_folder
+from medlib.cohorts.case_folders import FILES, TABLE, read_case
 from medlib.cohorts.phantom_receipts import RECEIPT, Receipt, read_receipt
 from medlib.errors import DataError
 from medlib.files import lock_on, put_in_place, sha256_of, write_file
@@ -94,22 +95,14 @@ def _make(folder: Path, profile: CohortProfile, seed: int, workers: int) -> None
 def _in_parallel(
     plans: Sequence[PatientPlan], folder: Path, key: str, workers: int
 ) -> Iterator[None]:
+    given = (plans, repeat(folder), repeat(key))
     if workers <= 1 or len(plans) <= 1:
-        for plan in plans:
-            make_patient(plan, folder, key)
-            yield
+        yield from map(make_patient, *given)
         return
     # Fresh processes: a notebook's kernel holds threads, and those do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        jobs = [pool.submit(make_patient, plan, folder, key) for plan in plans]
-        try:
-            for done in as_completed(jobs):
-                done.result()
-                yield
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)  # do not finish what nobody waits for
-            raise
+        yield from pool.map(make_patient, *given)  # after an error the rest is not begun
 
 
 def make_patient(plan: PatientPlan, folder: Path, key: str) -> None:
@@ -138,7 +131,7 @@ def make_patient(plan: PatientPlan, folder: Path, key: str) -> None:
         case.lesions.to_csv(beside / "lesions.csv", index=False)
         row = _cohort_row(case) | {"sex": build.sex, "age_years": build.age_years}
         receipt = Receipt.of(case)
-        if not Receipt.of(read_case_folder(beside, pd.Series(row))).same_voxels(receipt):
+        if not Receipt.of(read_case(folder, pd.Series(row), beside.name)).same_voxels(receipt):
             raise DataError(f"{plan.case_id} does not read back as it was written")
         note = {
             "generator": key,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,25 +30,13 @@ LESION_VOXELS_TOLERANCE = 0.01  # relative, and never less than two voxels
 
 @dataclass(frozen=True)
 class Receipt:
-    """What was made.
+    """What was made: checksums and statistics of the voxels, z, y, x with x fastest."""
 
-    Attributes
-    ----------
-    hu_sha256 : str
-        Of the HU as little-endian int16, z, y, x with x fastest.
-    readers_sha256 : str
-        Of the readers' bit field, uint8, in the same order.
-    hu_mean, hu_sd : float
-        Over the whole volume.
-    lesion_voxels : tuple of int
-        Voxels that reader 0, 1, 2, 3 of the lesions marked.
-    """
-
-    hu_sha256: str
-    readers_sha256: str
+    hu_sha256: str  # of the HU as little-endian int16
+    readers_sha256: str  # of the readers' bit field
     hu_mean: float
     hu_sd: float
-    lesion_voxels: tuple[int, ...]
+    lesion_voxels: tuple[int, ...]  # that reader 0, 1, 2, 3 of the lesions marked
 
     @classmethod
     def of(cls, case: Case) -> Receipt:
@@ -73,10 +61,9 @@ class Receipt:
 
     def close_to(self, other: Receipt) -> bool:
         """Whether the statistics agree within the tolerances of this module."""
-        if len(self.lesion_voxels) != len(other.lesion_voxels):
-            return False
         return (
-            abs(self.hu_mean - other.hu_mean) <= MEAN_HU_TOLERANCE
+            len(self.lesion_voxels) == len(other.lesion_voxels)
+            and abs(self.hu_mean - other.hu_mean) <= MEAN_HU_TOLERANCE
             and abs(self.hu_sd - other.hu_sd) <= SD_HU_TOLERANCE
             and all(
                 abs(a - b) <= max(2.0, LESION_VOXELS_TOLERANCE * b)
@@ -114,23 +101,20 @@ def expected_receipts(cohort_name: str, manifest: Path | None = None) -> dict[st
 def verify(
     made: Mapping[str, Receipt], expected: Mapping[str, Receipt], cohort_name: str
 ) -> list[str]:
-    """Compare what was made with what the manifest expects.
+    """Compare what was made with what the manifest expects; return the cases that are rounded.
 
-    Returns
-    -------
-    list of str
-        Cases whose voxels differ in rounding only: other checksum, same statistics.
+    Their voxels differ in rounding only: other checksum, same statistics.
 
     Raises
     ------
     DataError
         If cases are missing or too many, or a case differs by more than rounding.
     """
-    if set(made) != set(expected):
+    if differ := sorted(set(made) ^ set(expected)):
         raise DataError(
             f"cohort {cohort_name} has {len(made)} cases, the manifest names {len(expected)}, and "
-            f"they differ in {_some(set(made) ^ set(expected))}; delete the cohort's folder to "
-            "make it again"
+            f"they differ in {len(differ)}, first {differ[0]}; delete the cohort's folder to make "
+            "it again"
         )
     rounded = []
     for case_id, receipt in made.items():
@@ -146,9 +130,3 @@ def verify(
             )
         rounded.append(case_id)
     return rounded
-
-
-def _some(names: Iterable[str], limit: int = 3) -> str:
-    ordered = sorted(names)
-    more = f" and {len(ordered) - limit} more" if len(ordered) > limit else ""
-    return ", ".join(ordered[:limit]) + more

@@ -11,16 +11,16 @@ SPLIT = MANIFESTS / "lidc_idri_split.csv"
 SCANS = {"train": ("Lung_Dx-A0001", "pyradiomics-lung2"), "tune": ("Lung_Dx-A0002",)}
 
 
-def split_of(names: pd.Series) -> pd.Series:
-    """Look up patients of LIDC-IDRI and the scans that train or tune; all others test.
+def split_of(patient_ids: pd.Series, scans: pd.Series | None = None) -> pd.Series:
+    """Look up patients of LIDC-IDRI, and scans that train or tune by their names.
 
-    Returns
-    -------
-    Series of str
-        ``train``, ``tune``, ``calibrate``, ``test`` or ``external``.
+    All others test. Returns ``train``, ``tune``, ``calibrate``, ``test`` or ``external``.
     """
-    of_scans = {name: split for split, scans in SCANS.items() for name in scans}
-    return names.map({**_lidc(), **of_scans}).fillna("test")
+    found = patient_ids.map(_lidc())
+    if scans is not None:
+        named = {name: split for split, names in SCANS.items() for name in names}
+        found = found.where(found.notna(), scans.map(named))
+    return found.fillna("test")
 
 
 def lidc_patients(split: str) -> set[str]:

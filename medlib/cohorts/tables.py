@@ -9,21 +9,16 @@ import pandas as pd
 
 from medlib.errors import DataError
 
+IDENTITY = ("case_id", "patient_id", "site", "split")  # of a case, in every table of cases
+
 
 def read_table(
     path: Path, columns: Sequence[str], texts: Sequence[str] = (), *, unique: bool = True
 ) -> pd.DataFrame:
-    """Read a CSV table with a row for each value of its first named column.
+    """Read a CSV table that has these columns, without an empty cell.
 
-    Parameters
-    ----------
-    path : Path
-    columns : sequence of str
-        Columns that it must have, without an empty cell.
-    texts : sequence of str
-        Columns that are read as text, even where they look like numbers.
-    unique : bool
-        A value of the first named column may stand in one row only.
+    The first names a row, once if `unique`; `texts` are read as text, even where they look like
+    numbers.
 
     Raises
     ------

@@ -8,10 +8,9 @@ outline, or a table of boxes. Where the table has `label_kind`, it says what `la
 from __future__ import annotations
 
 import tarfile
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args
+from typing import Any, get_args
 
 import cc3d
 import numpy as np
@@ -19,10 +18,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medlib.annotation.case import LESION_COLUMNS, Case, LabelKind, lesion_row
+from medlib.annotation.case import Case, LabelKind, lesion_row, lesion_table
 from medlib.annotation.lidc import RATINGS
+from medlib.annotation.reference import reader_masks
 from medlib.cohorts.project_split import split_of
-from medlib.cohorts.tables import read_table
+from medlib.cohorts.tables import IDENTITY, read_table
 from medlib.errors import DataError
 from medlib.files import sha256_of
 from medlib.images.dicom import read_series
@@ -58,33 +58,29 @@ def open_table(folder: Path) -> pd.DataFrame:
             f"{', '.join(get_args(LabelKind))}"
         )
     for _, row in table.iterrows():
-        for name in _files(row):
-            if not (folder / name).is_file():
-                where, _, file = name.rpartition("/")
+        for path in _files_of(folder, row):
+            if not path.is_file():
                 raise DataError(
-                    f"{folder / where} lacks {file}; fetch it, or take the row out of {TABLE}"
+                    f"{path.parent} lacks {path.name}; fetch it, or take the row out of {TABLE}"
                 )
-    patients = table["patient"] if "patient" in table else table["case"]
-    known = split_of(table["case"])
-    patients = patients.fillna(table["case"])
+    patients = table.get("patient", table["case"]).fillna(table["case"])
     return table.assign(
         case_id=table["case"],
         patient_id=patients,
         site=table.get("source_collection", ""),
-        split=known.where(known != "test", split_of(patients)),
+        split=split_of(patients, table["case"]),
         is_window=False,
     )
 
 
-def _files(row: pd.Series) -> list[str]:
-    """Name what a case rests on, from the table's folder on."""
+def _files_of(folder: Path, row: pd.Series) -> list[Path]:
     named = [row.get(column) for column in FILES]
-    return [f"{row['case']}/{name}" for name in named if isinstance(name, str)]
+    return [folder / row["case"] / name for name in named if isinstance(name, str)]
 
 
 def fingerprint(folder: Path, row: pd.Series) -> list[str]:
     """Return what a case rests on."""
-    return [sha256_of(folder / name) for name in _files(row)]
+    return [sha256_of(path) for path in _files_of(folder, row)]
 
 
 def read_case(folder: Path, row: pd.Series) -> Case:
@@ -96,65 +92,62 @@ def read_case(folder: Path, row: pd.Series) -> Case:
         If an archive does not hold one CT series, a mask is not of it, or a box lies on a slice
         that is not there.
     """
-    files = folder / row["case"]
+    files, kind = folder / row["case"], row["label_kind"]
     volume = _read_volume(files / row["image_file"], row["case"])
     readers, doubtful = np.zeros(volume.hu.shape, dtype=np.uint8), None
-    if row["label_kind"] != "none":
-        readers = _read_label(files / row["label_file"], row["label_kind"], volume)
+    if kind != "none":
+        readers = _read_label(files / row["label_file"], kind, volume)
     if isinstance(row.get("doubtful_file"), str):
         doubtful = _inside_boxes(files / row["doubtful_file"], volume) & (readers == 0)
-    case = Case(
-        case_id=row["case_id"],
-        patient_id=row["patient_id"],
-        site=row["site"],
-        split=row["split"],
+    labels = (readers > 0).astype(np.uint8)
+    rows: list[dict[str, Any]] = []
+    if kind == "readers":
+        others = str(row.get("other_files")).split(";")
+        nodules = [files / name for name in others if name.endswith(NODULES)]
+        labels, rows = _nodules(row, readers, volume, nodules[0] if nodules else None)
+    elif labels.any():
+        # One lesion, in however many pieces. Nobody says how many drew it.
+        lesion = lesion_row(row["case"], 1, labels[None] > 0, volume.voxel_volume_mm3)
+        rows = [lesion | {"n_readers": np.nan, "origin": row["patient_id"]}]
+        if kind == "boxes":  # which hold the lesion and more
+            rows[0]["diameter_mm"] = np.nan
+    return Case(
+        **dict(row[list(IDENTITY)]),
         volume=volume,
         readers=readers,
-        lesion_labels=(readers > 0).astype(np.uint8),  # one lesion, in however many pieces
-        lesions=pd.DataFrame(columns=list(LESION_COLUMNS)),
-        label_kind=row["label_kind"],
+        lesion_labels=labels,
+        lesions=lesion_table(rows),
+        label_kind=kind,
         doubtful=doubtful,
     )
-    if not readers.any():
-        return case
-    if case.label_kind == "readers":
-        others = str(row.get("other_files", "")).split(";")
-        tables = [files / name for name in others if name.endswith(NODULES)]
-        return _with_nodules(case, tables[0] if tables else None)
-    # Nobody says how many drew it, and boxes do not say how large it is.
-    unknown = {"n_readers": np.nan, "origin": case.patient_id}
-    if case.label_kind == "boxes":
-        unknown["diameter_mm"] = np.nan
-    lesion = lesion_row(case.case_id, 1, case.drawn_masks(), volume.voxel_volume_mm3, **unknown)
-    return replace(case, lesions=pd.DataFrame([lesion], columns=list(LESION_COLUMNS)))
 
 
-def _with_nodules(case: Case, table: Path | None) -> Case:
+def _nodules(
+    row: pd.Series, readers: NDArray[np.uint8], volume: Volume, table: Path | None
+) -> tuple[NDArray[np.uint8], list[dict[str, Any]]]:
     """Tell the nodules of readers apart: by their boxes in a table, or as what hangs together."""
-    pieces = cc3d.connected_components(case.readers > 0, connectivity=26)
-    nodules = pd.DataFrame(index=range(int(pieces.max())))
+    pieces = cc3d.connected_components(readers > 0, connectivity=26)
     boxes = ndimage.find_objects(pieces)
+    nodules = pd.DataFrame(index=range(len(boxes)))
     if table:
         nodules = read_table(table, ("nodule_id", *NODULE_COLUMNS), ("nodule_id",))
         boxes = [
             tuple(slice(low, high + 1) for low, high in corners.reshape(3, 2))
             for corners in nodules[list(NODULE_COLUMNS)].to_numpy(dtype=int)
         ]
-    labels = np.zeros_like(case.lesion_labels)
+    labels = np.zeros(readers.shape, dtype=np.uint8)
     for piece in range(1, int(pieces.max()) + 1):
         # Two boxes may overlap: the one that holds more of it, then the tighter one.
         held = [((pieces[box] == piece).sum(), -pieces[box].size) for box in boxes]
         labels[pieces == piece] = held.index(max(held)) + 1
-    case = replace(case, lesion_labels=labels)
     rows = []
     for label in np.unique(labels[labels > 0]).tolist():
-        row = nodules.iloc[label - 1]
-        said = {name: row[f"{name}_median"] for name in RATINGS if f"{name}_median" in row}
-        origin = row.get("nodule_id", case.patient_id)
-        masks = case.drawn_masks(label)
-        voxel_mm3 = case.volume.voxel_volume_mm3
-        rows.append(lesion_row(case.case_id, label, masks, voxel_mm3, origin=origin, **said))
-    return replace(case, lesions=pd.DataFrame(rows, columns=list(LESION_COLUMNS)))
+        said = nodules.iloc[label - 1]
+        known = {name: said.get(f"{name}_median", np.nan) for name in RATINGS}
+        known["origin"] = said.get("nodule_id", row["patient_id"])
+        masks = reader_masks(np.where(labels == label, readers, np.uint8(0)))
+        rows.append(lesion_row(row["case"], label, masks, volume.voxel_volume_mm3) | known)
+    return labels, rows
 
 
 def _read_label(path: Path, kind: str, volume: Volume) -> NDArray[np.uint8]:

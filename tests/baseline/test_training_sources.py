@@ -13,7 +13,6 @@ from toy import Ball, ToyCohort, toy_case
 from medlib.annotation.case import Case
 from medlib.baseline import training_sources
 from medlib.baseline.training_sources import (
-    check_licence,
     check_licences,
     leave_out,
     outline_givers,
@@ -113,21 +112,24 @@ def test_a_phantom_has_no_whole_scans_of_its_own():
     assert list(whole_scans(source_of(case_of([SMALL], [TUNE])), "tune")) == []
 
 
+def of_licence(licence: str, split: str) -> Cohort:
+    row = {"case_id": "LUNG1-001", "licence": licence, "split": split}
+    return Cohort("real", Path(), pd.DataFrame([row]))
+
+
 @pytest.mark.parametrize(
     "licence", ["CC BY-NC 3.0", "CC BY-NC-ND 4.0", "all rights reserved", "CC BY-SA 4.0"]
 )
-def test_images_for_testing_alone_are_refused(licence: str, tmp_path):
-    with pytest.raises(DataError, match="for testing alone"):
-        check_licence("LUNG1-001", licence)
-    row = {"case_id": "LUNG1-001", "licence": licence}
-    check_licences(Cohort("real", tmp_path, pd.DataFrame([row | {"split": "test"}])))
-    with pytest.raises(DataError, match="LUNG1-001 has the licence .* for testing alone"):
-        check_licences(Cohort("real", tmp_path, pd.DataFrame([row | {"split": "tune"}])))
+def test_images_for_testing_alone_are_refused(licence: str):
+    check_licences(of_licence(licence, "test"))
+    for split in ("train", "tune"):
+        with pytest.raises(DataError, match="LUNG1-001 has the licence .* for testing alone"):
+            check_licences(of_licence(licence, split))
 
 
 @pytest.mark.parametrize("licence", ["CC BY 3.0", "CC BY 4.0", "BSD-3-Clause (package licence)"])
 def test_free_images_may_train(licence: str):
-    check_licence("one", licence)
+    check_licences(of_licence(licence, "train"))
 
 
 def test_a_scan_is_left_out_and_another_takes_its_place(tmp_path):

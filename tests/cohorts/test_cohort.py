@@ -216,3 +216,32 @@ def test_errors_say_what_is_expected(made, tmp_path):
     )
     with pytest.raises(DataError, match="'dev'"):
         open_cohort(str(tmp_path))
+
+
+def part_of(folder: Path, table: str, **row: str | int) -> Path:
+    """Write a table of one case whose files are empty: they are read when they are asked for."""
+    pd.DataFrame([row]).to_csv(folder / table, index=False)
+    for name in ("ct", "label"):
+        (folder / str(row.get("case", "")) / name).touch()
+    return folder
+
+
+def test_a_folder_of_folders_is_one_cohort(tmp_path):
+    windows, scans = tmp_path / "windows", tmp_path / "scans"
+    windows.mkdir()
+    (scans / "a").mkdir(parents=True)
+    voi = {"patient_id": "LIDC-IDRI-0001", "ct_file": "ct", "readers_file": "label"}
+    part_of(windows, "lidc_voi.csv", voi_id="a_1", n_readers=3, **voi)
+    scan = {"case": "a", "image_file": "ct", "label_file": "label", "label_kind": "readers"}
+    scan |= {"licence": "CC BY 3.0", "patient": "LIDC-IDRI-0001"}
+    part_of(scans, "cases.csv", **scan)
+    found = open_cohort(tmp_path).table.set_index("case_id")
+    assert found["part"].to_dict() == {"a": "scans", "a_1": "windows"}
+    assert found["is_window"].to_dict() == {"a": False, "a_1": True}
+    assert (found["split"] == "train").all()  # one patient, one part
+    part_of(windows, "lidc_voi.csv", voi_id="a", n_readers=3, **voi)
+    with pytest.raises(DataError, match="case a stands in two of its tables"):
+        open_cohort(tmp_path)
+    (tmp_path / "scans" / "lidc_voi.csv").touch()
+    with pytest.raises(DataError, match=r"lidc_voi\.csv and cases\.csv; expected one"):
+        open_cohort(scans)

@@ -71,5 +71,6 @@ def test_missing_files_and_columns_are_told(folder):
 
 
 def test_patients_are_looked_up_in_the_projects_split():
-    found = split_of(pd.Series(["LIDC-IDRI-0001", "Lung_Dx-A0002", "somebody"]))
+    scans = pd.Series(["one", "Lung_Dx-A0002", "two"])
+    found = split_of(pd.Series(["LIDC-IDRI-0001", "not stated", "somebody"]), scans)
     assert found.tolist() == ["train", "tune", "test"]
