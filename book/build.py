@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from book.check import check_html
-from book.evidence import FIELDS, Record, records_in
+from book.evidence import Record, as_rows, records_in
 from book.execute import execute_chapters
 from book.pages import Book
 from book.stage import stage
@@ -40,8 +40,7 @@ def build_book(book: Book | None = None, parameters: Mapping[str, Any] | None = 
         return landing_page
     html = book.build / "sphinx" / "html"
     _sphinx(book, staged, html)
-    rows = [{field: getattr(found, field) for field in FIELDS} for found in records]
-    write_json(html / "evidence.json", rows)
+    write_json(html / "evidence.json", as_rows(records))
     check_html(book, html)
     with put_in_place(book.html) as beside:
         shutil.copytree(html, beside)  # sphinx keeps its own copy for the next build
@@ -65,22 +64,23 @@ def check_book(book: Book | None = None) -> None:
 
 
 def book_records(book: Book) -> list[Record]:
-    """Return all evidence of the executed chapters, sorted by name.
+    """Return all evidence of the executed chapters.
 
     Raises
     ------
     BookError
         If two cells record the same name.
     """
-    records: dict[str, Record] = {}
-    for found in records_in(book.executed):
-        if found.name in records:
+    records = records_in(book.executed)
+    chapter: dict[str, str] = {}
+    for found in records:
+        if found.name in chapter:
             raise BookError(
-                f"evidence {found.name!r} is recorded twice, by {records[found.name].chapter} and "
+                f"evidence {found.name!r} is recorded twice, by {chapter[found.name]} and "
                 f"{found.chapter}; a name belongs to one figure (use cite to show it elsewhere)"
             )
-        records[found.name] = found
-    return [records[name] for name in sorted(records)]
+        chapter[found.name] = found.chapter
+    return records
 
 
 def _sphinx(book: Book, staged: Path, html: Path) -> None:

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from numbers import Integral
 from pathlib import Path
@@ -185,6 +185,12 @@ def stored_records() -> list[Record]:
 def records_in(executed: Path) -> list[Record]:
     """Return what the chapters of a folder of executed ones recorded, in their order."""
     return [found for path in sorted(executed.glob("*.ipynb")) for found in notebook_records(path)]
+
+
+def as_rows(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """Return records as ``evidence.json`` holds them: the documented fields, sorted by name."""
+    rows = [{field: getattr(found, field) for field in FIELDS} for found in records]
+    return sorted(rows, key=lambda row: str(row["name"]))
 
 
 def notebook_records(path: Path) -> Iterator[Record]:

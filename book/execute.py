@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 import time
@@ -9,13 +10,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import nbformat
 from nbformat import NotebookNode
 
 from book.display import Display
 from book.inputs import changed, inputs_of
-from book.kernel import environment, kernel_environment
+from book.kernel import kernel_environment
 from book.machine import device_name, versions
 from book.pages import Book, Page, code_cells, first_line, parameters_of
 from medlib.errors import BookError
@@ -34,16 +36,9 @@ def execute_chapters(
 ) -> list[Page]:
     """Bring the executed chapters up to date; return those that had to be executed.
 
-    Parameters
-    ----------
-    book : Book
-    parameters : mapping, optional
-        Parameters to inject (``profile``, ``dataset``, ``seed``, ``run_dir``); each chapter gets
-        those that its parameters cell has.
-    only : str, optional
-        Name or number of one chapter; it is executed with those it needs. All by default.
-    force : bool
-        Execute the chapter `only` even if nothing has changed.
+    Each gets those `parameters` (``profile``, ``dataset``, ``seed``, ``run_dir``) that its
+    parameters cell has. `only` is the name or number of one chapter, executed with those it needs,
+    and with `force` even if nothing has changed.
 
     Raises
     ------
@@ -95,7 +90,8 @@ def execute_chapter(
     n_cells = len(code_cells(notebook))
     started = time.monotonic()
     variables = {**kernel_environment(book, page), PROGRESS_FILE: str(display.state_file)}
-    with display.chapter(page.name, n_cells), environment(variables):
+    # A kernel inherits the environment of the process that starts it.
+    with display.chapter(page.name, n_cells), patch.dict(os.environ, variables):
         notebook = _papermill(book, page, notebook, parameters, display)
     _check_executed(page, notebook)
     _check_citations(book, page, notebook)

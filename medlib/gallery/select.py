@@ -43,10 +43,9 @@ class SuccessRule:
         hits = matching.lesions[matching.lesions["hit"] == 1]
         chosen = []
         for _, part in hits.groupby("split", sort=False):
-            place: dict[int, float] = {}
-            # From the middle outwards: where hits are few, the median is the one that stays.
-            for quantile in sorted(self.quantiles, key=lambda quantile: abs(quantile - 0.5)):
-                place.setdefault(round(quantile * (len(part) - 1)), quantile)
+            # From the outside to the middle: where hits are few, the median is the one that stays.
+            inwards = sorted(self.quantiles, key=lambda quantile: abs(quantile - 0.5))[::-1]
+            place = {round(quantile * (len(part) - 1)): quantile for quantile in inwards}
             rows = sorted(place)
             ordered = part.sort_values(["dice", "lesion_id"])
             chosen.append(ordered.iloc[rows].assign(place=[place[row] for row in rows]))
