@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medlib.cohorts.collections import TABLES, Collection, columns
-from medlib.files import sha256_of
+from medlib.files import sha256_of, write_file
 
 CONTEXT_FILE = Path(__file__).with_name("croissant_context.json")
 CONFORMS_TO = "http://mlcommons.org/croissant/1.0"
@@ -16,17 +16,9 @@ _MEDIA_TYPES = {".csv": "text/csv", ".json": "application/json"}
 
 
 def describe(collection: Collection) -> dict[str, Any]:
-    """Return the Croissant description of a collection's files, as JSON-LD.
+    """Return the Croissant description of a collection, as JSON-LD.
 
-    Parameters
-    ----------
-    collection : Collection
-        Its files are read for their checksums.
-
-    Returns
-    -------
-    dict
-        A file object a file; a record set a table, with a field a column.
+    A file object, with its checksum, a file; a record set a table, with a field a column.
     """
     return {
         "@context": json.loads(CONTEXT_FILE.read_text(encoding="utf-8")),
@@ -53,8 +45,7 @@ def description_name(collection: Collection) -> str:
 def write_description(collection: Collection) -> Path:
     """Write the description beside the collection's files."""
     path = collection.folder / description_name(collection)
-    text = json.dumps(describe(collection), indent=1, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_file(path, json.dumps(describe(collection), indent=1, ensure_ascii=False) + "\n")
     return path
 
 
@@ -79,10 +70,7 @@ def _record_set(collection: Collection, kind: str) -> dict[str, Any]:
             "name": name,
             "description": known[name][1],
             "dataType": f"sc:{known[name][0]}",
-            "source": {
-                "fileObject": {"@id": collection.files[kind]},
-                "extract": {"column": name},
-            },
+            "source": {"fileObject": {"@id": collection.files[kind]}, "extract": {"column": name}},
         }
         for name in collection.table(kind).columns
     ]

@@ -10,6 +10,7 @@ from string import Template
 import pandas as pd
 
 from medlib.cohorts.collections import Collection, collections, columns
+from medlib.files import write_file
 from tools.lidc_tables import NO_NODULE, SIZE_LABELS, scan_size_class
 
 TEMPLATE_FILE = "DATASHEET.in.md"
@@ -33,19 +34,12 @@ def write_datasheet(folder: Path) -> Path:
         + _table(["column", "meaning"], [[f"`{name}`", said] for name, (_, said) in named.items()])
         for kind, named in columns(folder).items()
     )
-    path = folder / DATASHEET_FILE
-    path.write_text(template.substitute(facts), encoding="utf-8")
-    return path
+    write_file(folder / DATASHEET_FILE, template.substitute(facts))
+    return folder / DATASHEET_FILE
 
 
 def parts_by_manufacturer(split: pd.DataFrame) -> pd.DataFrame:
-    """Count patients and, by manufacturer, scans of each part.
-
-    Returns
-    -------
-    DataFrame
-        A row a part, in the order of `PARTS`: `patients`, `scans`, and a column a manufacturer.
-    """
+    """Count patients, scans and, by manufacturer, scans of each part, in the order of `PARTS`."""
     counts = pd.crosstab(split["split"], split["manufacturer"])
     by_part = split.groupby("split")["patient_id"]
     counts.insert(0, "patients", by_part.nunique())
@@ -56,10 +50,7 @@ def parts_by_manufacturer(split: pd.DataFrame) -> pd.DataFrame:
 def parts_by_size(split: pd.DataFrame, nodules: pd.DataFrame) -> pd.DataFrame:
     """Count scans of each part by the largest nodule that at least two readers outlined.
 
-    Returns
-    -------
-    DataFrame
-        A row a part, a column a size class; the last is scans without such a nodule.
+    A column a size class; the last is scans without such a nodule.
     """
     size = scan_size_class(split["series_instance_uid"], nodules)
     counts = pd.crosstab(split["split"], size).reindex(columns=[*SIZE_LABELS, NO_NODULE])
@@ -122,14 +113,8 @@ def _counted(values: pd.Series) -> str:
 
 
 def _markdown(counts: pd.DataFrame) -> str:
-    head = [str(counts.index.name), *map(str, counts.columns)]
-    return _table(
-        head,
-        [
-            [str(part), *map(str, row)]
-            for part, row in zip(counts.index, counts.to_numpy(), strict=True)
-        ],
-    )
+    table = counts.reset_index().astype(str)
+    return _table(list(table.columns), table.to_numpy().tolist())
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -29,19 +29,10 @@ def index_path() -> Path | None:
 
 
 def ct_series(collection_id: str) -> pd.DataFrame:
-    """Return a row a CT series of a collection.
+    """Return a row a CT series of a collection, which IDC writes as ``"lidc_idri"``.
 
-    Parameters
-    ----------
-    collection_id : str
-        As IDC writes it: ``"lidc_idri"``.
-
-    Returns
-    -------
-    DataFrame
-        Index `series_instance_uid`; columns `patient_id`, `study_instance_uid`, `manufacturer`,
-        `model`, `n_files`, `size_bytes`, `licence`, `source_doi`, `idc_version` (the release in
-        which the series last changed) and `aws_url` (``s3://bucket/folder``).
+    `idc_version` is the release in which the series last changed, `aws_url` a folder:
+    ``s3://bucket/folder``.
 
     Raises
     ------

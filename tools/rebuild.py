@@ -13,14 +13,13 @@ from medlib import paths
 from medlib.cohorts.collections import TABLES, Collection, collections
 from medlib.errors import DataError
 from medlib.files import SUMS_FILE, write_sums
-from tools import idc
-from tools import lidc_tables as collection
+from tools import idc, lidc_tables
 from tools.croissant import description_name, write_description
 from tools.datasheet import DATASHEET_FILE, write_datasheet
 
 
 def rebuild(out_dir: Path, source: Path | None = None) -> list[Path]:
-    """Make tables, split, descriptions, datasheet and checksums again.
+    """Make tables, split, descriptions, datasheet and checksums again; return all files.
 
     The table of scans needs the package idc-index-data; without it, the present table is checked
     against the annotation database and kept.
@@ -32,11 +31,6 @@ def rebuild(out_dir: Path, source: Path | None = None) -> list[Path]:
     source : Path, optional
         Folder with everything that is not made here, such as what is written by hand and the
         phantom's manifest; `paths.MANIFESTS`.
-
-    Returns
-    -------
-    list of Path
-        The files of the folder, by name.
 
     Raises
     ------
@@ -74,14 +68,14 @@ def _made(described: Mapping[str, Collection]) -> set[str]:
 
 
 def _write_tables(made: Collection, present: Collection) -> None:
-    nodules = _write(collection.nodule_table(), made, "nodules")
+    nodules = _write(lidc_tables.nodule_table(), made, "nodules")
     if idc.index_path() is not None:
-        scans = _write(collection.scan_table(nodules), made, "scans")
+        scans = _write(lidc_tables.scan_table(nodules), made, "scans")
     else:
         shutil.copyfile(present.folder / present.scans, made.folder / made.scans)
         scans = made.table("scans")
-        collection.check_scan_table(scans, nodules)
-    _write(collection.split_table(scans, nodules), made, "split")
+        lidc_tables.check_scan_table(scans, nodules)
+    _write(lidc_tables.split_table(scans, nodules), made, "split")
 
 
 def _write(table: pd.DataFrame, to: Collection, kind: str) -> pd.DataFrame:
