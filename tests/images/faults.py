@@ -10,37 +10,19 @@ from typing import Any
 import pandas as pd
 import pydicom
 from pydicom.uid import EncapsulatedPDFStorage
+from series_tools import edit, edit_all, moved
 
 from medlib.errors import InputError
 from medlib.images.dicom import read_series, write_series
 from medlib.images.volume import Volume
 
 
-def _edit(path: Path, **values: Any) -> None:
-    dataset = pydicom.dcmread(path)
-    for keyword, value in values.items():
-        setattr(dataset, keyword, value)
-    dataset.save_as(path)
-
-
 def _edit_all(files: list[Path], **values: Any) -> None:
-    for path in files:
-        _edit(path, **values)
-
-
-def _shift(path: Path, mm: float) -> None:
-    x, y, z = (float(part) for part in pydicom.dcmread(path).ImagePositionPatient)
-    _edit(path, ImagePositionPatient=[x, y, z + mm])
+    edit_all(files[0].parent, **values)
 
 
 def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1000])
-
-
-def _lose_pixels(path: Path) -> None:
-    dataset = pydicom.dcmread(path)
-    del dataset.PixelData
-    dataset.save_as(path)
 
 
 def _mark_padding(files: list[Path]) -> None:
@@ -66,17 +48,17 @@ FAULTS: dict[str, Callable[[list[Path]], object]] = {
     "padding outside the field of view": _mark_padding,
     "marked as compressed with loss": lambda files: _edit_all(files, LossyImageCompression="01"),
     "a slice is missing": lambda files: files[2].unlink(),
-    "two images in one place": lambda files: _shift(files[2], _z(files[1]) - _z(files[2])),
-    "a slice has slipped": lambda files: _shift(files[2], 0.35 * (_z(files[1]) - _z(files[0]))),
+    "two images in one place": lambda files: moved(files[2], dz=_z(files[1]) - _z(files[2])),
+    "a slice has slipped": lambda files: moved(files[2], dz=0.35 * (_z(files[1]) - _z(files[0]))),
     "tilted gantry": lambda files: _edit_all(
         files, ImageOrientationPatient=[1, 0, 0, 0, 0.966, -0.259]
     ),
-    "one slice turned round": lambda files: _edit(
+    "one slice turned round": lambda files: edit(
         files[2], ImageOrientationPatient=[-1, 0, 0, 0, -1, 0]
     ),
     "pixels of no size": lambda files: _edit_all(files, PixelSpacing=[0, 0]),
     "a file that ends too early": lambda files: _cut(files[2]),
-    "a file without pixels": lambda files: _lose_pixels(files[2]),
+    "a file without pixels": lambda files: edit(files[2], PixelData=None),
     "a header that claims 60,000 rows": lambda files: _edit_all(files, Rows=60_000),
     "values that are no HU": lambda files: _edit_all(files, RescaleType="ED"),
     "documents only": lambda files: _edit_all(files, SOPClassUID=EncapsulatedPDFStorage),
@@ -89,18 +71,10 @@ def _z(path: Path) -> float:
 
 
 def try_faults(volume: Volume) -> pd.DataFrame:
-    """Write a series once for each fault, damage it, read it back, and say what came of it.
+    """Damage a series of at least five slices by each fault, read it back, and say what came of it.
 
-    Parameters
-    ----------
-    volume : Volume
-        At least five slices.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``fault``, ``outcome`` ("read", "read with a warning" or the error's class) and
-        ``said`` (the warning, or the error's line without the series' name).
+    ``outcome`` is "read", "read with a warning" or the error's class, ``said`` the warning or the
+    error's line without the series' name.
     """
     rows = []
     with tempfile.TemporaryDirectory(prefix="medlib-") as scratch:

@@ -9,6 +9,7 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
+from series_tools import edit, edit_all, moved
 
 from medlib.images.dicom import read_series, write_series
 from medlib.images.image_errors import (
@@ -28,29 +29,6 @@ from medlib.images.image_errors import (
 def folder(volume, tmp_path) -> Path:
     write_series(volume, tmp_path / "ct")
     return tmp_path / "ct"
-
-
-def edit(path: Path, **values) -> None:
-    """Change a file's elements; None deletes."""
-    dataset = pydicom.dcmread(path)
-    for keyword, value in values.items():
-        if value is None:
-            delattr(dataset, keyword)
-        else:
-            setattr(dataset, keyword, value)
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    dataset.save_as(path)
-
-
-def edit_all(folder: Path, **values) -> None:
-    for path in folder.glob("*.dcm"):
-        edit(path, **values)
-
-
-def moved(path: Path, dx=0.0, dz=0.0) -> None:
-    position = [float(v) for v in pydicom.dcmread(path).ImagePositionPatient]
-    edit(path, ImagePositionPatient=[position[0] + dx, position[1], position[2] + dz])
 
 
 def same(read, volume) -> bool:
