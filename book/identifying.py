@@ -1,7 +1,7 @@
 """What identifies a person in a DICOM header: no run, report or page carries it.
 
-`PatientID` is not in the list: a table needs it to
-keep a patient in one part, and a manifest holds only what its collection published.
+`PatientID` is not in the list: a table needs it to keep a patient in one part, and a manifest holds
+only what its collection published.
 """
 
 from __future__ import annotations
