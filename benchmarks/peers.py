@@ -56,6 +56,7 @@ from segmentation_models_pytorch.losses import DiceLoss
 from torch import nn
 from torch.utils.data import DataLoader
 
+from medlib.annotation.agreement import dice
 from medlib.annotation.case import Case
 from medlib.annotation.reference import more_than_half
 from medlib.baseline.comparators import predict_threshold
@@ -71,8 +72,7 @@ from medlib.baseline.training_sources import checksum, training_windows, windows
 from medlib.cohorts.cohort import REAL, Cohort, open_cohort
 from medlib.paths import REFERENCE_RUNS
 from medlib.risk.bootstrap import bootstrap_mean
-from medlib.risk.nodule_scores import OUTLINE_METRICS, score_voi
-from medlib.risk.voxel import dice
+from medlib.risk.outline_scores import OUTLINE_METRICS, score_outline
 
 NNUNET, DOTS, ABOVE = "nnunet", "dots", "threshold"
 UNTRAINED = (DOTS, ABOVE)
@@ -179,7 +179,7 @@ def train_monai(data, seconds: float):
 def judge(real: Cohort, mark: Callable[[Case], np.ndarray]) -> pd.DataFrame:
     """Score what is marked in each held-out volume."""
     found = (window for split in HELD_OUT for window in windows(real, split))
-    return pd.DataFrame([score_voi(window, mark(window)) for window in found])
+    return pd.DataFrame([score_outline(window, mark(window)) for window in found])
 
 
 def write_nifti(array: np.ndarray, like: Case, path: Path) -> None:

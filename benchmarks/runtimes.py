@@ -28,7 +28,7 @@ from medlib.baseline.config import TrainConfig
 from medlib.baseline.network import load_weights
 from medlib.baseline.run import WEIGHTS, Run
 from medlib.paths import REFERENCE_RUNS
-from medlib.risk.real import shipped_run
+from medlib.risk.evaluation_files import shipped_run
 
 RESULT = REFERENCE_RUNS / "speed" / "runtimes.json"
 SIDE_PX = 320

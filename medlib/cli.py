@@ -11,7 +11,6 @@ import typer
 from medlib.annotation.cli import annotation_app
 from medlib.cohorts.cli import data_app
 from medlib.command_line import command_app
-from medlib.errors import RunError
 from medlib.scope import DISCLAIMER
 
 app = command_app(
@@ -81,41 +80,23 @@ def train(
     ] = None,
 ) -> None:
     """Find or make a run, and evaluate it on held-out patients."""
-    from medlib.baseline.config import is_pair
+    from medlib.risk.evaluated_run import evaluated_run
 
-    if dataset is None and is_pair(profile):
-        raise RunError(
-            f"profile '{profile}' learns from real CT: use --dataset lidc-voi, or --dataset "
-            "phantom for the phantom in its place"
-        )
-    dataset = dataset or "phantom"
-    if leave_out and dataset != "lidc-voi":
-        raise RunError(f"--leave-out {leave_out}: only a run on lidc-voi sees whole real scans")
-    if dataset == "lidc-voi" or (dataset == "phantom" and is_pair(profile)):
-        from medlib.paths import RUNS
-        from medlib.risk.reference_run import make_reference_run
-
-        if change:
-            raise RunError(
-                f"--set {change[0]}: such a run has two networks with a profile each, in "
-                "medlib/baseline/config.py; change it there"
-            )
-        name = f"{profile}{'-phantom' if dataset == 'phantom' else ''}-seed{seed}"
-        if leave_out:
-            name = f"left-out/{name}-without-{leave_out}"
-        folder = run_dir or RUNS / name
-        typer.echo(make_reference_run(profile, seed, folder, leave_out, dataset).folder)
-        return
-    from medlib.risk.evaluation import evaluated_run
-
-    typer.echo(evaluated_run(profile, dataset, seed, run_dir, change or ()).run.folder)
+    made = evaluated_run(profile, dataset, seed, run_dir, change or (), leave_out).run
+    typer.echo(made.folder)
+    if "real_ct" in made.card["data"]:
+        typer.echo(f"its model card: python -m tools model-card {made.folder}")
 
 
 @app.command()
 def evaluate(
     data: Annotated[
-        Path,
-        typer.Argument(metavar="DATA", help="Real CT: a folder with lidc_voi.csv or cases.csv."),
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="A folder with lidc_voi.csv, cases.csv or cohort.csv, a folder of such folders, "
+            "or 'phantom'.",
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Gets metrics.json.")],
     run: Annotated[
@@ -132,11 +113,12 @@ def evaluate(
     for each its case, licence, image_file and mask_file in a folder of the case's name; where
     there are only boxes, mask_file is a table with slice_index_ascending_z, xmin, xmax, ymin, ymax.
     """
-    from medlib.risk.real import METRICS_FILE, in_words
-    from medlib.risk.real import evaluate as evaluate_folder
+    from medlib.risk.evaluation import evaluate_dataset, in_words
+    from medlib.risk.evaluation_files import METRICS_FILE
 
-    for line in in_words(evaluate_folder(data, out, run, save_masks=save_masks)):
-        typer.echo(line)
+    for content in evaluate_dataset(data, out, run, save_masks=save_masks):
+        for line in in_words(content):
+            typer.echo(line)
     typer.echo(f"each case, and this summary: {out / METRICS_FILE}")
     typer.echo(DISCLAIMER)
 

@@ -39,7 +39,7 @@ from medlib.files import write_file, write_json
 from medlib.keys import code_key, digest
 from medlib.paths import REFERENCE_RUNS, RUNS
 from medlib.risk.bootstrap import Estimate, bootstrap_mean
-from medlib.risk.nodule_scores import score_voi
+from medlib.risk.outline_scores import score_outline
 
 FOLDER = REFERENCE_RUNS / "ablation-lidc-outline"
 TABLE, SETTINGS = "seed{seed}.csv", "settings.json"
@@ -153,7 +153,7 @@ def read_study(folder: Path = FOLDER) -> pd.DataFrame:
     -------
     DataFrame
         A row a variant, seed and volume: `variant`, `seed`, `seconds` and the columns of
-        `medlib.risk.nodule_scores.score_voi`.
+        `medlib.risk.outline_scores.score_outline`.
     """
     return pd.concat(
         [pd.read_csv(table) for table in sorted(folder.glob(TABLE.format(seed="*")))],
@@ -167,7 +167,7 @@ def _judge(data: Mapping[str, OutlineData], vois: list[Case], config: TrainConfi
     trained = train_on(crops, tune_crops, config, device)
     outliner = Model(trained.network.to(memory_format=torch.channels_last), config)
     rows = [
-        score_voi(found, outline_window(outliner, found.volume) >= config.candidate_level)
+        score_outline(found, outline_window(outliner, found.volume) >= config.candidate_level)
         for found in vois
     ]
     return pd.DataFrame(rows).assign(seconds=round(trained.seconds, 1))

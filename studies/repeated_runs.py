@@ -18,7 +18,7 @@ import pandas as pd
 from medlib.baseline.run import OUTLINER, Run
 from medlib.errors import OverlapError, RunError
 from medlib.risk.bootstrap import bootstrap_mean
-from medlib.risk.evaluation import FOLDER, REAL_SCANS, REAL_VOIS
+from medlib.risk.evaluation_files import FOLDER, REAL_SCANS, REAL_VOIS
 from medlib.risk.operating_point import froc
 
 LEFT_OUT = "left-out"

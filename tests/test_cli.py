@@ -13,8 +13,8 @@ from pydicom.data import get_testdata_file
 from typer.testing import CliRunner
 
 from medlib import cli
+from medlib.baseline.make_run import order
 from medlib.errors import BookError, RunError
-from medlib.paths import RUNS
 
 MEDLIB = Path(sys.executable).with_name("medlib")
 
@@ -147,22 +147,31 @@ def test_what_cannot_be_trained_is_said_before_anything_is_opened(arguments, sai
     assert said in one_line(result.stderr)
 
 
-def test_a_run_made_by_a_user_does_not_become_the_one_that_is_shipped(monkeypatch):
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        (("lidc", "lidc-voi", 5), "lidc-seed5"),
+        (("lidc", "lidc-voi", 5, (), "scan"), "left-out/lidc-seed5-without-scan"),
+        (("lidc", "phantom", 5), "lidc-phantom-seed5"),
+        (("quick", None, 5, ["loss=bce"]), "phantom-quick-seed5-loss-bce"),
+        (("quick", "a/folder"), "folder-quick-seed0"),
+    ],
+)
+def test_a_run_has_a_name_by_what_it_is_made_from(asked, name):
+    assert order(*asked).name == name
+
+
+def test_train_says_how_to_write_the_card_of_a_run_that_saw_real_ct(monkeypatch):
+    run = SimpleNamespace(folder="x", card={"data": {"real_ct": {}}})
     asked = []
     monkeypatch.setattr(
-        "medlib.risk.reference_run.make_reference_run",
-        lambda *given: asked.append(given) or SimpleNamespace(folder="x"),
+        "medlib.risk.evaluated_run.evaluated_run",
+        lambda *given: asked.append(given) or SimpleNamespace(run=run),
     )
-    real, leave_out = ["--dataset", "lidc-voi"], ["--leave-out", "scan"]
-    for more in (real, [*real, *leave_out], ["--dataset", "phantom"]):
-        train = ["train", "--profile", "lidc", "--seed", "5", *more]
-        assert CliRunner().invoke(cli.app, train).exit_code == 0
-    without = RUNS / "left-out" / "lidc-seed5-without-scan"
-    assert asked == [
-        ("lidc", 5, RUNS / "lidc-seed5", None, "lidc-voi"),
-        ("lidc", 5, without, "scan", "lidc-voi"),
-        ("lidc", 5, RUNS / "lidc-phantom-seed5", None, "phantom"),
-    ]
+    train = ["train", "--profile", "lidc", "--dataset", "lidc-voi", "--leave-out", "scan"]
+    done = CliRunner().invoke(cli.app, train)
+    assert done.stdout == "x\nits model card: python -m tools model-card x\n"
+    assert asked == [("lidc", "lidc-voi", 0, None, (), "scan")]
 
 
 def test_help_is_quick_and_says_what_it_is_not():

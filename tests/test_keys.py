@@ -97,7 +97,7 @@ def test_imports_for_type_checkers_do_not_count(package: Path) -> None:
 
 def test_stored_scores_rest_on_the_readers_of_image_files() -> None:
     """They were on none of the lists that were kept by hand."""
-    found = imported_by("medlib.risk.real")
+    found = imported_by("medlib.risk.evaluation")
     assert {"medlib.images.image_files", "medlib.images.image_grids"} <= set(found)
 
 

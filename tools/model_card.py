@@ -21,7 +21,7 @@ from medlib.baseline.run import OUTLINER, Run
 from medlib.files import write_file
 from medlib.paths import ROOT
 from medlib.risk.bootstrap import in_words
-from medlib.risk.evaluation import FOLDER, HELD_OUT, METRICS_FILE, REAL_SCANS, REAL_VOIS
+from medlib.risk.evaluation_files import FOLDER, HELD_OUT, METRICS_FILE, REAL_SCANS, REAL_VOIS
 from medlib.risk.luna16 import LUNA16, OWN
 from medlib.risk.operating_point import ALARM_BAR, FROC_POINTS
 from medlib.scope import DISCLAIMER
@@ -47,8 +47,8 @@ LESIONS_OF = {  # in metrics.json: which lesions have to be found
 def model_card(run: Run) -> str:
     """Write the model card of a reference run, in Markdown, from its folder and its repeats.
 
-    The folder holds what `medlib.risk.real.evaluate` found on volumes of interest and on whole
-    scans, and the metrics of held-out phantom scans.
+    The folder holds what `medlib.risk.evaluation.evaluate` found on volumes of interest and on
+    whole scans, and the metrics of held-out phantom scans.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -126,7 +126,7 @@ def patients_with_a_miss(vois: Mapping[str, Any], measure: str = "missed") -> in
     Parameters
     ----------
     vois : mapping
-        What `medlib.risk.real.evaluate` found on volumes of interest.
+        What `medlib.risk.evaluation.evaluate` found on volumes of interest.
     measure : str
         ``missed``, with the window centred on the nodule, or ``not_reported``, searched for.
     """

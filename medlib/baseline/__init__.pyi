@@ -3,8 +3,8 @@ from .config import train_config as train_config
 from .crops import Crops as Crops
 from .inference import predict_volume as predict_volume
 from .losses import DiceBCELoss as DiceBCELoss
+from .make_run import find_or_make_run as find_or_make_run
 from .network import build_network as build_network
 from .run import Run as Run
-from .run import find_or_make_run as find_or_make_run
 from .stored_predictions import predictions as predictions
 from .training_volume import training_volumes as training_volumes

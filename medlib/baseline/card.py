@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 import os
 import platform
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
-
-import torch
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medlib.baseline.config import TrainConfig
-from medlib.baseline.device import describe, has_fast_bfloat16
+from medlib.baseline.device import best_device, describe, has_fast_bfloat16
 from medlib.cohorts.cohort import Cohort, cohort_key
 
 if TYPE_CHECKING:
@@ -34,31 +33,18 @@ PACKAGES = (
 )
 
 
-def evidence_card(
-    config: TrainConfig,
-    cohort: Cohort,
-    patients: dict[str, list[str]],
-    trained: Trained,
-    device: torch.device,
-    weights_sha256: str,
-) -> dict[str, Any]:
-    """Describe a finished training run.
+class Part(NamedTuple):
+    """A network of a run: what it was asked to be, what it became, and the patients by split."""
 
-    Parameters
-    ----------
-    config : TrainConfig
-    cohort : Cohort
-    patients : dict
-        The patients of every split.
-    trained : Trained
-    device : torch.device
-    weights_sha256 : str
+    config: TrainConfig
+    trained: Trained
+    patients: dict[str, list[str]]
 
-    Returns
-    -------
-    dict
-        Ready for JSON.
-    """
+
+def evidence_card(part: Part, cohort: Cohort, weights_sha256: str) -> dict[str, Any]:
+    """Describe a network that was trained, ready for JSON."""
+    config, trained, patients = part
+    device = best_device()
     best = trained.history[trained.history["step"] == trained.best_step].iloc[0]
     return {
         "task_output": "segmentation mask of lung lesions, and a table of candidates with a score",
@@ -107,6 +93,50 @@ def evidence_card(
         },
         "seed": config.seed,
     }
+
+
+def pair_cards(
+    cards: Sequence[dict[str, Any]],
+    parts: Sequence[Part],
+    cohort: Cohort,
+    phantom: Cohort,
+    command: str,
+) -> list[dict[str, Any]]:
+    """Make the cards of a search and of its close look out of those of two networks.
+
+    What the evaluation chooses and tests, it adds: see `medlib.risk.evaluated_run`.
+    """
+    from medlib.baseline.training_mix import phantom_share
+    from medlib.baseline.training_sources import described
+
+    (search, outlines), (card, inner) = parts, cards
+    data = described(cohort)
+    learned_from = data | {
+        "cohort": f"{data['cohort']}, {phantom.folder.name}",
+        "phantom": phantom.folder.name,
+    }
+    saw_the_phantom = phantom_share(outlines.config) > 0
+    for absent in ("predictions", "evaluation"):
+        del inner["artifacts"][absent]
+    if saw_the_phantom:
+        inner["data"] |= learned_from
+    else:
+        inner["data"] = {"patients": outlines.patients, **data}
+    del card["artifacts"]["predictions"]  # not kept
+    card["artifacts"] |= {
+        "weights.safetensors": "the network that searches, half precision",
+        "outliner": "the network that outlines: weights, configuration, curves and card",
+        "evaluation": "real-vois.json, real-scans.json: held-out real CT; the others: the phantom",
+    }
+    card["data"] |= learned_from | {
+        "patients": {
+            split: sorted({*names, *outlines.patients[split]})
+            for split, names in search.patients.items()
+        },
+        "outlines_saw_the_phantom": saw_the_phantom,
+    }
+    card["expected_output"] = f"this folder; {command} makes it again"
+    return [card, inner]
 
 
 def now() -> str:

@@ -1,9 +1,8 @@
-"""What each method sees in every case of a cohort, kept in the run folder."""
+"""What each method sees in a case; of a cohort it is kept in the run folder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 
 from medlib import progress
 from medlib.annotation.case import Case
@@ -19,49 +18,41 @@ from medlib.parallel import in_order
 METHODS = ("network", "threshold", "empty")
 
 
-def predictions(
-    run: Run,
-    cohort: Cohort,
-    method: str,
-    splits: Sequence[str] = ("tune", "test", "external"),
-) -> Iterator[tuple[Case, Prediction]]:
-    """Yield every case of these splits with what a method sees in it.
+def predictor(run: Run, method: str = "network") -> Callable[[Case], Prediction]:
+    """Return what one of `METHODS` sees in a case, a whole scan or a window."""
+    config = run.config
+    if method == "network":
+        network, outliner = run.load_network(), run.load_outliner()
+        return lambda case: predict_volume(
+            network, config, case.volume, outliner=outliner, is_window=case.is_window
+        )
+    if method == "threshold":
+        return lambda case: predict_threshold(config, case.volume, is_window=case.is_window)
+    if method == "empty":
+        return lambda case: predict_nothing(config, case.volume)
+    raise ValueError(f"method is '{method}', expected one of {', '.join(METHODS)}")
 
-    Predictions are kept in the run folder, ``predictions/<method>/<case_id>.npz``, and made again
-    when the run, the cohort or the code of the prediction changed.
 
-    Parameters
-    ----------
-    run : Run
-    cohort : Cohort
-    method : str
-        One of `METHODS`.
-    splits : sequence of str
+def stored_predictor(run: Run, cohort: Cohort, method: str) -> Callable[[Case], Prediction]:
+    """Return `predictor`, with its answers for a cohort kept in the run folder.
+
+    They are in ``predictions/<method>/<case_id>.npz``, and made again when the run, the cohort or
+    the code of the prediction changed.
 
     Raises
     ------
     OverlapError
-        If a case to be tested belongs to a patient on whom the run was trained.
+        When asked for a case to be tested of a patient on whom the run was trained.
     """
-    config = run.config
-    if method == "network":
-        predict = partial(predict_volume, run.load_network(), config, outliner=run.load_outliner())
-    elif method == "threshold":
-        predict = partial(predict_threshold, config)
-    elif method == "empty":
-        predict = partial(predict_nothing, config)
-    else:
-        raise ValueError(f"method is '{method}', expected one of {', '.join(METHODS)}")
+    see = predictor(run, method)
     key = digest(
         run.model_key(),
         cohort_key(cohort),
         code_key("medlib.baseline.inference", "medlib.baseline.comparators"),
     )
     trained_on = set(run.card["data"]["patients"]["train"])
-    n_cases = int(cohort.table["split"].isin(splits).sum())
-    cases = (case for split in splits for case in cohort.cases(split))
 
-    def of(case: Case) -> tuple[Case, Prediction]:
+    def of(case: Case) -> Prediction:
         if case.split != "train" and case.patient_id in trained_on:
             raise OverlapError(
                 f"patient {case.patient_id} of the '{case.split}' part was trained on in the run "
@@ -70,8 +61,22 @@ def predictions(
         path = run.folder / "predictions" / method / f"{case.case_id}.npz"
         prediction = load_prediction(path, key)
         if prediction is None:
-            prediction = predict(case.volume)
+            prediction = see(case)
             save_prediction(prediction, path, key)
-        return case, prediction
+        return prediction
 
-    yield from progress.track(in_order(of, cases), f"predictions, {method}", total=n_cases)
+    return of
+
+
+def predictions(
+    run: Run,
+    cohort: Cohort,
+    method: str,
+    splits: Sequence[str] = ("tune", "test", "external"),
+) -> Iterator[tuple[Case, Prediction]]:
+    """Yield every case of these splits with what a method sees in it; see `stored_predictor`."""
+    see = stored_predictor(run, cohort, method)
+    n_cases = int(cohort.table["split"].isin(splits).sum())
+    cases = (case for split in splits for case in cohort.cases(split))
+    found = in_order(lambda case: (case, see(case)), cases)
+    yield from progress.track(found, f"predictions, {method}", total=n_cases)

@@ -17,7 +17,7 @@ from medlib.baseline.candidates import Prediction
 from medlib.baseline.stored_predictions import predictions
 from medlib.gallery.tiles import PREDICTION_STYLE, REFERENCE_STYLE, Tile, overlay
 from medlib.images.windows import WINDOWS
-from medlib.risk.evaluation import Evaluation
+from medlib.risk.evaluation_files import Evaluation
 
 NARROWEST_MM = 32.0
 CROP_OVER_LESION = 2.5  # how much wider than the lesion a picture is

@@ -18,8 +18,13 @@ from medlib.baseline.run import CARD, Run
 from medlib.errors import RunError
 from medlib.paths import REFERENCE_RUNS, RUNS
 from medlib.review.schema import ModelIdentity
-from medlib.risk.evaluation import FOLDER, HELD_OUT, METRICS_FILE, OPERATING_POINT
-from medlib.risk.real import shipped_run
+from medlib.risk.evaluation_files import (
+    FOLDER,
+    HELD_OUT,
+    METRICS_FILE,
+    OPERATING_POINT,
+    shipped_run,
+)
 from medlib.risk.summary import risk_summary
 
 QUICK_RUN = "phantom-quick-seed0"

@@ -20,26 +20,14 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its interval.
-
-    Attributes
-    ----------
-    value, low, high : float
-        In `unit`; NaN where undefined.
-    n : int
-        Patients it rests on.
-    unit : str
-        Of the value: ``"mm"``, ``"per scan"``; empty for a share.
-    method : str
-        How it was computed.
-    """
+    """A figure and its interval; NaN where undefined."""
 
     value: float
     low: float
     high: float
-    n: int
-    unit: str = ""
-    method: str = ""
+    n: int  # patients it rests on
+    unit: str = ""  # "mm", "per scan"; empty for a share
+    method: str = ""  # how it was computed
 
     def __str__(self) -> str:
         """Return ``0.82 (0.70 to 0.91)``."""
@@ -65,23 +53,8 @@ def bootstrap(
 ) -> Estimate:
     """Estimate any statistic of a table with a patient-level percentile interval.
 
-    Parameters
-    ----------
-    table : DataFrame
-        A row a lesion, a candidate or a case.
-    statistic : callable
-        Takes a table, returns a number; NaN where it is undefined.
-    patient_column : str
-        Says which rows belong together.
-    n_resamples : int
-    seed : int
-    unit : str
-
-    Returns
-    -------
-    Estimate
-        With NaN for an interval where there are fewer than two patients. Resamples in which the
-        statistic is undefined are left out of the interval, and counted in `method`.
+    The statistic is NaN where it is undefined; resamples in which it is are left out of the
+    interval, and counted in `method`. Fewer than two patients have no interval.
     """
     row_numbers = list(table.groupby(patient_column, sort=True).indices.values())
     draws = _draw_patients(len(row_numbers), n_resamples, seed)

@@ -1,221 +1,179 @@
-"""The evaluation of a run: found where it was made from the same inputs, made where not."""
+"""`medlib evaluate`: a run held against what is known of the cases of any cohort."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
-import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from medlib.baseline import processes
-from medlib.baseline.run import Run, find_or_make_run
-from medlib.baseline.stored_predictions import METHODS, predictions
-from medlib.cohorts.cohort import Cohort, cohort_key, open_cohort
-from medlib.cohorts.splits import check_disjoint
+from medlib.annotation.case import Case
+from medlib.baseline.network_passes import Model, predict_window
+from medlib.baseline.outline import outline_window
+from medlib.baseline.run import CARD, Run
+from medlib.baseline.stored_predictions import predictor
+from medlib.cohorts.cohort import Cohort, open_cohort
+from medlib.cohorts.project_split import lidc_patients
+from medlib.errors import DataError, RunError
+from medlib.files import write_json
+from medlib.images.image_files import write_mask
 from medlib.keys import code_key, digest
-from medlib.risk.bootstrap import Estimate
-from medlib.risk.matching import Matching, concatenate, match_case
-from medlib.risk.metrics import METRICS, at_operating_point, estimate, select
-from medlib.risk.operating_point import choose_operating_point
+from medlib.risk.bootstrap import in_words as estimate_in_words
+from medlib.risk.case_figures import SCANS, WINDOWS, Figures, summary
+from medlib.risk.evaluation_files import METRICS_FILE, operating_point, shipped_run
+from medlib.risk.judging import Draw, judge, judge_cohort
+from medlib.risk.matching import Matching
+from medlib.risk.metrics import select
+from medlib.scope import DISCLAIMER
 
-FOLDER, OPERATING_POINT, METRICS_FILE, KEY = (
-    "evaluation",
-    "operating_point.json",
-    "metrics.json",
-    "key.txt",
-)
-TABLES = ("lesions", "candidates", "cases")
-REAL_VOIS, REAL_SCANS = "real-vois.json", "real-scans.json"
-HELD_OUT = ("test", "external")  # internal and external testing
+CASES, MASKS = "cases", "masks"
+SEEN_SPLITS = ("train", "tune")
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Every method of a run on the tune part and on held-out patients.
-
-    Attributes
-    ----------
-    run : Run
-    cohort : Cohort
-    lesions, candidates, cases : dict of str to DataFrame
-        By method, at its operating point; columns in `medlib.risk.matching.Matching` and
-        `medlib.risk.metrics.at_operating_point`.
-    operating_point : dict of str to float
-        Lowest score that is reported, by method; chosen on the tune part.
-    metrics : dict
-        ``metrics[method][part][name]`` is an `Estimate`; parts are `HELD_OUT`, names those of
-        `medlib.risk.metrics.METRICS`.
-    """
-
-    run: Run
-    cohort: Cohort
-    lesions: dict[str, pd.DataFrame]
-    candidates: dict[str, pd.DataFrame]
-    cases: dict[str, pd.DataFrame]
-    operating_point: dict[str, float]
-    metrics: dict[str, dict[str, dict[str, Estimate]]]
-
-    def matching(self, method: str = "network", **values: str) -> Matching:
-        """Return a method's tables, cut to the rows with these values: ``split="test"``."""
-        tables = Matching(self.lesions[method], self.candidates[method], self.cases[method])
-        return select(tables, **values)
-
-
-def evaluated_run(
-    profile: str = "quick",
-    dataset: str = "phantom",
-    seed: int = 0,
-    run_dir: Path | None = None,
-    changes: Sequence[str] = (),
-) -> Evaluation:
-    """Return a run with its evaluation; make what there is not. Prints which it was.
+def evaluate_dataset(
+    dataset: str, out: Path, run_dir: Path | None = None, *, save_masks: bool = False
+) -> list[dict[str, Any]]:
+    """Evaluate a run, by default the shipped one, on what `open_cohort` opens.
 
     Parameters
     ----------
-    profile, dataset, seed, run_dir, changes
-        As `medlib.baseline.run.find_or_make_run` takes them.
+    out : Path
+        Gets ``metrics.json``: each case, and a summary with patient-level intervals; of each kind,
+        where the cohort holds windows and whole scans. Besides ``cases/``, see `judge_cohort`.
+    save_masks : bool
+        Write ``masks/<case>_pred.nii.gz`` too, each on the grid of its case.
 
     Raises
     ------
-    OverlapError
-        Where a patient stands in two parts of the cohort.
+    DataError, InputError
+        If the data cannot be read, or nothing can be written.
     RunError
-        As `find_or_make_run`.
+        If there is no run, or it was never evaluated.
     """
-    run = find_or_make_run(profile, dataset, seed, run_dir, changes)
-    if processes.rank():
-        raise SystemExit(0)  # the first process of a training evaluates
-    cohort = open_cohort(dataset, run.config.cohort, seed)
-    folder = run.folder / FOLDER
-    key = evaluation_key(run, cohort)
-    stored = folder / KEY
-    if stored.is_file() and stored.read_text(encoding="utf-8") == key:
-        print(f"found the evaluation of {run.folder.name}")
-    else:
-        make_evaluation(run, cohort, folder, key)
-        print(f"made the evaluation of {run.folder.name}")
-    return read_evaluation(run, cohort)
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out}: is a file; name a folder for the results")
+    run = Run((run_dir or shipped_run()).resolve())
+    if not (run.folder / CARD).is_file():
+        raise RunError(f"{run.folder}: not a run folder (it has no {CARD}); make one: medlib train")
+    threshold = operating_point(run)
+    cohort = open_cohort(dataset, run.config.cohort, run.config.seed)
+    with _writing(out):
+        found = evaluate(run, cohort, threshold, out, save_masks=save_masks)
+        write_json(out / METRICS_FILE, found[0] if len(found) == 1 else found)
+    return found
 
 
-def evaluation_key(run: Run, cohort: Cohort) -> str:
-    """Return the digest of all that an evaluation rests on: weights, cohort and code."""
-    return digest(
-        run.model_key(),
-        cohort_key(cohort),
-        code_key("medlib.risk.evaluation"),
+def evaluate(
+    run: Run,
+    cohort: Cohort,
+    threshold: float,
+    out: Path,
+    *,
+    save_masks: bool = False,
+    only_unseen: bool = False,
+) -> list[dict[str, Any]]:
+    """Judge every case at an operating point and sum up, windows and whole scans apart.
+
+    Patients that the run was trained or tuned on are summarised apart from those that it has never
+    seen; with `only_unseen` they are left out.
+    """
+    table = cohort.table.assign(seen_by_the_run=seen_by(run, cohort.table))
+    if only_unseen:
+        table = table[~table["seen_by_the_run"]]
+    see, draw = predictor(run), _draw(run)
+
+    def rows_of(case: Case) -> Matching:
+        tables, marked = judge(case, see, draw)
+        file = out / MASKS / f"{case.case_id}_pred.nii.gz"
+        file.unlink(missing_ok=True)  # of another run
+        if save_masks:
+            if not case.is_window:
+                is_shown = tables.candidates["score"] >= threshold
+                shown = tables.candidates.loc[is_shown, "candidate_id"]
+                marked = np.where(np.isin(marked, shown), marked, 0)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_mask(marked, case.volume, file)
+        return tables
+
+    key = digest(
+        run.model_key(), str(threshold), str(save_masks), code_key("medlib.risk.evaluation")
+    )
+    what = f"{cohort.name} with {run.folder.name}"
+    judged = judge_cohort(replace(cohort, table=table), rows_of, out / CASES, key, what)
+    known = table.set_index("case_id")[["label_kind", "is_window", "seen_by_the_run"]]
+    cases = judged.cases.join(known, on="case_id")
+    return [
+        _content(run, figures, replace(judged, cases=part), threshold)
+        for figures in (WINDOWS, SCANS)
+        if len(part := cases[cases["is_window"] == (figures is WINDOWS)])
+    ]
+
+
+def _draw(run: Run) -> Draw:
+    """Return what marks the lesion in the middle of a window: the close look, or the search."""
+    outliner = run.load_outliner()
+    if outliner is not None:
+        return lambda case: outline_window(outliner, case.volume) >= outliner.config.candidate_level
+    search = Model(run.load_network(), run.config)
+    return lambda case: (
+        predict_window(search, case.volume.hu, case.volume.spacing_mm)
+        >= search.config.candidate_level
     )
 
 
-def evaluate_method(run: Run, cohort: Cohort, method: str) -> tuple[Matching, float]:
-    """Match one method's candidates and choose its operating point on the tune part."""
-    matched = concatenate(
-        [match_case(case, found) for case, found in predictions(run, cohort, method)]
-    )
-    tune = select(matched, split="tune")
-    threshold = choose_operating_point(tune.cases, tune.candidates)
-    return at_operating_point(matched, threshold), threshold
+def seen_by(run: Run, table: pd.DataFrame) -> pd.Series:
+    """Say of which cases a run was trained or tuned on the patient.
+
+    For a run that saw real CT these are all LIDC-IDRI patients of the train and the tune part: one
+    whose nodules were left out of the training may still have had a say in a choice.
+    """
+    data = run.card["data"]
+    patients = {p for split in SEEN_SPLITS for p in data["patients"].get(split, [])}
+    if "real_ct" in data:
+        patients |= {p for split in SEEN_SPLITS for p in lidc_patients(split)}
+    return table["case_id"].isin(patients) | table["patient_id"].isin(patients)
 
 
-def make_evaluation(run: Run, cohort: Cohort, folder: Path, key: str) -> None:
-    """Evaluate every method and put the results in place of what stood in `folder`."""
-    check_disjoint(cohort.table)
-    beside = folder.parent / f".{folder.name}.{os.getpid()}"
-    old = beside.with_name(beside.name + ".old")
-    try:
-        beside.mkdir()
-        _write_evaluation(run, cohort, beside)
-        (beside / KEY).write_text(key, encoding="utf-8")
-        if folder.exists():
-            folder.rename(old)
-        beside.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _write_evaluation(run: Run, cohort: Cohort, folder: Path) -> None:
-    thresholds: dict[str, float] = {}
-    metrics: dict[str, Any] = {}
-    for method in METHODS:
-        matched, thresholds[method] = evaluate_method(run, cohort, method)
-        for name in TABLES:
-            getattr(matched, name).to_csv(folder / f"{method}-{name}.csv", index=False)
-        metrics[method] = {
-            part: {name: for_json(estimate(name, select(matched, split=part))) for name in METRICS}
-            for part in HELD_OUT
-        }
-    _write_json(folder / OPERATING_POINT, thresholds)
-    _write_json(folder / METRICS_FILE, metrics)
-
-
-def read_evaluation(run: Run, cohort: Cohort) -> Evaluation:
-    """Read the evaluation that stands in the run folder."""
-    folder = run.folder / FOLDER
-    metrics = {
-        method: {
-            part: {name: _from_json(stored) for name, stored in names.items()}
-            for part, names in parts.items()
-        }
-        for method, parts in json.loads((folder / METRICS_FILE).read_bytes()).items()
-    }
-    lesions, candidates, cases = (
-        {method: _read_table(folder / f"{method}-{name}.csv") for method in metrics}
-        for name in TABLES
-    )
-    thresholds = json.loads((folder / OPERATING_POINT).read_bytes())
-    return Evaluation(run, cohort, lesions, candidates, cases, thresholds, metrics)
-
-
-TEXT_COLUMNS = (
-    "case_id",
-    "patient_id",
-    "site",
-    "split",
-    "lesion_id",
-    "outcome",
-    "status",
-    "origin",
-)
-COLUMN_TYPES = dict.fromkeys(TEXT_COLUMNS, "str") | {
-    "reported": "bool",
-    "matched_candidate": "Int64",
-}
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    """Read a table as it was written: ids stay text, and floats keep every bit."""
-    table = pd.read_csv(
-        path,
-        dtype=COLUMN_TYPES,
-        keep_default_na=False,
-        na_values=[""],
-        float_precision="round_trip",
-    )
-    text = [name for name in TEXT_COLUMNS if name in table]
-    return table.fillna(dict.fromkeys(text, ""))
-
-
-def for_json(found: Estimate) -> dict[str, Any]:
-    """Return an estimate for a file: undefined is null."""
+def _content(run: Run, figures: Figures, judged: Matching, threshold: float) -> dict[str, Any]:
+    rows = []
+    for _, case in judged.cases.iterrows():
+        row = figures.row(case, select(judged, case_id=case["case_id"]), threshold)
+        rows.append({**row, "seen_by_the_run": bool(case["seen_by_the_run"])})
+    cases = pd.DataFrame(rows)
     return {
-        name: None if isinstance(value, float) and math.isnan(value) else value
-        for name, value in asdict(found).items()
+        "run": run.folder.name,
+        "weights_sha256": run.weights_sha256(),
+        "kind": figures.kind,
+        "reference": figures.reference,
+        "metrics": {name: words for name, (_, words) in figures.metrics.items()},
+        "summary": {
+            part: summary(cases[cases["seen_by_the_run"] == is_seen], figures)
+            for part, is_seen in (("held_out", False), ("seen_by_the_run", True))
+        },
+        "cases": rows,
+        "note": DISCLAIMER,
     }
 
 
-def _from_json(stored: dict[str, Any]) -> Estimate:
-    numbers = {
-        name: float("nan") if stored[name] is None else float(stored[name])
-        for name in ("value", "low", "high")
-    }
-    return Estimate(**numbers, n=stored["n"], unit=stored["unit"], method=stored["method"])
+def in_words(content: dict[str, Any]) -> Iterator[str]:
+    """Yield the summary of an evaluation, a line a figure."""
+    for part, found in content["summary"].items():
+        yield f"{part.replace('_', ' ')}: {found['n_cases']} {content['kind']}"
+        for name, words in content["metrics"].items() if found["n_cases"] else ():
+            yield f"  {words}: {estimate_in_words(found[name])}"
 
 
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if not str(error.filename).startswith(str(folder)):
+            raise
+        raise DataError(
+            f"{folder}: cannot write here ({error.strerror}); choose another --out"
+        ) from error

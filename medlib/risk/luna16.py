@@ -43,12 +43,7 @@ OWN = Required(min_readers=MIN_READERS, min_diameter_mm=0.0)
 def rematched(found: Matching, required: Required = LUNA16) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Judge the candidates of `match_case` anew, by distance.
 
-    Parameters
-    ----------
-    found : Matching
-        Of one scan or of many.
-    required : Required
-        What has to be found. All other lesions count as ``disputed``: no miss and no false alarm.
+    Lesions that do not have to be found count as ``disputed``: no miss and no false alarm.
 
     Returns
     -------
@@ -88,16 +83,11 @@ def rematched(found: Matching, required: Required = LUNA16) -> tuple[pd.DataFram
 def luna16(found: Matching, required: Required = LUNA16) -> dict[str, Estimate]:
     """Read sensitivity off the curve at the rates of LUNA16, and their mean.
 
-    Parameters
-    ----------
-    found : Matching
-    required : Required
-
     Returns
     -------
     dict
-        An estimate for each of `FROC_POINTS` (``"0.125"`` ... ``"8"``) and ``"mean"``, resampled
-        by patient; undefined where there is no required lesion.
+        An estimate for each of `FROC_POINTS` (``"0.125"`` ... ``"8"``) and ``"mean"``; undefined
+        where there is no required lesion.
     """
     lesions, candidates = rematched(found, required)
     to_find = lesions[lesions["status"] == "required"].fillna({"best_score": -np.inf})

@@ -5,7 +5,12 @@ the candidate and the lesion's reference mask is at least `MIN_IOU`. Candidates 
 highest score down; each takes the free required lesion that it overlaps most, and that is a hit.
 A candidate that overlaps only lesions already taken is a duplicate. One that overlaps a lesion
 which a single reader drew is disputed: neither a hit nor a false alarm, as that lesion is neither
-found nor missed. What is left is a false alarm.
+found nor missed. One that overlaps none and lies where nobody can say what is healthy is doubtful.
+What is left is a false alarm.
+
+Where no readers drew the lesions, all of them have to be found. Boxes hold the lesion and more: a
+candidate overlaps them that lies inside with `MIN_INSIDE` of its voxels. In a window around a
+nodule the reference is the majority of its readers, `reference.more_than_half`.
 
 Because the order is that of the scores, the pairs at any score threshold are the pairs found here
 whose score reaches it: one matching serves every operating point.
@@ -22,13 +27,14 @@ from scipy import ndimage
 
 from medlib.annotation.agreement import pairwise_agreement
 from medlib.annotation.case import LESION_COLUMNS, Case
-from medlib.annotation.reference import lesion_status, reference_mask
+from medlib.annotation.reference import lesion_status, more_than_half
 from medlib.baseline.candidates import Prediction
 
 MIN_IOU = 0.1
+MIN_INSIDE = 0.5  # of a candidate's voxels: in boxes, or in what is doubtful
 HIT_RULE = f"3D IoU with the reference mask of at least {MIN_IOU:g}"
 
-OUTCOMES = ("hit", "duplicate", "disputed", "false alarm")
+OUTCOMES = ("hit", "duplicate", "disputed", "doubtful", "false alarm")
 
 
 @dataclass(frozen=True)
@@ -44,15 +50,17 @@ class Matching:
         candidate that hit it; missing where none did), `dice` and `iou` of that pair, `best_iou`
         with any candidate, `n_voxels` of the reference mask, `center_z`, `center_y` and
         `center_x` (voxel index) of its centroid, or of that of all outlines where readers share no
-        voxel.
+        voxel. Of a window also what `medlib.risk.outline_scores.score_outline` says.
     candidates : DataFrame
         A row a candidate: `case_id`, `patient_id`, `site`, `split`, the columns of the
         prediction, `outcome` (see `OUTCOMES`), `lesion_id` (empty for a false alarm), `iou` and
         `dice` with it, `n_voxels`, and how many of them are reference (`n_reference_voxels`) or
-        count for nothing (`n_ignored_voxels`: inside a disputed lesion).
+        count for nothing (`n_ignored_voxels`: inside a disputed lesion; in a window, in what some
+        readers drew beyond the reference).
     cases : DataFrame
         A row a scan: the four ids, `n_voxels`, `n_reference_voxels`, `n_ignored_voxels`,
-        `n_required`, `n_disputed`, `spacing_z_mm`, `spacing_y_mm` and `spacing_x_mm`.
+        `n_required`, `n_disputed`, `spacing_z_mm`, `spacing_y_mm` and `spacing_x_mm`;
+        `n_doubtful_voxels` where something is doubtful.
     """
 
     lesions: pd.DataFrame
@@ -75,21 +83,34 @@ def match_case(case: Case, prediction: Prediction) -> Matching:
             f"{case.case_id}: prediction is {prediction.labels.shape}, the case is "
             f"{case.lesion_labels.shape}; predict on the case's own grid"
         )
-    consensus = np.where(reference_mask(case.readers), case.lesion_labels, 0)
+    by_readers = case.label_kind == "readers"
+    voters = more_than_half(case.drawn_masks()) if case.is_window else case.reference
+    consensus = np.where(voters, case.lesion_labels, 0)
     lesions = case.lesions.reset_index(drop=True)
-    agreed = np.isin(lesions["label"], np.unique(consensus))
-    wanted = np.array([lesion_status(int(n)) == "required" for n in lesions["n_readers"]], bool)
-    required = agreed & wanted
+    required = np.isin(lesions["label"], np.unique(consensus))
+    if by_readers and not case.is_window:
+        required &= [lesion_status(int(n)) == "required" for n in lesions["n_readers"]]
     ignored = np.isin(case.lesion_labels, lesions.loc[~required, "label"])
     target = np.where(ignored, case.lesion_labels, consensus)
     overlap = _Overlap.of(prediction, target, lesions["label"].to_numpy(dtype=int))
+    overlaps = (
+        overlap.inside >= MIN_INSIDE if case.label_kind == "boxes" else overlap.iou >= MIN_IOU
+    )
 
-    candidates = _judge(prediction.candidates, lesions, required, overlap)
+    candidates = _judge(prediction.candidates, lesions, required, overlap, overlaps)
     reference = (target > 0) & ~ignored
+    if case.is_window:  # what some readers drew is no false alarm
+        ignored |= (case.lesion_labels > 0) & ~reference
     shown = prediction.labels
     candidates["n_voxels"] = overlap.candidate_voxels
     candidates["n_reference_voxels"] = _count_by_candidate(shown[reference], candidates)
     candidates["n_ignored_voxels"] = _count_by_candidate(shown[ignored], candidates)
+
+    if case.doubtful is not None:
+        in_doubt = _count_by_candidate(shown[case.doubtful], candidates)
+        alarms = candidates["outcome"] == "false alarm"
+        is_doubtful = in_doubt >= MIN_INSIDE * overlap.candidate_voxels
+        candidates.loc[alarms & is_doubtful, "outcome"] = "doubtful"
 
     hits = candidates[candidates["outcome"] == "hit"].set_index("lesion_id")
     lesions = lesions[list(LESION_COLUMNS)]
@@ -119,6 +140,8 @@ def match_case(case: Case, prediction: Prediction) -> Matching:
             },
         }
     )
+    if case.doubtful is not None:
+        cases["n_doubtful_voxels"] = np.count_nonzero(case.doubtful)
     return Matching(*(_with_ids(case, table) for table in (lesions, candidates, cases)))
 
 
@@ -175,6 +198,10 @@ class _Overlap:
         return np.asarray(self.shared / np.maximum(union, 1))
 
     @property
+    def inside(self) -> NDArray[np.float64]:
+        return np.asarray(self.shared / np.maximum(self.candidate_voxels[:, None], 1))
+
+    @property
     def dice(self) -> NDArray[np.float64]:
         total = self.candidate_voxels[:, None] + self.lesion_voxels[None]
         return np.asarray(2 * self.shared / np.maximum(total, 1))
@@ -185,6 +212,7 @@ def _judge(
     lesions: pd.DataFrame,
     required: NDArray[np.bool_],
     overlap: _Overlap,
+    overlaps: NDArray[np.bool_],
 ) -> pd.DataFrame:
     """Give every candidate its outcome, highest score first."""
     judged = candidates.reset_index(drop=True).assign(outcome="false alarm", lesion_id="")
@@ -192,7 +220,7 @@ def _judge(
     free = required.copy()
     by_score = judged.sort_values(["score", "candidate_id"], ascending=[False, True]).index
     for row in by_score:
-        touched = overlap.iou[row] >= MIN_IOU
+        touched = overlaps[row]
         for outcome, eligible in (
             ("hit", touched & free),
             ("duplicate", touched & required),

@@ -20,15 +20,7 @@ ACCEPTED_DICE = 0.56
 
 @dataclass(frozen=True)
 class Metric:
-    """The mean of a column, resampled by patient.
-
-    Attributes
-    ----------
-    table : {"lesions", "candidates", "cases"}
-    column : str
-    words : str
-    unit : str
-    """
+    """The mean of a column, resampled by patient."""
 
     table: Literal["lesions", "candidates", "cases"]
     column: str
@@ -114,17 +106,7 @@ def _count(cases: pd.DataFrame, lesions: pd.DataFrame, reported: pd.DataFrame) -
 
 
 def estimate(name: str, matching: Matching, seed: int = 0) -> Estimate:
-    """Estimate one metric with its patient-level interval.
-
-    Parameters
-    ----------
-    name : str
-        A key of `METRICS`.
-    matching : Matching
-        As `at_operating_point` returns it, cut to the rows in question.
-    seed : int
-        Of the resampling.
-    """
+    """Estimate one of `METRICS` over the tables of `at_operating_point`, with its interval."""
     metric = METRICS[name]
     table = getattr(matching, metric.table)
     found = bootstrap_mean(table, metric.column, seed=seed, unit=metric.unit)
@@ -134,17 +116,13 @@ def estimate(name: str, matching: Matching, seed: int = 0) -> Estimate:
 
 
 def estimate_by(name: str, matching: Matching, groups: pd.Series, seed: int = 0) -> pd.DataFrame:
-    """Estimate one metric in each group of its rows.
+    """Estimate one of `METRICS` in each group of its rows.
 
     Parameters
     ----------
-    name : str
-        A key of `METRICS`.
-    matching : Matching
     groups : Series
         The group of each row of the metric's table, on its index; rows without one (NaN) stay
         out. A categorical keeps its order, and groups without rows stay in.
-    seed : int
 
     Returns
     -------

@@ -31,19 +31,15 @@ def choose_operating_point(
 ) -> float:
     """Choose the lowest score threshold that keeps false alarms in bounds on the tune part.
 
+    A candidate counts where its score is at least this: 0 where even all of them keep the bound.
+    Candidates tied with the first false alarm too many are all left out.
+
     Parameters
     ----------
     cases : DataFrame
         A row a scan of the tune part (`patient_id`, `split`), those without candidates too.
     candidates : DataFrame
         Their candidates: `patient_id`, `split`, `score`, `outcome`.
-    max_false_alarms_per_scan : float
-
-    Returns
-    -------
-    float
-        A candidate counts where its score is at least this. 0 where even all of them keep the
-        bound. Candidates tied with the first false alarm too many are all left out.
 
     Raises
     ------
@@ -69,18 +65,13 @@ def choose_for_sensitivity(
 ) -> float:
     """Choose the highest score threshold at which enough lesions of the tune part are reported.
 
+    A candidate counts where its score is at least this: 0 where even all of them hit too few.
+
     Parameters
     ----------
     lesions : DataFrame
         A row a lesion of the tune part: `patient_id`, `split`, and `best_score`, the highest of the
         candidates that hit it; 0 where none does.
-    min_sensitivity : float
-
-    Returns
-    -------
-    float
-        A candidate counts where its score is at least this. 0 where even all candidates hit too
-        few.
 
     Raises
     ------
@@ -109,20 +100,14 @@ def _check_tune(table: pd.DataFrame) -> None:
 def froc(cases: pd.DataFrame, lesions: pd.DataFrame, candidates: pd.DataFrame) -> pd.DataFrame:
     """Trace sensitivity against false alarms a scan over every score threshold.
 
-    Parameters
-    ----------
-    cases : DataFrame
-        A row a scan, those without lesion or candidate too.
-    lesions : DataFrame
-        `status` and `best_score`; only required lesions count.
-    candidates : DataFrame
-        `score` and `outcome`.
+    Of `lesions` only the required ones count (`status`, `best_score`); of `candidates` (`score`,
+    `outcome`) duplicates and disputed regions are neither hit nor false alarm.
 
     Returns
     -------
     DataFrame
         `threshold` (descending, from infinity: nothing is marked), `sensitivity`,
-        `false_alarms_per_scan`. Duplicates and disputed regions are neither.
+        `false_alarms_per_scan`.
     """
     scores = lesions.loc[lesions["status"] == "required", "best_score"].astype(float)
     false_alarms = candidates.loc[candidates["outcome"] == "false alarm", "score"]
@@ -144,12 +129,7 @@ def sensitivity_at(curve: pd.DataFrame, points: tuple[float, ...] = FROC_POINTS)
     """Read the best sensitivity within each bound of false alarms a scan off a FROC curve.
 
     The curve is taken as steps: only thresholds that exist are counted, nothing is interpolated
-    between them.
-
-    Returns
-    -------
-    Series
-        Indexed by false alarms a scan. Its mean over `FROC_POINTS` is the LUNA16 score.
+    between them. The mean over `FROC_POINTS` is the LUNA16 score.
     """
     found = {
         point: curve.loc[curve["false_alarms_per_scan"] <= point, "sensitivity"].max()

@@ -7,20 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Question:
-    """One row of the evaluation table.
+    """One row of the evaluation table."""
 
-    Attributes
-    ----------
-    metric : str
-        As clinicians and engineers call it.
-    question : str
-    keys : tuple of str
-        Names in `medlib.risk.metrics.METRICS` that answer it.
-    """
-
-    metric: str
+    metric: str  # as clinicians and engineers call it
     question: str
-    keys: tuple[str, ...]
+    keys: tuple[str, ...]  # in `medlib.risk.metrics.METRICS`
 
 
 QUESTIONS = (

@@ -23,18 +23,10 @@ UNDEFINED = (
 
 
 def risk_summary(metrics: Mapping[str, float | None]) -> str:
-    """Say what the metrics mean for use.
+    """Say in a sentence what `sensitivity` and `false_negative_rate` mean for use.
 
-    Parameters
-    ----------
-    metrics : mapping
-        `sensitivity` and `false_negative_rate`, shares between 0 and 1; others are ignored.
-
-    Returns
-    -------
-    str
-        One sentence. False negatives are judged first, because a missed lesion costs most. An
-        undefined metric (NaN, or the null of a stored file) passes no gate.
+    False negatives are judged first, because a missed lesion costs most. An undefined metric (NaN,
+    or the null of a stored file) passes no gate.
     """
     missed, found = metrics["false_negative_rate"], metrics["sensitivity"]
     if missed is None or found is None or isnan(missed) or isnan(found):

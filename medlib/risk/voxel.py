@@ -75,13 +75,7 @@ def ratio(part: float, whole: float) -> float:
 
 
 def count_voxels(reference: Mask, prediction: Mask, ignored: Mask | None = None) -> VoxelCounts:
-    """Count how two masks agree.
-
-    Parameters
-    ----------
-    reference, prediction : ndarray of bool, any shape, the same for both
-    ignored : ndarray of bool, optional
-        Voxels that count for nothing: neither right nor wrong.
+    """Count how two masks agree; ignored voxels are neither right nor wrong.
 
     Raises
     ------
@@ -107,33 +101,3 @@ def count_voxels(reference: Mask, prediction: Mask, ignored: Mask | None = None)
         false_negative=n_reference - n_both,
         true_negative=reference.size - n_reference - n_prediction + n_both,
     )
-
-
-def dice(reference: Mask, prediction: Mask) -> float:
-    """Dice coefficient; NaN where both masks are empty."""
-    return count_voxels(reference, prediction).dice
-
-
-def iou(reference: Mask, prediction: Mask) -> float:
-    """Intersection over union; NaN where both masks are empty."""
-    return count_voxels(reference, prediction).iou
-
-
-def sensitivity(reference: Mask, prediction: Mask) -> float:
-    """Share of the reference that is predicted; NaN where the reference is empty."""
-    return count_voxels(reference, prediction).sensitivity
-
-
-def false_negative_rate(reference: Mask, prediction: Mask) -> float:
-    """Share of the reference that is missed; NaN where the reference is empty."""
-    return count_voxels(reference, prediction).false_negative_rate
-
-
-def specificity(reference: Mask, prediction: Mask) -> float:
-    """Share of the background left alone; NaN where there is no background."""
-    return count_voxels(reference, prediction).specificity
-
-
-def accuracy(reference: Mask, prediction: Mask) -> float:
-    """Share of voxels that agree; NaN for arrays without voxels."""
-    return count_voxels(reference, prediction).accuracy

@@ -19,7 +19,7 @@ from medlib.baseline.run import Run
 from medlib.images.volume import Volume
 from medlib.phantom.cohort_sizes import PROFILES
 from medlib.phantom.recipe import make_case, plan_cohort
-from medlib.risk.real import shipped_run
+from medlib.risk.evaluation_files import shipped_run
 
 STORED = Path(__file__).with_name("golden.npz")
 BALLS = [Ball((15, 64, 36), 5.0), Ball((25, 50, 92), 9.0, hu=20.0), Ball((28, 84, 30), 3.0)]

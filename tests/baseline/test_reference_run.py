@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel
@@ -11,16 +11,18 @@ import pytest
 from toy import Ball, ToyCohort, toy_case, toy_volume
 
 from medlib.annotation.case import LESION_COLUMNS, Case
-from medlib.baseline import config
+from medlib.baseline import config, make_run, train, training_sources
 from medlib.baseline.candidates import CANDIDATE_COLUMNS, Prediction
 from medlib.baseline.run import OUTLINER, Run
 from medlib.cohorts import nodule_volumes as voi
+from medlib.cohorts.cohort import Cohort
 from medlib.errors import DataError, OverlapError, RunError
 from medlib.images.volume import Volume
 from medlib.paths import MANIFESTS
-from medlib.risk import reference_run
-from medlib.risk.reference_run import choose_operating_point_on_nodules, make_reference_run
-from tools.model_card import MODEL_CARD
+from medlib.risk import evaluated_run
+from medlib.risk.evaluated_run import evaluated_run as evaluated
+from medlib.risk.tune_choices import choose_operating_point_on_nodules
+from tools.model_card import model_card
 
 SCANS = {
     "Lung_Dx-A0001": "CC BY 4.0",
@@ -89,6 +91,14 @@ def rated(case: Case) -> Case:
     return replace(case, lesions=case.lesions.assign(**said | {"origin": origin}))
 
 
+@dataclass(frozen=True)
+class Phantom(Cohort):
+    all_cases: tuple[Case, ...] = ()
+
+    def case(self, case_id: str) -> Case:
+        return next(case for case in self.all_cases if case.case_id == case_id)
+
+
 @pytest.fixture
 def small(tmp_path, monkeypatch) -> None:
     """Profiles of two steps, and a phantom of a patient a part."""
@@ -105,18 +115,23 @@ def small(tmp_path, monkeypatch) -> None:
         (tmp_path / "phantom" / case.case_id).mkdir(parents=True)
         receipt = tmp_path / "phantom" / case.case_id / "receipt.json"
         receipt.write_text('{"voxels": {}}')
-    cohort = ToyCohort(tuple(cases), tmp_path / "phantom")
-    opened = reference_run.open_cohort
-    monkeypatch.setattr(
-        reference_run,
-        "open_cohort",
-        lambda dataset, *rest: cohort if dataset == "phantom" else opened(dataset, *rest),
-    )
-    monkeypatch.setattr(reference_run, "BUILD", tmp_path / "build")
+    table = ToyCohort(tuple(cases)).table
+    cohort = Phantom("phantom", tmp_path / "phantom", table, tuple(cases))
+    opened = make_run.open_cohort
+    for module in (make_run, evaluated_run):
+        monkeypatch.setattr(
+            module,
+            "open_cohort",
+            lambda dataset, *rest: cohort if dataset == "phantom" else opened(dataset, *rest),
+        )
+
+
+def made(folder: Path, dataset: str = "lidc-voi", left_out: str | None = None) -> Run:
+    return evaluated("lidc", dataset, 0, folder, (), left_out).run
 
 
 def test_who_had_a_say_is_in_the_card_and_not_among_the_held_out(real_ct, small, tmp_path):
-    run = make_reference_run("lidc", 0, tmp_path / "run", left_out="Lung_Dx-A0001")
+    run = made(tmp_path / "run", left_out="Lung_Dx-A0001")
     known = {p for part in ("train", "tune") for p in run.card["data"]["patients"][part]}
     assert known >= {"pyradiomics-lung2", "Lung_Dx-A0002", "toy-0", "toy-1"}
     assert not known & {"Lung_Dx-A0001", "LUNG1-001", "toy-2", "toy-3", *patients("test")}
@@ -131,20 +146,19 @@ def test_who_had_a_say_is_in_the_card_and_not_among_the_held_out(real_ct, small,
         "Lung_Dx-A0002": True,
         "LUNG1-001": False,
     }
-    assert "Whole scans: pyradiomics-lung2" in (run.folder / MODEL_CARD).read_text()
+    assert "Whole scans: pyradiomics-lung2" in model_card(run)
     assert "--leave-out Lung_Dx-A0001" in run.card["expected_output"]
     assert sorted(path.name for path in tmp_path.glob("*run*")) == ["run"]
-    with pytest.raises(RunError, match="run exists"):
-        make_reference_run("lidc", 0, run.folder)
+    with pytest.raises(RunError, match="run exists, made from another cohort"):
+        made(run.folder)
 
 
 def test_the_phantom_takes_the_place_of_real_ct(real_ct, small, tmp_path):
-    run = make_reference_run("lidc", 0, tmp_path / "run", dataset="phantom")
+    run = made(tmp_path / "run", "phantom")
     assert run.card["data"]["cohort"] == "phantom in the place of real CT, phantom"
     assert "real_ct" not in run.card["data"]
     assert run.card["data"]["tested_on"]["n_vois"] == {"train": 2, "tune": 2, "test": 2}
     assert "--dataset phantom" in run.card["expected_output"]
-    assert not (run.folder / MODEL_CARD).exists()
     known = run.card["data"]["patients"]
     # Besides the phantom's patients those who gave the outlines: they are no test.
     assert known == {
@@ -166,45 +180,42 @@ def test_the_phantom_takes_the_place_of_real_ct(real_ct, small, tmp_path):
 
 
 def test_nobody_gives_outlines_to_train_and_to_tune(real_ct, small, tmp_path, monkeypatch):
-    monkeypatch.setattr(reference_run, "outline_givers", lambda *_: {"LIDC-IDRI-0001"})
+    monkeypatch.setattr(training_sources, "outline_givers", lambda *_: {"LIDC-IDRI-0001"})
     with pytest.raises(OverlapError, match="LIDC-IDRI-0001 gave outlines to train and to tune"):
-        make_reference_run("lidc", 0, tmp_path / "run", dataset="phantom")
+        made(tmp_path / "run", "phantom")
 
 
-def test_the_operating_point_reports_nine_in_ten_real_tune_nodules(monkeypatch):
+def test_the_operating_point_reports_nine_in_ten_real_tune_nodules():
     ball = Ball((20, 24, 24), 6)
-    case = toy_case([ball], split="tune", size_mm=(40.0, 48.0, 48.0))
+    case = rated(toy_case([ball], split="tune", size_mm=(40.0, 48.0, 48.0)))
     scores = np.linspace(0.99, 0.6, 40)
     hu = case.volume.hu
     nodules = [
         replace(case, volume=replace(case.volume, hu=np.full_like(hu, k)), is_window=True)
         for k in range(len(scores))
     ]
-    monkeypatch.setattr(reference_run, "windows", lambda cohort, split: nodules)
 
-    def predict(network, config, volume, outliner, is_window):
-        assert is_window
+    def predict(window):
         found = pd.DataFrame(0.0, index=range(2), columns=list(CANDIDATE_COLUMNS)).assign(
-            candidate_id=[1, 2], score=[0.999, scores[int(volume.hu[0, 0, 0])]]
+            candidate_id=[1, 2], score=[0.999, scores[int(window.volume.hu[0, 0, 0])]]
         )
         labels = 2 * case.lesion_labels.astype(np.uint16)
         labels[0, 0, 0] = 1  # surer, and elsewhere
         return Prediction(labels.astype(np.float16), labels, found)
 
-    monkeypatch.setattr(reference_run, "predict_volume", predict)
-    chosen = choose_operating_point_on_nodules(None, None, None, None)
+    chosen = choose_operating_point_on_nodules(predict, nodules)
     assert (scores >= chosen).mean() == 0.9
     assert chosen in scores
     nodules = [replace(nodule, split="test") for nodule in nodules]
     with pytest.raises(OverlapError, match="of part 'test' was given"):
-        choose_operating_point_on_nodules(None, None, None, None)
+        choose_operating_point_on_nodules(predict, nodules)
 
 
 def test_without_a_scan_to_train_on_nothing_begins(real_ct, small, tmp_path):
     table = pd.read_csv(real_ct / "full_ct" / "cases.csv")
     table[table["case"] != "Lung_Dx-A0002"].to_csv(real_ct / "full_ct" / "cases.csv", index=False)
     with pytest.raises(DataError, match="no scan of the tune part; it needs one of Lung_Dx-A0002"):
-        make_reference_run("lidc", 0, tmp_path / "run")
+        made(tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -212,14 +223,14 @@ def test_a_training_goes_on_only_where_nothing_has_changed(real_ct, small, tmp_p
     folders = []
 
     def begin(train, tune, config, device, checkpoints):
-        folders.append(checkpoints.name)
+        folders.append(checkpoints.parent.name)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(reference_run, "train_on", begin)
+    monkeypatch.setattr(train, "train_on", begin)
 
     def started(**options: str) -> str:
         with pytest.raises(KeyboardInterrupt):
-            make_reference_run("lidc", 0, tmp_path / "run", **options)
+            made(tmp_path / "run", **options)
         return folders[-1]
 
     first = started()
@@ -230,5 +241,5 @@ def test_a_training_goes_on_only_where_nothing_has_changed(real_ct, small, tmp_p
     assert started() != first
     receipt.write_text('{"voxels": {}}')
     assert started() == first
-    monkeypatch.setattr(reference_run, "code_key", lambda *modules: "another code")
+    monkeypatch.setattr(make_run, "code_key", lambda *modules: "another code")
     assert started() != first

@@ -10,10 +10,10 @@ import torch
 from safetensors import safe_open
 from toy import ToyCohort, toy_cohort
 
-from medlib.baseline import run
+from medlib.baseline import make_run, run
 from medlib.baseline import stored_predictions as predictions
 from medlib.baseline.config import TrainConfig
-from medlib.baseline.run import find_or_make_run
+from medlib.baseline.make_run import find_or_make_run
 from medlib.cohorts.cohort import cohort_key
 from medlib.errors import OverlapError, RunError
 
@@ -28,14 +28,16 @@ def quick(monkeypatch: pytest.MonkeyPatch, cohort: ToyCohort, tiny: TrainConfig)
         "cohort": cohort,
     }
     monkeypatch.setattr(
-        run, "train_config", lambda _, seed, __: state["config"].model_copy(update={"seed": seed})
+        make_run,
+        "train_config",
+        lambda _, seed, __: state["config"].model_copy(update={"seed": seed}),
     )
-    monkeypatch.setattr(run, "open_cohort", lambda *_: state["cohort"])
+    monkeypatch.setattr(make_run, "open_cohort", lambda *_: state["cohort"])
     return state
 
 
 def test_a_profile_that_learns_from_real_ct_is_not_trained_on_the_phantom(tmp_path):
-    with pytest.raises(RunError, match="'lidc' learns from real CT: use --profile lidc"):
+    with pytest.raises(RunError, match="'lidc' learns from real CT: use --dataset lidc-voi"):
         find_or_make_run("lidc", run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -48,8 +50,8 @@ def test_what_needs_real_ct_cannot_be_set_on_the_phantom(tmp_path, setting):
 
 def test_other_settings_make_another_run_with_a_name_of_its_own(tmp_path, monkeypatch, cohort):
     small = ("steps=2", "tune_every=2", "decoder_channels=[16, 8, 8, 4, 4]", "pretrained=false")
-    monkeypatch.setattr(run, "open_cohort", lambda *_: cohort)
-    monkeypatch.setattr(run, "RUNS", tmp_path)
+    monkeypatch.setattr(make_run, "open_cohort", lambda *_: cohort)
+    monkeypatch.setattr(make_run, "RUNS", tmp_path)
     made = find_or_make_run("quick", seed=3, changes=[*small, "loss=focal"])
     assert (made.config.loss, made.config.steps) == ("focal", 2)
     assert made.config.decoder_channels == (16, 8, 8, 4, 4)
@@ -128,7 +130,7 @@ def test_another_cohort_and_other_code_make_a_run_stale(quick, tmp_path, monkeyp
     quick["cohort"] = annotated_again
     find_or_make_run("quick", seed=0, run_dir=folder)
     assert "(another cohort)" in capsys.readouterr().out
-    monkeypatch.setattr(run, "code_key", lambda *modules: "another code")
+    monkeypatch.setattr(make_run, "code_key", lambda *modules: "another code")
     find_or_make_run("quick", seed=0, run_dir=folder)
     assert "(another training code)" in capsys.readouterr().out
 

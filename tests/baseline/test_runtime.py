@@ -15,7 +15,7 @@ from medlib.baseline.network import build_network, without_normalisation
 from medlib.baseline.network_passes import Model, slice_probability
 from medlib.baseline.run import Run
 from medlib.baseline.runtime import ForInference
-from medlib.risk.real import shipped_run
+from medlib.risk.evaluation_files import shipped_run
 
 CPU = torch.device("cpu")
 SHAPES = [(2, 320, 320), (7, 64, 64), (1, 96, 64)]  # images, rows and columns

@@ -131,7 +131,7 @@ def test_another_run_in_the_same_folder_is_another_input(tmp_path):
 
 
 def test_a_chapter_rests_on_the_reference_runs_if_it_reads_them(tmp_path):
-    book = make_book(tmp_path, a="import medlib.risk.real", b="import medlib.cohorts.splits")
+    book = make_book(tmp_path, a="import medlib.risk.evaluation", b="import medlib.cohorts.splits")
     figures = tmp_path / "reference_runs" / "one" / "evaluation" / "real-vois.json"
     figures.parent.mkdir(parents=True)
     figures.write_text("{}")

@@ -15,7 +15,7 @@ from medlib.review.model import (
     held_out_metrics,
     load_model,
 )
-from medlib.risk import real
+from medlib.risk import evaluation_files
 from medlib.risk.summary import PRELIMINARILY_USABLE, TOO_MANY_MISSED, UNDEFINED
 
 
@@ -91,7 +91,7 @@ def test_not_a_run(tmp_path):
 
 
 def test_default_run_is_the_newest_complete_reference_run(tmp_path, monkeypatch, write_run):
-    monkeypatch.setattr(real, "REFERENCE_RUNS", tmp_path / "reference")
+    monkeypatch.setattr(evaluation_files, "REFERENCE_RUNS", tmp_path / "reference")
     monkeypatch.setattr(model_module, "RUNS", tmp_path / "runs")
     with pytest.raises(RunError, match="no trained run.*MEDLIB_ROOT.*medlib train"):
         default_run()

@@ -1,200 +1,212 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
+import shutil
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
-from medlib.annotation.case import LESION_COLUMNS, Case
-from medlib.baseline.candidates import CANDIDATE_COLUMNS, Prediction
-from medlib.baseline.config import train_config
-from medlib.errors import OverlapError
-from medlib.images.volume import SeriesIdentity, Volume
-from medlib.risk import evaluation
-from medlib.risk.metrics import METRICS
+from medlib.baseline.config import TrainConfig
+from medlib.baseline.network import build_network, save_weights
+from medlib.cli import app
+from medlib.errors import DataError, RunError
+from medlib.paths import MANIFESTS
+from medlib.risk import evaluation_files, judging
+from medlib.risk.evaluation import evaluate_dataset
+from medlib.risk.evaluation_files import shipped_run
 
-SHAPE = (3, 10, 30)
-SPLITS = ["tune", "tune", "test", "test", "external", "external"]
-
-
-def toy_case(number):
-    """Build a patient with one lesion that two readers drew alike."""
-    labels = np.zeros(SHAPE, np.uint8)
-    labels[1, 2:6, 2:8] = 1
-    name = f"c{number}"
-    lesions = pd.DataFrame([dict.fromkeys(LESION_COLUMNS, 3.0)]).assign(
-        lesion_id=f"{name}-1", label=1, n_readers=2, origin="made here"
-    )
-    volume = Volume(np.zeros(SHAPE, np.float32), np.eye(4), SeriesIdentity(name, "1.2", "1.2.3"))
-    return Case(name, name, "NA", SPLITS[number], volume, labels * 3, labels, lesions)
+AFFINE = np.diag([-0.8, -0.8, 1.25, 1.0])
 
 
-def toy_prediction(number, method):
-    """Mark the lesion with certainty, and elsewhere with a score that falls with the number."""
-    labels = np.zeros(SHAPE, np.uint16)
-    rows = []
-    if method != "empty":
-        labels[1, 2:6, 2:7] = 1
-        labels[1, 2:6, 20:24] = 2
-        labels[1, 8:9, 12:14] = 3
-        scores = (0.9 if number % 2 == 0 else 0.2, 0.6 - number / 100, 0.5)
-        rows = [
-            dict.fromkeys(CANDIDATE_COLUMNS, 1.0) | {"candidate_id": i, "score": score}
-            for i, score in enumerate(scores, start=1)
-        ]
-    table = pd.DataFrame(rows, columns=list(CANDIDATE_COLUMNS))
-    return Prediction(np.zeros(SHAPE, np.float16), labels, table)
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A run that was never trained, whose every voxel of a window is marked."""
+    folder = tmp_path_factory.mktemp("runs") / "toy"
+    (folder / "evaluation").mkdir(parents=True)
+    config = TrainConfig(
+        profile="toy", cohort="quick", decoder_channels=(16, 8, 8, 4, 4), pretrained=False,
+        crop_px=32, slice_spacing_mm=1.25, candidate_level=0.001,
+    )  # fmt: skip
+    (folder / "config.json").write_text(config.model_dump_json())
+    save_weights(build_network(config), folder / "weights.safetensors")
+    card = {
+        "data": {"cohort": "toy", "patients": {"train": ["LIDC-IDRI-0001"], "tune": []}},
+        "time": {"finished": "2026-01-01"},
+    }
+    (folder / "card.json").write_text(json.dumps(card))
+    (folder / "evaluation" / "operating_point.json").write_text('{"network": 0.0}')
+    return folder
+
+
+def evaluate(folder, *given, **options):
+    [found] = evaluate_dataset(str(folder), *given, **options)
+    return json.loads(json.dumps(found).replace("NaN", "null"))
 
 
 @pytest.fixture
-def world(tmp_path, monkeypatch):
-    """Stand in for a run and a cohort; what is tested is what is made of their predictions."""
-    cases = [toy_case(number) for number in range(len(SPLITS))]
-    table = pd.DataFrame(
-        [
-            {name: getattr(c, name) for name in ("case_id", "patient_id", "site", "split")}
-            for c in cases
-        ]
+def vois(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    rows = []
+    for number, patient in ((1, "LIDC-IDRI-0001"), (2, "somebody"), (3, "somebody")):
+        hu = np.full((20, 24, 4), -850, np.int16)
+        hu[8:12, 8:12, 1:3] = 30
+        bits = np.where(hu > 0, 0b111, 0).astype(np.uint8)
+        names = {"ct_file": f"{number}_ct.nii.gz", "readers_file": f"{number}_readers.nii.gz"}
+        nibabel.save(nibabel.Nifti1Image(hu, AFFINE), folder / names["ct_file"])
+        nibabel.save(nibabel.Nifti1Image(bits, AFFINE), folder / names["readers_file"])
+        rows.append({"voi_id": f"v{number}", "patient_id": patient, **names, "n_readers": 3})
+    pd.DataFrame(rows).to_csv(folder / "lidc_voi.csv", index=False)
+    return folder
+
+
+def test_metrics_and_masks_of_volumes_of_interest(vois, run_folder, tmp_path):
+    out = tmp_path / "out"
+    found = evaluate(vois, out, run_folder, save_masks=True)
+    assert found == json.loads((out / "metrics.json").read_bytes())
+    assert [row["voi_id"] for row in found["cases"]] == ["v1", "v2", "v3"]
+    assert found["summary"]["held_out"]["n_cases"] == 2  # v1 is of a patient trained on
+    assert found["summary"]["held_out"]["dice"]["n"] == 1
+    assert found["summary"]["seen_by_the_run"]["n_cases"] == 1
+    for row in found["cases"]:
+        image = nibabel.load(out / "masks" / f"{row['voi_id']}_pred.nii.gz")
+        assert image.shape == (20, 24, 4)
+        assert np.allclose(image.affine, AFFINE)
+        marked = np.asarray(image.dataobj) > 0
+        assert row["dice"] == pytest.approx(2 * (4 * 4 * 2) / (4 * 4 * 2 + marked.sum()), abs=1e-5)
+
+
+def test_no_mask_of_another_run_stays_beside_its_figures(vois, run_folder, tmp_path):
+    out, other = tmp_path / "out", tmp_path / "other"
+    shutil.copytree(run_folder, other)
+    config = json.loads((other / "config.json").read_bytes())
+    (other / "config.json").write_text(json.dumps({**config, "candidate_level": 0.9}))
+    masks = out / "masks"
+    evaluate(vois, out, run_folder, save_masks=True)
+    marked = nibabel.load(masks / "v1_pred.nii.gz").get_fdata().sum()
+    assert marked > 0
+    evaluate(vois, out, other)
+    assert not list(masks.iterdir())
+    evaluate(vois, out, other, save_masks=True)
+    assert nibabel.load(masks / "v1_pred.nii.gz").get_fdata().sum() == 0
+
+
+def test_a_score_rests_on_the_files_it_was_made_from(vois, run_folder, tmp_path):
+    before = evaluate(vois, tmp_path / "out", run_folder)
+    path = vois / "2_readers.nii.gz"
+    bits = np.asarray(nibabel.load(path).dataobj).copy()
+    bits[0:8] = 0b111
+    nibabel.save(nibabel.Nifti1Image(bits, AFFINE), path)
+    after = evaluate(vois, tmp_path / "out", run_folder)
+    same = [a["dice"] == b["dice"] for a, b in zip(before["cases"], after["cases"], strict=True)]
+    assert same == [True, False, True]
+
+
+@pytest.mark.parametrize(("real_ct", "held_out"), [(True, ["v3"]), (False, ["v1", "v2", "v3"])])
+def test_who_trained_on_real_ct_has_seen_its_train_and_tune_part(
+    vois, run_folder, tmp_path, real_ct, held_out
+):
+    other = tmp_path / "other"
+    shutil.copytree(run_folder, other)
+    card = json.loads((other / "card.json").read_bytes())
+    card["data"] = {"patients": {}} | ({"real_ct": {}} if real_ct else {})
+    (other / "card.json").write_text(json.dumps(card))
+    table = pd.read_csv(vois / "lidc_voi.csv")
+    split = pd.read_csv(MANIFESTS / "lidc_idri_split.csv").groupby("split")["patient_id"].first()
+    table["patient_id"] = [split["train"], split["tune"], split["test"]]
+    table.to_csv(vois / "lidc_voi.csv", index=False)
+    found = evaluate(vois, tmp_path / "out", other)
+    assert [row["voi_id"] for row in found["cases"] if not row["seen_by_the_run"]] == held_out
+
+
+def test_cut_off_between_mask_and_score_neither_is_taken_for_the_run_before(
+    vois, run_folder, tmp_path, monkeypatch
+):
+    out, other = tmp_path / "out", tmp_path / "other"
+    shutil.copytree(run_folder, other)
+    config = json.loads((other / "config.json").read_bytes())
+    (other / "config.json").write_text(json.dumps({**config, "candidate_level": 0.9}))
+    evaluate(vois, out, run_folder, save_masks=True)
+    with monkeypatch.context() as cut_off:
+        cut_off.setattr(judging, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(vois, out, other, save_masks=True)
+    evaluate(vois, out, run_folder, save_masks=True)
+    assert nibabel.load(out / "masks" / "v1_pred.nii.gz").get_fdata().sum() > 0
+
+
+def test_an_interrupted_evaluation_goes_on(vois, run_folder, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    whole = evaluate(vois, tmp_path / "whole", run_folder)
+    scored = []
+    score_outline = judging.score_outline
+
+    def until_the_third(case, marked):
+        scored.append(case.case_id)
+        if len(scored) == 3:
+            raise KeyboardInterrupt
+        return score_outline(case, marked)
+
+    monkeypatch.setattr(judging, "score_outline", until_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(vois, out, run_folder)
+    assert not (out / "metrics.json").exists()
+    found = evaluate(vois, out, run_folder)
+    assert scored == ["v1", "v2", "v3", "v3"]  # only what was not done
+    for row in (*found["cases"], *whole["cases"]):
+        row.pop("seconds")
+    assert found == whole
+
+
+def test_a_whole_scan(tmp_path, run_folder):
+    case = tmp_path / "scans" / "one"
+    case.mkdir(parents=True)
+    hu = np.full((64, 64, 6), 40, np.int16)
+    mask = np.zeros(hu.shape, np.uint8)
+    mask[20:24, 20:24, 2:4] = 1
+    nibabel.save(nibabel.Nifti1Image(hu, AFFINE), case / "ct.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(mask, AFFINE), case / "mask.nii.gz")
+    row = {"case": "one", "licence": "CC BY 4.0", "image_file": "ct.nii.gz"}
+    pd.DataFrame([{**row, "mask_file": "mask.nii.gz"}]).to_csv(case.parent / "cases.csv")
+    found = evaluate(case.parent, tmp_path / "out", run_folder, save_masks=True)
+    [scan] = found["cases"]
+    assert scan["patient_id"] == "one"  # the table names no patient
+    assert (scan["hit"], scan["false_alarms"], scan["n_reported"]) == (0, 0, 0)  # no lung, no mark
+    assert scan["dice"] == 0
+    assert (tmp_path / "out" / "masks" / "one_pred.nii.gz").is_file()
+
+
+def test_what_cannot_be_read_leaves_nothing_behind(tmp_path, vois, run_folder):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"no cohort; expected .*lidc_voi\.csv .* or with cases"):
+        evaluate(tmp_path / "empty", tmp_path / "out", run_folder)
+    with pytest.raises(RunError, match="not a run folder"):
+        evaluate(vois, tmp_path / "out", tmp_path / "empty")
+    (vois / "2_ct.nii.gz").unlink()
+    result = CliRunner().invoke(
+        app, ["evaluate", str(vois), "--out", str(tmp_path / "out"), "--run", str(run_folder)]
     )
-    run = SimpleNamespace(
-        folder=tmp_path / "run",
-        weights="w0",
-        config=train_config("gpu"),  # its cohort has another name than the profile
-        model_key=lambda: run.weights,
-    )
-    run.folder.mkdir()
-    calls = []
-
-    def predictions(run, cohort, method):
-        calls.append(method)
-        for number, case in enumerate(cases):
-            yield case, toy_prediction(number, method)
-
-    for case in cases:
-        (tmp_path / case.case_id).mkdir()
-        (tmp_path / case.case_id / "receipt.json").write_text('{"voxels": {}}')
-    cohort = SimpleNamespace(table=table, folder=tmp_path)
-    monkeypatch.setattr(evaluation, "find_or_make_run", lambda *a: run)
-    monkeypatch.setattr(
-        evaluation, "open_cohort", lambda *given: {("phantom", "standard", 0): cohort}[given]
-    )
-    monkeypatch.setattr(evaluation, "predictions", predictions)
-    return SimpleNamespace(run=run, cohort=cohort, calls=calls)
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "2_ct.nii.gz" in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
-def test_one_process_of_a_training_evaluates(world, monkeypatch):
-    monkeypatch.setattr(evaluation.processes, "rank", lambda: 1)
-    with pytest.raises(SystemExit) as caught:
-        evaluation.evaluated_run()
-    assert caught.value.code == 0
-    assert not world.calls
-
-
-def test_made_once_then_found(world, capsys):
-    made = evaluation.evaluated_run()
-    assert capsys.readouterr().out == "made the evaluation of run\n"
-    found = evaluation.evaluated_run()
-    assert capsys.readouterr().out == "found the evaluation of run\n"
-    assert world.calls == ["network", "threshold", "empty"]
-    for method in world.calls:
-        for name in evaluation.TABLES:
-            pd.testing.assert_frame_equal(getattr(made, name)[method], getattr(found, name)[method])
-    assert [path.name for path in world.run.folder.iterdir()] == ["evaluation"], "nothing is left"
-
-
-def test_other_weights_make_it_stale(world, capsys):
-    evaluation.evaluated_run()
-    world.run.weights = "w1"
-    evaluation.evaluated_run()
-    assert capsys.readouterr().out.count("made") == 2
-
-
-def test_tables_read_back_as_they_were_made(world):
-    found = evaluation.evaluated_run()
-    fresh, threshold = evaluation.evaluate_method(world.run, world.cohort, "network")
-    assert found.operating_point["network"] == threshold
-    for name in evaluation.TABLES:
-        expected, stored = getattr(fresh, name), getattr(found, name)["network"]
-        pd.testing.assert_frame_equal(stored, expected, check_dtype=False, check_exact=True)
-    assert set(found.cases["network"]["site"]) == {"NA"}, "a site may be called NA"
-    assert found.candidates["network"]["lesion_id"].eq("").any(), "a false alarm has no lesion"
-
-
-def test_the_operating_point_is_that_of_the_tune_part(world):
-    found = evaluation.evaluated_run()
-    # Tune has the false alarms 0.60, 0.50, 0.59, 0.50: two are allowed, so 0.50 is one too many.
-    assert found.operating_point["network"] == pytest.approx(0.5)
-    assert found.operating_point["network"] > 0.5
-    assert found.operating_point["empty"] == 0.0
-    test = found.metrics["network"]["test"]
-    assert test["lesion_sensitivity"].value == 0.5
-    assert test["false_alarms_per_scan"].value == 1.0
-    assert test["lesion_sensitivity"].n == 2
-
-
-def test_what_is_stored_is_plain_json(world):
-    evaluation.evaluated_run()
-
-    def refuse(constant):
-        raise AssertionError(f"{constant} is not JSON")
-
-    for name in ("metrics.json", "operating_point.json"):
-        text = (world.run.folder / "evaluation" / name).read_text()
-        stored = json.loads(text, parse_constant=refuse)
-        assert set(stored) == {"network", "threshold", "empty"}
-    empty = json.loads((world.run.folder / "evaluation" / "metrics.json").read_text())["empty"]
-    assert set(empty) == {"test", "external"}
-    assert set(empty["test"]) == set(METRICS)
-    assert empty["test"]["matched_dice"]["value"] is None
-    assert empty["test"]["lesion_sensitivity"]["value"] == 0
-
-
-def test_a_method_that_marks_nothing_is_read_back_too(world):
-    found = evaluation.evaluated_run()
-    part = found.matching("empty", split="test")
-    assert len(part.candidates[part.candidates["reported"]]) == 0
-    assert part.lesions["missed"].tolist() == [1, 1]
-    assert found.metrics["empty"]["test"]["accuracy"].value == pytest.approx(1 - 24 / 900)
-
-
-def test_a_patient_in_two_parts_is_refused(world):
-    world.cohort.table = pd.concat(
-        [world.cohort.table, world.cohort.table.iloc[[0]].assign(split="test")], ignore_index=True
-    )
-    with pytest.raises(OverlapError):
-        evaluation.evaluated_run()
-    assert not list(world.run.folder.iterdir())
-
-
-def test_a_failure_leaves_the_old_evaluation(world, monkeypatch):
-    evaluation.evaluated_run()
-    world.run.weights = "w1"
-    monkeypatch.setattr(evaluation, "estimate", lambda *a: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        evaluation.evaluated_run()
-    assert (world.run.folder / "evaluation" / "key.txt").is_file()
-    world.run.weights = "w0"
-    assert evaluation.evaluated_run().metrics
-
-
-def test_the_key_holds_code_weights_and_cohort(world, monkeypatch):
-    key = evaluation.evaluation_key(world.run, world.cohort)
-    other = SimpleNamespace(table=world.cohort.table.iloc[:3], folder=world.cohort.folder)
-    assert evaluation.evaluation_key(world.run, other) != key
-    monkeypatch.setattr(evaluation, "EVALUATION_MODULES", evaluation.EVALUATION_MODULES[:-1])
-    assert evaluation.evaluation_key(world.run, world.cohort) != key
-
-
-def test_every_module_the_evaluation_rests_on_is_in_its_key():
-    import ast
-    from importlib.util import find_spec
-    from pathlib import Path
-
-    named = set(evaluation.EVALUATION_MODULES)
-    for module in named:
-        tree = ast.parse(Path(find_spec(module).origin).read_text())
-        imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-        risk = {name for name in imported if name and name.startswith("medlib.risk")}
-        assert risk <= named, f"{module} imports {risk - named}, which is not in the key"
+def test_the_shipped_run_is_the_newest_that_saw_real_ct(tmp_path, monkeypatch, run_folder):
+    monkeypatch.setattr(evaluation_files, "REFERENCE_RUNS", tmp_path)
+    with pytest.raises(RunError, match="name a run folder with --run.*medlib train"):
+        shipped_run()
+    for name, finished, data in (
+        ("old", "2026-01-01", {"real_ct": {}}),
+        ("new", "2026-02-01", {"real_ct": {}}),
+        ("phantom", "2026-03-01", {}),
+        (".being-made.123", "2026-04-01", {"real_ct": {}}),
+    ):
+        (tmp_path / name / "evaluation").mkdir(parents=True)
+        card = {"data": data, "time": {"finished": finished}}
+        (tmp_path / name / "card.json").write_text(json.dumps(card))
+        (tmp_path / name / "evaluation" / "operating_point.json").write_text("{}")
+    assert shipped_run() == tmp_path / "new"

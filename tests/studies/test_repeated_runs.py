@@ -9,7 +9,7 @@ import pytest
 
 from medlib.baseline.run import CARD, CONFIG, OUTLINER, Run
 from medlib.errors import OverlapError, RunError
-from medlib.risk.real import shipped_run
+from medlib.risk.evaluation_files import shipped_run
 from studies.repeated_runs import (
     REAL_SCANS,
     REAL_VOIS,

@@ -1,0 +1,281 @@
+"""Making a run: the configuration, the cohort and the networks that are trained on it.
+
+A profile has one network, or two: one that searches whole scans and one that looks closely at what
+was found, a run in the folder of the first. Whatever is killed goes on from its last look at the
+tune part; level, operating point and figures come later, see `medlib.risk.evaluated_run`.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+from medlib.baseline import processes
+from medlib.baseline.card import Part, evidence_card, pair_cards
+from medlib.baseline.config import OUTLINE_PROFILE, TrainConfig, is_pair, train_config
+from medlib.baseline.device import best_device
+from medlib.baseline.network import save_weights
+from medlib.baseline.run import CARD, CONFIG, HISTORY, OUTLINER, WEIGHTS, Run
+from medlib.cohorts.cohort import PHANTOM, REAL, Cohort, cohort_key, open_cohort
+from medlib.cohorts.splits import check_disjoint
+from medlib.errors import OverlapError, RunError
+from medlib.files import lock_on, put_in_place, write_file, write_json
+from medlib.keys import code_key, digest
+from medlib.paths import RUNS
+
+
+class Order(NamedTuple):
+    """What is to be trained: one configuration, or two, and the data by name."""
+
+    configs: tuple[TrainConfig, ...]
+    dataset: str
+    changes: tuple[str, ...] = ()
+    left_out: str | None = None
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether a second network looks closely at what the first one finds."""
+        return len(self.configs) > 1
+
+    @property
+    def name(self) -> str:
+        """Of the run folder, where none is given."""
+        first = self.configs[0]
+        if not self.is_pair:
+            words = [Path(self.dataset).name, first.profile, f"seed{first.seed}", *self.changes]
+            return re.sub(r"[^\w.-]+", "-", "-".join(words))
+        name = f"{first.profile}{'-phantom' * (self.dataset == PHANTOM)}-seed{first.seed}"
+        return f"left-out/{name}-without-{self.left_out}" if self.left_out else name
+
+    @property
+    def command(self) -> str:
+        """What makes the run again."""
+        first = self.configs[0]
+        left_out = f" --leave-out {self.left_out}" if self.left_out else ""
+        return (
+            f"medlib train --profile {first.profile} --seed {first.seed} --dataset {self.dataset}"
+            f"{left_out} --run-dir DIR"
+        )
+
+
+def order(
+    profile: str = "quick",
+    dataset: str | None = None,
+    seed: int = 0,
+    changes: Sequence[str] = (),
+    left_out: str | None = None,
+) -> Order:
+    """Say what is to be trained; see `find_or_make_run`.
+
+    Raises
+    ------
+    RunError
+        If it cannot be: nothing has been opened yet.
+    """
+    of_pair = is_pair(profile)
+    if of_pair and dataset not in (PHANTOM, REAL):
+        raise RunError(
+            f"profile '{profile}' learns from real CT: use --dataset {REAL}, or --dataset "
+            f"{PHANTOM} for the phantom in its place"
+        )
+    dataset = dataset or PHANTOM
+    if left_out and dataset != REAL:
+        raise RunError(f"--leave-out {left_out}: only a run on {REAL} sees whole real scans")
+    if changes and (of_pair or dataset == REAL):
+        raise RunError(
+            f"--set {changes[0]}: such a run has two networks with a profile each, in "
+            "medlib/baseline/config.py; change it there"
+        )
+    config = train_config(profile, seed, changes)
+    if of_pair:
+        outlines = train_config(OUTLINE_PROFILE.format(profile=profile), seed)
+        return Order((config, outlines), dataset, (), left_out)
+    if dataset == REAL:
+        raise RunError(f"profile '{profile}' makes no run on real CT: use the profile 'lidc'")
+    if config.voi_crops or config.scan_crops or config.mass_crops:
+        raise RunError(
+            f"profile '{profile}' learns from real CT: use --profile lidc --dataset {REAL}"
+        )
+    return Order((config,), dataset, tuple(changes))
+
+
+def open_data(wanted: Order) -> tuple[Cohort, Cohort]:
+    """Open the cohort that is learned from, and the phantom that stands beside it (or is it)."""
+    from medlib.baseline.training_sources import check_scans, leave_out
+
+    first = wanted.configs[0]
+    if not wanted.is_pair:
+        cohort = open_cohort(wanted.dataset, first.cohort, first.seed)
+        return cohort, cohort
+    phantom = open_cohort(PHANTOM, first.cohort, first.seed)
+    if wanted.dataset == PHANTOM:
+        return phantom, phantom
+    cohort = open_cohort(REAL)
+    if wanted.left_out:
+        cohort = leave_out(cohort, wanted.left_out)
+    check_scans(cohort)
+    return cohort, phantom
+
+
+def find_or_make_run(
+    profile: str = "quick",
+    dataset: str | None = None,
+    seed: int = 0,
+    run_dir: Path | None = None,
+    changes: Sequence[str] = (),
+    left_out: str | None = None,
+) -> Run:
+    """Return the run made from these inputs; train it where there is none. Prints which it was.
+
+    Parameters
+    ----------
+    profile : str
+        A name in `medlib.baseline.config.PROFILES`.
+    dataset : str, optional
+        As `open_cohort` takes it: the phantom by default, but for a profile with two networks,
+        where it has to be said.
+    seed : int
+        Of the phantom and of the training.
+    run_dir : Path, optional
+        Where the run stands; by default under the project's build folder.
+    changes : sequence of str
+        To the profile, each ``FIELD=VALUE``; see `medlib.baseline.config.train_config`.
+    left_out : str, optional
+        A whole real scan that training would see, kept for testing.
+
+    Raises
+    ------
+    RunError
+        If there is no such run to be made, or `run_dir` holds something else: no run, or one of
+        two networks, which took hours, from other inputs.
+    DataError
+        If data are not there, or no such scan can be left out.
+    OverlapError
+        If a patient would stand in train and in tune, or has given outlines to both.
+    """
+    wanted = order(profile, dataset, seed, changes, left_out)
+    folder = Path(run_dir) if run_dir else RUNS / wanted.name
+    cohort, phantom = open_data(wanted)
+    keys = {
+        "configuration": digest(*(config.model_dump_json() for config in wanted.configs)),
+        "cohort": cohort_key(cohort),
+        "training code": code_key("medlib.baseline.train"),
+    }
+    if wanted.is_pair:
+        splits = cohort.table[["case_id", "split"]].to_csv()  # a scan may be left out
+        keys["cohort"] = digest(keys["cohort"], splits, cohort_key(phantom))
+        keys["training code"] = code_key("medlib.baseline.train", "medlib.baseline.training_mix")
+    # Another command waits, then finds it; the processes of one training go together.
+    lock = lock_on(folder) if not processes.rank() else None
+    with lock or nullcontext():
+        changed = _what_changed(folder, keys)
+        if changed and wanted.is_pair and (folder / CARD).is_file():
+            raise RunError(
+                f"{folder} exists, made from {' and '.join(changed)}: delete it to make the run "
+                "again, or name another folder"
+            )
+        run = _make(wanted, cohort, phantom, folder, keys) if changed else Run(folder)
+    made = run.card["time"]
+    if changed:
+        print(f"made the run {folder.name} in {made['seconds']:.0f} s ({' and '.join(changed)})")
+    else:
+        print(f"found the run {folder.name}, made {made['finished']} in {made['seconds']:.0f} s")
+    return run
+
+
+def _what_changed(folder: Path, keys: dict[str, str]) -> list[str]:
+    """Say why the folder is no run of these inputs; an empty list if it is one."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return ["there was none"]
+    if not (folder / CARD).is_file():
+        raise RunError(
+            f"{folder} holds files but no {CARD}, so it is no run: name an empty or a new folder"
+        )
+    before = Run(folder).card.get("keys", {})
+    return [f"another {name}" for name, key in keys.items() if before.get(name) != key]
+
+
+def _make(
+    wanted: Order, cohort: Cohort, phantom: Cohort, folder: Path, keys: dict[str, str]
+) -> Run:
+    """Train and write the run beside its folder, then put it in place of what stood there."""
+    checkpoints = folder.parent / f".{folder.name}.{digest(*keys.values())[:16]}"
+    train = _train_pair if wanted.is_pair else _train_one
+    parts = train(wanted, cohort, phantom, checkpoints)
+    if processes.rank():
+        raise SystemExit(0)  # the first process writes
+    with put_in_place(folder) as beside:
+        for part, where in zip(parts, (beside, beside / OUTLINER), strict=False):
+            where.mkdir()
+            write_file(where / CONFIG, part.config.model_dump_json(indent=2) + "\n")
+            save_weights(part.trained.network, where / WEIGHTS)
+            part.trained.history.to_csv(where / HISTORY, index=False)
+        shas = [Run(beside / name).weights_sha256() for name in ("", OUTLINER)[: len(parts)]]
+        cards = [evidence_card(p, phantom, sha) for p, sha in zip(parts, shas, strict=True)]
+        if wanted.is_pair:
+            cards = pair_cards(cards, parts, cohort, phantom, wanted.command)
+            write_json(beside / OUTLINER / CARD, cards[1])
+        write_json(beside / CARD, {**cards[0], "keys": keys})
+    shutil.rmtree(checkpoints)
+    return Run(folder)
+
+
+# Training needs Lightning, which takes seconds to import; finding a run does not.
+
+
+def _train_one(wanted: Order, cohort: Cohort, _: Cohort, checkpoints: Path) -> list[Part]:
+    from medlib.baseline.train import train
+    from medlib.baseline.training_volume import training_volumes
+
+    check_disjoint(cohort.table)
+    [config] = wanted.configs
+    patients = {
+        str(split): sorted(group["patient_id"].astype(str).unique())
+        for split, group in cohort.table.groupby("split")
+    }
+    volumes = {
+        split: training_volumes(
+            cohort.cases(split),
+            config,
+            split,
+            {p for other, members in patients.items() if other != split for p in members},
+        )
+        for split in ("train", "tune")
+    }
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    trained = train(config, volumes["train"], volumes["tune"], best_device(), checkpoints)
+    return [Part(config, trained, patients)]
+
+
+def _train_pair(wanted: Order, cohort: Cohort, phantom: Cohort, checkpoints: Path) -> list[Part]:
+    from medlib.baseline.train import train_on
+    from medlib.baseline.training_mix import (
+        outline_crops,
+        outline_data,
+        phantom_share,
+        search_crops,
+    )
+    from medlib.baseline.training_sources import outline_givers
+
+    givers = {part: outline_givers(cohort, part) for part in ("train", "tune")}
+    if both := givers["train"] & givers["tune"]:
+        raise OverlapError(f"{min(both)} gave outlines to train and to tune patients")
+    search, outlines = wanted.configs
+    synthetic = phantom if cohort is phantom or phantom_share(outlines) else None
+    parts = []
+    for config in (search, outlines):
+        if config is search:
+            mix = search_crops(cohort, phantom, config)
+        else:
+            mix = outline_crops(outline_data(cohort, synthetic, config), config)
+        of_one = checkpoints / config.profile
+        of_one.mkdir(parents=True, exist_ok=True)
+        trained = train_on(mix.train, mix.tune, config, best_device(), of_one)
+        # Who gave the outlines of what is shown is no test either.
+        patients = {part: sorted({*names, *givers[part]}) for part, names in mix.patients.items()}
+        parts.append(Part(config, trained, patients))
+    return parts

@@ -1,0 +1,158 @@
+"""What a run's ``evaluation/`` folder holds, and how it is read back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medlib.baseline.run import CARD, Run
+from medlib.baseline.stored_predictions import METHODS
+from medlib.cohorts.cohort import Cohort
+from medlib.errors import RunError
+from medlib.paths import REFERENCE_RUNS
+from medlib.risk.bootstrap import Estimate
+from medlib.risk.matching import Matching
+from medlib.risk.metrics import select
+
+FOLDER, OPERATING_POINT, METRICS_FILE, KEY = (
+    "evaluation",
+    "operating_point.json",
+    "metrics.json",
+    "key.txt",
+)
+TABLES = ("lesions", "candidates", "cases")
+REAL_VOIS, REAL_SCANS = "real-vois.json", "real-scans.json"
+HELD_OUT = ("test", "external")  # internal and external testing
+
+TEXT_COLUMNS = (
+    "case_id",
+    "patient_id",
+    "site",
+    "split",
+    "lesion_id",
+    "outcome",
+    "status",
+    "origin",
+)
+COLUMN_TYPES = dict.fromkeys(TEXT_COLUMNS, "str") | {
+    "reported": "bool",
+    "matched_candidate": "Int64",
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The methods of a run on the tune part and on held-out patients.
+
+    Attributes
+    ----------
+    lesions, candidates, cases : dict of str to DataFrame
+        By method, at its operating point; columns in `medlib.risk.matching.Matching` and
+        `medlib.risk.metrics.at_operating_point`.
+    operating_point : dict of str to float
+        Lowest score that is reported, by method; chosen on the tune part.
+    metrics : dict
+        ``metrics[method][part][name]`` is an `Estimate`; parts are `HELD_OUT`, names those of
+        `medlib.risk.metrics.METRICS`.
+    """
+
+    run: Run
+    cohort: Cohort
+    lesions: dict[str, pd.DataFrame]
+    candidates: dict[str, pd.DataFrame]
+    cases: dict[str, pd.DataFrame]
+    operating_point: dict[str, float]
+    metrics: dict[str, dict[str, dict[str, Estimate]]]
+
+    def matching(self, method: str = "network", **values: str) -> Matching:
+        """Return a method's tables, cut to the rows with these values: ``split="test"``."""
+        tables = Matching(self.lesions[method], self.candidates[method], self.cases[method])
+        return select(tables, **values)
+
+
+def read_evaluation(run: Run, cohort: Cohort) -> Evaluation:
+    """Read the evaluation that stands in the run folder."""
+    folder = run.folder / FOLDER
+    metrics = {
+        method: {
+            part: {name: _estimate(stored) for name, stored in names.items()}
+            for part, names in parts.items()
+        }
+        for method, parts in json.loads((folder / METRICS_FILE).read_bytes()).items()
+        if method in METHODS
+    }
+    lesions, candidates, cases = (
+        {
+            method: read_rows((folder / f"{method}-{name}.csv").read_text(encoding="utf-8"))
+            for method in metrics
+        }
+        for name in TABLES
+    )
+    thresholds = json.loads((folder / OPERATING_POINT).read_bytes())
+    return Evaluation(run, cohort, lesions, candidates, cases, thresholds, metrics)
+
+
+def read_rows(csv: str) -> pd.DataFrame:
+    """Read a table as it was written: ids stay text, and floats keep every bit."""
+    table = pd.read_csv(
+        StringIO(csv),
+        dtype=COLUMN_TYPES,
+        keep_default_na=False,
+        na_values=[""],
+        float_precision="round_trip",
+    )
+    text = [name for name in TEXT_COLUMNS if name in table]
+    return table.fillna(dict.fromkeys(text, ""))
+
+
+def _estimate(stored: dict[str, Any]) -> Estimate:
+    numbers = {
+        name: float("nan") if stored[name] is None else float(stored[name])
+        for name in ("value", "low", "high")
+    }
+    return Estimate(**{**stored, **numbers})
+
+
+def operating_point(run: Run) -> float:
+    """Return the lowest score that a run reports.
+
+    Raises
+    ------
+    RunError
+        If it was never evaluated.
+    """
+    path = run.folder / FOLDER / OPERATING_POINT
+    if not path.is_file():
+        raise RunError(f"{run.folder}: the run was never evaluated; make one with: medlib train")
+    return float(json.loads(path.read_bytes())["network"])
+
+
+def shipped_run() -> Path:
+    """Return the reference run that comes with the project: the newest that saw real CT.
+
+    Raises
+    ------
+    RunError
+        If there is none.
+    """
+    complete = [
+        folder
+        for folder in sorted(REFERENCE_RUNS.glob("[!.]*"))  # a run that is being made has a dot
+        if (folder / CARD).is_file() and (folder / FOLDER / OPERATING_POINT).is_file()
+    ]
+    if not complete:
+        raise RunError(
+            f"no reference run in {REFERENCE_RUNS.name}/: name a run folder with --run, or make "
+            "one with: medlib train"
+        )
+
+    def rank(folder: Path) -> tuple[bool, str]:
+        card = Run(folder).card
+        return "real_ct" in card["data"], str(card["time"]["finished"])
+
+    return max(complete, key=rank)
