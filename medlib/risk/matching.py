@@ -27,7 +27,7 @@ from scipy import ndimage
 
 from medlib.annotation.agreement import pairwise_agreement
 from medlib.annotation.case import LESION_COLUMNS, Case
-from medlib.annotation.reference import lesion_status, more_than_half
+from medlib.annotation.reference import MIN_READERS, more_than_half
 from medlib.baseline.candidates import Prediction
 
 MIN_IOU = 0.1
@@ -89,7 +89,7 @@ def match_case(case: Case, prediction: Prediction) -> Matching:
     lesions = case.lesions.reset_index(drop=True)
     required = np.isin(lesions["label"], np.unique(consensus))
     if by_readers and not case.is_window:
-        required &= [lesion_status(int(n)) == "required" for n in lesions["n_readers"]]
+        required &= (lesions["n_readers"] >= MIN_READERS).to_numpy(dtype=bool)
     ignored = np.isin(case.lesion_labels, lesions.loc[~required, "label"])
     target = np.where(ignored, case.lesion_labels, consensus)
     overlap = _Overlap.of(prediction, target, lesions["label"].to_numpy(dtype=int))
