@@ -1,8 +1,7 @@
-"""A sound annotation with one slip each: what the check of incoming drawings has to find."""
+"""A sound annotation with one fault each: what the check of incoming drawings has to find."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +11,8 @@ from medlib.annotation.contour_table import from_lines
 from medlib.annotation.drawings import Annotation, LesionMask, Line
 
 
-def slips(annotation: Annotation) -> dict[str, tuple[str, Annotation]]:
-    """Spoil an annotation one slip at a time.
+def faulty_drawings(annotation: Annotation) -> dict[str, tuple[str, Annotation]]:
+    """Spoil an annotation one fault at a time.
 
     Parameters
     ----------
@@ -26,77 +25,54 @@ def slips(annotation: Annotation) -> dict[str, tuple[str, Annotation]]:
         What was done -> the code that `validate_annotation` has to find, and the annotation.
     """
     first, second = annotation.masks
+    grid, readers = annotation.grid, annotation.readers
     own = [line for line in annotation.lines if line.reader == first.reader]
     middle = own[len(own) // 2]
+    points = middle.points_yx
 
-    def line(edit: Callable[[Line], Line]) -> Annotation:
-        lines = [edit(one) if one is middle else one for one in annotation.lines]
-        return from_lines(annotation.grid, lines, annotation.readers)
+    def line(spoilt: Line) -> Annotation:
+        lines = [spoilt if one is middle else one for one in annotation.lines]
+        return from_lines(grid, lines, readers)
 
     def masks(*changed: LesionMask) -> Annotation:
-        return Annotation.gather(annotation.grid, changed, (), annotation.readers)
+        return Annotation.gather(grid, changed, (), readers)
 
-    def mask(values: NDArray[np.bool_]) -> LesionMask:
-        return LesionMask.cut(first.lesion, first.reader, values, first.start_zyx)
+    def part(kept: NDArray[np.bool_]) -> Annotation:
+        cut = LesionMask.cut(first.lesion, first.reader, first.mask & kept, first.start_zyx)
+        return masks(cut, second)
 
     z, y, x = np.indices(first.mask.shape)
-    centre = np.argwhere(first.mask)[first.n_voxels // 2]
     widest = first.mask.sum(axis=(1, 2)).argmax()
-    points = len(middle.points_yx)
-    return {
-        "half of a line is missing": (
-            "open-line",
-            line(lambda one: replace(one, points_yx=one.points_yx[: points // 2])),
-        ),
-        "a stretch of a line runs backwards": (
-            "self-crossing",
-            line(lambda one: replace(one, points_yx=_turned(one.points_yx))),
-        ),
-        "a line of two points": (
-            "few-points",
-            line(lambda one: replace(one, points_yx=one.points_yx[:2])),
-        ),
-        "a line between two slices": (
-            "slice-not-in-series",
-            line(lambda one: replace(one, z_mm=one.z_mm + annotation.grid.spacing_mm[0] / 2)),
-        ),
-        "one voxel": (
-            "tiny-mask",
-            masks(mask((z == centre[0]) & (y == centre[1]) & (x == centre[2])), second),
-        ),
-        "one slice of a thick lesion": (
-            "one-slice",
-            masks(mask(first.mask & (z == widest)), second),
-        ),
-        "a slice left out": ("in-pieces", masks(mask(first.mask & (z != widest)), second)),
-        "drawn in the corner of the image": (
-            "outside-lung",
-            masks(*(replace(one, start_zyx=(one.start_zyx[0], 0, 0)) for one in (first, second))),
-        ),
-        "the same lesion under two numbers": (
-            "overlap",
-            masks(first, replace(first, lesion=first.lesion + 1), second),
-        ),
-        "the second reader's file is missing": (
-            "reader-missing",
-            Annotation.gather(annotation.grid, [first]),
-        ),
-        "one reader drew only a part of it": (
-            "low-agreement",
-            masks(mask(first.mask & (x <= np.quantile(first.mask.nonzero()[2], 0.2))), second),
-        ),
-        "handed in with another series": (
-            "grid-mismatch",
-            replace(annotation, grid=replace(annotation.grid, shape_zyx=(1, 1, 1))),
-        ),
-    }
+    k, i, j = np.argwhere(first.mask)[first.n_voxels // 2]
+    left_fifth = x <= float(np.quantile(first.mask.nonzero()[2], 0.2))
+    half = replace(middle, points_yx=points[: len(points) // 2])
+    turned = replace(middle, points_yx=_turned(points))
+    two_points = replace(middle, points_yx=points[:2])
+    between = replace(middle, z_mm=middle.z_mm + grid.spacing_mm[0] / 2)
+    corner = [replace(one, start_zyx=(one.start_zyx[0], 0, 0)) for one in (first, second)]
+    renumbered = replace(first, lesion=first.lesion + 1)
+    first_alone = Annotation.gather(grid, [first])
+    other_series = replace(annotation, grid=replace(grid, shape_zyx=(1, 1, 1)))
+    faults = [
+        ("half of a line is missing", "open-line", line(half)),
+        ("a stretch of a line runs backwards", "self-crossing", line(turned)),
+        ("a line of two points", "few-points", line(two_points)),
+        ("a line between two slices", "slice-not-in-series", line(between)),
+        ("one voxel", "tiny-mask", part((z == k) & (y == i) & (x == j))),
+        ("one slice of a thick lesion", "one-slice", part(z == widest)),
+        ("a slice left out", "in-pieces", part(z != widest)),
+        ("drawn in the corner of the image", "outside-lung", masks(*corner)),
+        ("the same lesion under two numbers", "overlap", masks(first, renumbered, second)),
+        ("the second reader's file is missing", "reader-missing", first_alone),
+        ("one reader drew only a part of it", "low-agreement", part(left_fifth)),
+        ("handed in with another series", "grid-mismatch", other_series),
+    ]
+    return {what: (code, spoilt) for what, code, spoilt in faults}
 
 
-def _turned(
-    points_yx: NDArray[np.float64],
-) -> NDArray[np.float64]:
+def _turned(points_yx: NDArray[np.float64]) -> NDArray[np.float64]:
     """Reverse the middle half of a line, so that it crosses itself."""
-    quarter = len(points_yx) // 4
-    return np.concatenate(
-        [points_yx[:quarter], points_yx[quarter : 3 * quarter][::-1], points_yx[3 * quarter :]]
-    )
+    middle = slice(len(points_yx) // 4, 3 * (len(points_yx) // 4))
+    turned = points_yx.copy()
+    turned[middle] = points_yx[middle][::-1]
+    return turned

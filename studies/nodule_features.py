@@ -5,6 +5,9 @@ The same code measures real CT and the phantom, so that both carry the same faul
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize, special
@@ -21,44 +24,9 @@ Hu = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Spacing = tuple[float, float, float]
 
-# name: (group, what, unit); the order of the table in the book
-FEATURES: dict[str, tuple[str, str, str]] = {
-    "inside_mean": ("nodule", "mean inside two readers' consensus", "HU"),
-    "inside_sd": ("nodule", "standard deviation inside", "HU"),
-    "inside_p10": ("nodule", "10th percentile inside", "HU"),
-    "inside_p90": ("nodule", "90th percentile inside", "HU"),
-    "core_mean": ("nodule", "mean one pixel below the surface", "HU"),
-    "core_sd": ("nodule", "standard deviation one pixel below the surface", "HU"),
-    "inside_step": ("nodule", "mean difference of neighbouring voxels inside", "HU"),
-    "glcm_homogeneity": ("nodule", "homogeneity of the co-occurrence matrix", ""),
-    "glcm_entropy": ("nodule", "entropy of the co-occurrence matrix", "bit"),
-    "edge_width": ("edge", "10 to 90 % width", "mm"),
-    "edge_offset": ("edge", "position against the consensus, outwards", "mm"),
-    "edge_contrast": ("edge", "height of the step", "HU"),
-    "edge_roughness": ("edge", "deviation from the mean profile, of the step", ""),
-    "ring_median": ("ring", "median", "HU"),
-    "ring_sd": ("ring", "standard deviation below -500 HU", "HU"),
-    "ring_p90": ("ring", "90th percentile", "HU"),
-    "ring_lung_share": ("ring", "share below -500 HU", ""),
-    "around_lung_median": ("surroundings", "median of lung", "HU"),
-    "around_p95_lung": ("surroundings", "95th percentile of lung (below -500 HU)", "HU"),
-    "around_share_grey": ("surroundings", "share of -750 to -500 HU", ""),
-    "around_share_vessel": ("surroundings", "share of -500 to -200 HU", ""),
-    "around_share_tissue": ("surroundings", "share above -200 HU", ""),
-    "around_share_dark": ("surroundings", "share below -930 HU", ""),
-    "structure_1mm": ("surroundings", "structure of about 1 mm in lung", "HU"),
-    "structure_3mm": ("surroundings", "structure of about 3 mm in lung", "HU"),
-    "tissue_sd": ("surroundings", "standard deviation inside the chest wall or heart", "HU"),
-    "noise_sd": ("noise", "standard deviation in quiet lung", "HU"),
-    "noise_x1": ("noise", "correlation, 1 pixel along the row", ""),
-    "noise_y1": ("noise", "correlation, 1 pixel along the column", ""),
-    "noise_x2": ("noise", "correlation, 2 pixels along the row", ""),
-    "noise_z1": ("noise", "correlation of neighbouring slices", ""),
-    "noise_skewness": ("noise", "skewness", ""),
-    "pixel_mm": ("grid", "pixel size", "mm"),
-    "slice_mm": ("grid", "slice distance", "mm"),
-    "diameter_mm": ("grid", "diameter of the consensus", "mm"),
-}
+with Path(__file__).with_name("nodule_features.csv").open(encoding="utf-8", newline="") as handle:
+    # name: (group, what, unit); the order of the table in the book
+    FEATURES = {name: (group, what, unit) for name, group, what, unit in [*csv.reader(handle)][1:]}
 # Set by the choice of nodules and of scanners; not looks.
 NOT_CLASSIFIED = ("pixel_mm", "slice_mm", "diameter_mm")
 

@@ -16,7 +16,7 @@ from medlib.annotation.validate import (
     findings_table,
     validate_annotation,
 )
-from studies.drawing_faults import slips
+from studies.drawing_faults import faulty_drawings
 
 LUNG = np.ones(SHAPE, dtype=bool)
 BALL = disc((4, 20, 20), 5.0)
@@ -199,7 +199,7 @@ def test_every_slip_is_found(volume):
     lung = LUNG.copy()
     lung[:, :12, :12] = False
     assert codes(sound, volume, lung) == []
-    spoilt = slips(sound)
+    spoilt = faulty_drawings(sound)
     assert len({code for code, _ in spoilt.values()}) == len(spoilt) == 12
     for what, (code, annotation) in spoilt.items():
         assert code in codes(annotation, volume, lung), what
