@@ -44,7 +44,7 @@ def faulty_drawings(annotation: Annotation) -> dict[str, tuple[str, Annotation]]
     z, y, x = np.indices(first.mask.shape)
     widest = first.mask.sum(axis=(1, 2)).argmax()
     k, i, j = np.argwhere(first.mask)[first.n_voxels // 2]
-    left_fifth = x <= float(np.quantile(first.mask.nonzero()[2], 0.2))
+    left_fifth = np.less_equal(x, np.quantile(first.mask.nonzero()[2], 0.2))
     half = replace(middle, points_yx=points[: len(points) // 2])
     turned = replace(middle, points_yx=_turned(points))
     two_points = replace(middle, points_yx=points[:2])
