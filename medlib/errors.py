@@ -35,4 +35,4 @@ class BookError(MedlibError):
 def first_fault(error: ValidationError) -> str:
     """Say in a few words where a record is wrong, and what is expected there."""
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return f"{'.'.join(map(str, first['loc'])) or 'as a whole'}: {first['msg']}"

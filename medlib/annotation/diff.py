@@ -7,23 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from medlib.annotation.drawings import Annotation, GridMismatchError, on_common_block
-
-MM3_PER_ML = 1000.0
+from medlib.annotation.drawings import (
+    Annotation,
+    GridMismatchError,
+    LesionMask,
+    on_common_block,
+)
 
 
 @dataclass(frozen=True)
 class MaskChange:
     """One reader's mask of one lesion, before and after.
 
-    Attributes
-    ----------
-    lesion, reader : int
-    change : str
-        ``"added"``, ``"removed"`` or ``"changed"``.
-    voxels_added, voxels_removed : int
-    before_ml, after_ml : float
-        Volume.
+    `change` is ``"added"``, ``"removed"`` or ``"changed"``.
     """
 
     lesion: int
@@ -33,6 +29,13 @@ class MaskChange:
     voxels_removed: int
     before_ml: float
     after_ml: float
+
+    def __str__(self) -> str:
+        return (
+            f"lesion {self.lesion}, reader {self.reader}: {self.change}, +{self.voxels_added} "
+            f"-{self.voxels_removed} voxels, {self.before_ml:.3f} -> {self.after_ml:.3f} mL "
+            f"({self.after_ml - self.before_ml:+.3f})"
+        )
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,10 @@ class RatingChange:
     before: int | None
     after: int | None
 
+    def __str__(self) -> str:
+        before, after = ("none" if v is None else v for v in (self.before, self.after))
+        return f"lesion {self.lesion}, reader {self.reader}: {self.rating} {before} -> {after}"
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -54,17 +61,12 @@ class Difference:
     readers_removed: tuple[int, ...]
     lesions_added: tuple[int, ...]
     lesions_removed: tuple[int, ...]
+    lesions_changed: tuple[int, ...]  # which were and are there, with another mask or rating
     masks: tuple[MaskChange, ...]
     ratings: tuple[RatingChange, ...]
 
     def __bool__(self) -> bool:
-        return any((self.readers_added, self.readers_removed, self.masks, self.ratings))
-
-    @property
-    def lesions_changed(self) -> tuple[int, ...]:
-        """Lesions that were and are there, with another mask or rating."""
-        touched = {m.lesion for m in self.masks} | {r.lesion for r in self.ratings}
-        return tuple(sorted(touched - {*self.lesions_added, *self.lesions_removed}))
+        return any(vars(self).values())
 
     def table(self) -> pd.DataFrame:
         """Return a row a mask that changed, with the columns of `MaskChange`."""
@@ -72,29 +74,13 @@ class Difference:
         return pd.DataFrame([vars(change) for change in self.masks], columns=columns)
 
     def __str__(self) -> str:
-        if not self:
-            return "no difference"
-        lists = {
-            "readers added": self.readers_added,
-            "readers removed": self.readers_removed,
-            "lesions added": self.lesions_added,
-            "lesions removed": self.lesions_removed,
-            "lesions changed": self.lesions_changed,
-        }
-        lines = [f"{name}: {', '.join(map(str, items))}" for name, items in lists.items() if items]
-        lines += [
-            f"lesion {m.lesion}, reader {m.reader}: {m.change}, +{m.voxels_added} "
-            f"-{m.voxels_removed} voxels, {m.before_ml:.3f} -> {m.after_ml:.3f} mL "
-            f"({m.after_ml - m.before_ml:+.3f})"
-            for m in self.masks
+        *lists, (_, masks), (_, ratings) = vars(self).items()
+        lines = [
+            f"{name.replace('_', ' ')}: {', '.join(map(str, items))}"
+            for name, items in lists
+            if items
         ]
-        lines += [
-            f"lesion {r.lesion}, reader {r.reader}: {r.rating} "
-            f"{'none' if r.before is None else r.before} -> "
-            f"{'none' if r.after is None else r.after}"
-            for r in self.ratings
-        ]
-        return "\n".join(lines)
+        return "\n".join([*lines, *map(str, masks), *map(str, ratings)]) or "no difference"
 
 
 def difference(before: Annotation, after: Annotation) -> Difference:
@@ -109,40 +95,36 @@ def difference(before: Annotation, after: Annotation) -> Difference:
         raise GridMismatchError(
             "the two annotations lie on different grids; compare annotations of one series"
         )
-    lesions_before, lesions_after = set(before.lesions), set(after.lesions)
+    masks, ratings = _mask_changes(before, after), _rating_changes(before, after)
+    touched = {m.lesion for m in masks} | {r.lesion for r in ratings}
+    added, removed = _only(after.lesions, before.lesions), _only(before.lesions, after.lesions)
     return Difference(
-        readers_added=tuple(sorted(set(after.readers) - set(before.readers))),
-        readers_removed=tuple(sorted(set(before.readers) - set(after.readers))),
-        lesions_added=tuple(sorted(lesions_after - lesions_before)),
-        lesions_removed=tuple(sorted(lesions_before - lesions_after)),
-        masks=tuple(_mask_changes(before, after)),
-        ratings=tuple(_rating_changes(before, after)),
+        readers_added=_only(after.readers, before.readers),
+        readers_removed=_only(before.readers, after.readers),
+        lesions_added=added,
+        lesions_removed=removed,
+        lesions_changed=tuple(sorted(touched - {*added, *removed})),
+        masks=tuple(masks),
+        ratings=tuple(ratings),
     )
 
 
+def _only(here: tuple[int, ...], there: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(set(here) - set(there)))
+
+
 def _mask_changes(before: Annotation, after: Annotation) -> list[MaskChange]:
-    old = {(mask.lesion, mask.reader): mask for mask in before.masks}
-    new = {(mask.lesion, mask.reader): mask for mask in after.masks}
-    to_ml = before.grid.voxel_volume_mm3 / MM3_PER_ML
+    old, new = ({(mask.lesion, mask.reader): mask for mask in a.masks} for a in (before, after))
+    to_ml = before.grid.voxel_volume_mm3 / 1000
     found = []
     for key in sorted(old.keys() | new.keys()):
-        both = [side[key] for side in (old, new) if key in side]
-        common = on_common_block(both)
-        nothing = np.zeros_like(common[0])
-        was = common[0] if key in old else nothing
-        now = common[-1] if key in new else nothing
-        change = "changed" if key in old and key in new else "added" if key in new else "removed"
+        nothing = LesionMask(*key, (0, 0, 0), np.zeros((0, 0, 0), dtype=bool))
+        was, now = on_common_block([old.get(key, nothing), new.get(key, nothing)])
+        change = "added" if key not in old else "removed" if key not in new else "changed"
         if change != "changed" or (was != now).any():
-            found.append(
-                MaskChange(
-                    *key,
-                    change,
-                    int((now & ~was).sum()),
-                    int((was & ~now).sum()),
-                    int(was.sum()) * to_ml,
-                    int(now.sum()) * to_ml,
-                )
-            )
+            added, removed = int((now & ~was).sum()), int((was & ~now).sum())
+            volumes_ml = int(was.sum()) * to_ml, int(now.sum()) * to_ml
+            found.append(MaskChange(*key, change, added, removed, *volumes_ml))
     return found
 
 

@@ -6,7 +6,6 @@ own fields, so that what a reader is told and what a file is checked against can
 
 from __future__ import annotations
 
-import string
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from medlib.annotation.lidc import RATINGS
-from medlib.errors import DataError
+from medlib.errors import DataError, first_fault
 from medlib.paths import MANIFESTS
 
 PROTOCOL = MANIFESTS / "annotation_protocol.json"
@@ -57,31 +56,22 @@ class LineRule(_Part):
     """How a line is drawn, and what tells a slip."""
 
     min_points: Annotated[int, Field(ge=3)]
-    max_gap_mm: Positive = Field(description="between the two ends of a line that counts as closed")
+    max_gap_mm: Positive  # between the two ends of a line that counts as closed
     min_voxels: Count
     max_pieces: Count
-    min_share_in_lung: Share = Field(description="of a mask's voxels inside the lung field")
-    one_slice_up_to_slices: Positive = Field(
-        description="diameter in slice distances from which one slice is too few"
-    )
+    min_share_in_lung: Share  # of a mask's voxels inside the lung field
+    one_slice_up_to_slices: Positive  # diameter, in slice distances, from which one is too few
     where: Text
     how: Text
     one_slice: Text
     too_small: Text
 
 
-class DensityRule(_Part):
-    """One kind of density, how it looks and how it is drawn."""
+class DrawRule(_Part):
+    """One kind of density, or something at or in the lesion, and where the line goes."""
 
     name: Text
-    looks: Text
-    draw: Text
-
-
-class StructureRule(_Part):
-    """Something at or in the lesion, and where the line goes."""
-
-    name: Text
+    looks: str = ""
     draw: Text
 
 
@@ -96,7 +86,7 @@ class ReadingRule(_Part):
 class Gate(_Part):
     """Least agreement of two readers before somebody else has to look."""
 
-    below_mm: Positive | None = Field(description="diameter; null for all that are larger")
+    below_mm: Positive | None  # diameter; None for all that are larger
     min_dice: Share
 
 
@@ -127,8 +117,8 @@ class Protocol(_Part):
     lesion: LesionRule
     display: DisplayRule
     line: LineRule
-    densities: tuple[DensityRule, ...]
-    structures: tuple[StructureRule, ...]
+    densities: tuple[DrawRule, ...]
+    structures: tuple[DrawRule, ...]
     reading: ReadingRule
     ratings: Mapping[str, tuple[int, int]]
     gates: tuple[Gate, ...]
@@ -146,23 +136,8 @@ class Protocol(_Part):
             raise ValueError(f"ratings must be {', '.join(RATINGS)}")
         if self.reading.readers_per_case < self.reading.reference_readers:
             raise ValueError("readers_per_case must not be below reference_readers")
-        for sentence in _sentences(self.model_dump()):
-            self.say(sentence)
+        self.guide()
         return self
-
-    def say(self, sentence: str) -> str:
-        """Fill a sentence with the protocol's own numbers.
-
-        Raises
-        ------
-        ValueError
-            If it names a field that does not exist.
-        """
-        roots = {name: getattr(self, name) for name in type(self).model_fields}
-        try:
-            return string.Formatter().vformat(sentence, (), roots)
-        except (AttributeError, KeyError, IndexError) as error:
-            raise ValueError(f"{sentence!r} names no field of the protocol ({error})") from None
 
     def min_dice(self, diameter_mm: float) -> float:
         """Return the gate for lesions of a diameter."""
@@ -173,72 +148,59 @@ class Protocol(_Part):
         )
 
     def guide(self) -> dict[str, str]:
-        """Write the guide as a new reader gets it.
-
-        Returns
-        -------
-        dict of str to str
-            Markdown by heading, in reading order.
-        """
-        say = self.say
-        densities = [f"**{d.name}** ({d.looks}): {d.draw}." for d in self.densities]
-        structures = [f"**{_sentence(s.name)[:-1]}**: {s.draw}." for s in self.structures]
-        gates = [f"{_size(gate, before)}: {gate.min_dice:.2f}" for gate, before in self._gates()]
+        """Write the guide as a new reader gets it: Markdown by heading, in reading order."""
+        line = self.line
+        densities = [f"**{d.name}** ({d.looks}): {d.draw}" for d in self.densities]
+        structures = [f"**{_capital(s.name)}**: {s.draw}" for s in self.structures]
         scales = [f"{r.replace('_', ' ')} ({a} to {b})" for r, (a, b) in self.ratings.items()]
-        return {
-            "What to outline": say(self.lesion.is_),
-            "What not to outline": _bullets(_sentence(say(item)) for item in self.lesion.is_not),
-            "How to look": say(self.display.how),
-            "Where the line runs": " ".join(
-                say(text)
-                for text in (
-                    f"**{self.line.where}**",
-                    self.line.how,
-                    self.line.one_slice,
-                    self.line.too_small,
-                )
-            ),
+        sections = {
+            "What to outline": self.lesion.is_,
+            "What not to outline": _bullets(self.lesion.is_not),
+            "How to look": self.display.how,
+            "Where the line runs": f"**{line.where}** {line.how} {line.one_slice} {line.too_small}",
             "Density": _bullets(densities),
             "What the lesion touches or holds": _bullets(structures),
-            "Ratings": "Each reader rates each lesion: "
-            + ", ".join(scales)
-            + ". Each is an impression from this one CT. None is a diagnosis.",
-            "Who reads": _bullets(say(item) for item in self.reading.how),
-            "When to escalate": _bullets(_sentence(say(item)) for item in self.escalation.when)
-            + f"\n\nGates, least 3D Dice of two readers: {'; '.join(gates)}.\n\n"
-            + say(self.escalation.then),
-            "Before the first real case": say(self.training.how),
+            "Ratings": f"Each reader rates each lesion: {', '.join(scales)}. "
+            "Each is an impression from this one CT. None is a diagnosis.",
+            "Who reads": _bullets(self.reading.how),
+            "When to escalate": f"{_bullets(self.escalation.when)}\n\n"
+            f"Gates, least 3D Dice of two readers: {'; '.join(self._gates())}.\n\n"
+            f"{self.escalation.then}",
+            "Before the first real case": self.training.how,
         }
+        return {heading: self._filled(text) for heading, text in sections.items()}
 
-    def _gates(self) -> list[tuple[Gate, float]]:
-        """Each gate with the diameter at which it starts."""
-        starts = [0.0, *(gate.below_mm for gate in self.gates if gate.below_mm is not None)]
-        return list(zip(self.gates, starts, strict=True))
+    def _gates(self) -> list[str]:
+        said: list[str] = []
+        start_mm = 0.0
+        for gate in self.gates:
+            if gate.below_mm is None:
+                size = f"{start_mm:g} mm and more"
+            else:
+                size = (
+                    f"{start_mm:g} to {gate.below_mm:g} mm"
+                    if said
+                    else f"below {gate.below_mm:g} mm"
+                )
+                start_mm = gate.below_mm
+            said.append(f"{size}: {gate.min_dice:.2f}")
+        return said
+
+    def _filled(self, text: str) -> str:
+        """Fill a text with the protocol's own numbers."""
+        roots = {name: getattr(self, name) for name in type(self).model_fields}
+        try:
+            return text.format_map(roots)
+        except (AttributeError, KeyError, IndexError) as error:
+            raise ValueError(f"{text!r} names no field of the protocol ({error})") from None
 
 
-def _size(gate: Gate, start_mm: float) -> str:
-    if gate.below_mm is None:
-        return f"{start_mm:g} mm and more"
-    return (
-        f"below {gate.below_mm:g} mm" if not start_mm else f"{start_mm:g} to {gate.below_mm:g} mm"
-    )
-
-
-def _sentence(words: str) -> str:
-    return f"{words[0].upper()}{words[1:]}."
+def _capital(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}"
 
 
 def _bullets(items: Iterable[str]) -> str:
-    return "\n".join(f"- {item}" for item in items)
-
-
-def _sentences(part: object) -> list[str]:
-    """Return every text in a nested structure."""
-    if isinstance(part, str):
-        return [part]
-    if isinstance(part, Mapping):
-        part = tuple(part.values())
-    return [text for item in part for text in _sentences(item)] if isinstance(part, tuple) else []
+    return "\n".join(f"- {_capital(item).removesuffix('.')}." for item in items)
 
 
 def read_protocol(path: Path = PROTOCOL) -> Protocol:
@@ -257,11 +219,7 @@ def read_protocol(path: Path = PROTOCOL) -> Protocol:
             "repository"
         ) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        raise DataError(
-            f"{path}: not a protocol ({'.'.join(map(str, first['loc'])) or 'as a whole'}: "
-            f"{first['msg']}); mend the file"
-        ) from None
+        raise DataError(f"{path}: not a protocol ({first_fault(error)}); mend the file") from None
 
 
 @cache

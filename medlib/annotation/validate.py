@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
@@ -33,6 +33,28 @@ SEVERITIES: dict[Severity, str] = {
     "look": "may be right, is not refused: the reader looks once more",
     "escalate": "another reader has to read it",
 }
+CHECKS: dict[str, tuple[Severity, str]] = {  # code: how severe, what to do
+    "grid-mismatch": ("mend", "give the annotation of this very series"),
+    "slice-not-in-series": ("mend", "find out which series it was drawn on, and give that one"),
+    "few-points": ("mend", "draw the line again"),
+    "off-image": ("mend", "check rows, columns and the series; draw the line again"),
+    "open-line": ("mend", "close the line"),
+    "self-crossing": ("mend", "draw the line again without a loop"),
+    "empty-mask": ("mend", "draw the lesion, or take the line out"),
+    "tiny-mask": ("mend", "draw the lesion, or take the line out"),
+    "below-size": ("look", "take it out, or correct the line"),
+    "in-pieces": ("look", "draw the slices between, or number the pieces as lesions"),
+    "outside-lung": ("mend", "check slice and side, and draw it where the lung is"),
+    "one-slice": ("look", "draw the slices above and below"),
+    "overlap": ("mend", "draw the border between them, or make them one lesion"),
+    "rating-off-scale": ("mend", "rate it again"),
+    "reader-missing": (
+        "escalate",
+        "let another reader read it; one who finds nothing hands in an empty reading",
+    ),
+    "one-reader": ("escalate", "the adjudicator reads the case"),
+    "low-agreement": ("escalate", "the adjudicator draws it"),
+}
 
 
 @dataclass(frozen=True)
@@ -42,21 +64,26 @@ class Finding:
     Attributes
     ----------
     code : str
-        Short and fixed: ``"open-line"``.
-    severity : str
-        One of `SEVERITIES`.
+        One of `CHECKS`.
     where : str
         Lesion, reader and slice, as far as it has them.
     found : str
         What was found, and what was expected.
-    to_do : str
     """
 
     code: str
-    severity: Severity
     where: str
     found: str
-    to_do: str
+
+    @property
+    def severity(self) -> Severity:
+        """One of `SEVERITIES`."""
+        return CHECKS[self.code][0]
+
+    @property
+    def to_do(self) -> str:
+        """What to do about it."""
+        return CHECKS[self.code][1]
 
 
 def validate_annotation(
@@ -67,30 +94,17 @@ def validate_annotation(
 ) -> list[Finding]:
     """Check an annotation against the protocol and its series.
 
-    Parameters
-    ----------
-    annotation : Annotation
-    volume : Volume
-        The series.
-    protocol : Protocol, optional
-        The project's own where left out.
-    lung : ndarray of bool, shape (z, y, x), optional
-        Lung field of the series; found by `lung_field` where left out.
-
-    Returns
-    -------
-    list of Finding
-        Lines first, then masks, then what concerns several readers. Empty: nothing to mend.
+    Lines first, then masks, then what concerns several readers. The project's own protocol and the
+    series' `lung_field` are taken where they are left out.
     """
     rules = protocol or default_protocol()
     if not annotation.grid.same_as(SeriesGrid.of(volume)):
         return [grid_mismatch("the annotation's grid is not that of the series")]
-    findings = [found for line in annotation.lines for found in _line(line, volume, rules)]
-    if annotation.masks and lung is None:
-        lung = lung_field(volume.hu, volume.spacing_mm)
-    for mask in annotation.masks:
-        if lung is not None:
-            findings += _mask(mask, volume, lung, rules)
+    findings = [found for line in annotation.lines for found in _line(line, annotation.grid, rules)]
+    if annotation.masks:
+        field = lung_field(volume.hu, volume.spacing_mm) if lung is None else lung
+        for mask in annotation.masks:
+            findings += _mask(mask, annotation.grid, field, rules)
     findings += _overlaps(annotation)
     findings += _ratings(annotation, rules)
     findings += _panel(annotation, rules)
@@ -98,16 +112,14 @@ def validate_annotation(
 
 
 def findings_table(findings: list[Finding]) -> pd.DataFrame:
-    """Return a row a finding, with the columns of `Finding`."""
-    columns = list(Finding.__dataclass_fields__)
-    return pd.DataFrame([asdict(finding) for finding in findings], columns=columns)
+    """Return a row a finding."""
+    columns = ["code", "severity", "where", "found", "to_do"]
+    return pd.DataFrame([[getattr(f, c) for c in columns] for f in findings], columns=columns)
 
 
 def grid_mismatch(found: str) -> Finding:
     """Say that an annotation does not lie on its series."""
-    return Finding(
-        "grid-mismatch", "mend", "the file", found, "give the annotation of this very series"
-    )
+    return Finding("grid-mismatch", "the file", found)
 
 
 def axial_diameter_mm(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> float:
@@ -129,182 +141,99 @@ def axial_diameter_mm(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, f
     return longest
 
 
-def _line(line: Line, volume: Volume, rules: Protocol) -> Iterator[Finding]:
-    grid = SeriesGrid.of(volume)
+def _line(line: Line, grid: SeriesGrid, rules: Protocol) -> Iterator[Finding]:
     k = grid.slice_at(line.z_mm)
     place = f"lesion {line.lesion}, reader {line.reader}"
     where = f"{place}, z = {line.z_mm:g} mm" if k is None else f"{place}, slice {k}"
     if k is None:
-        yield Finding(
-            "slice-not-in-series",
-            "mend",
-            where,
-            "the line lies on no slice of the series",
-            "find out which series it was drawn on, and give that one",
-        )
-    points = line.points_yx
-    if len(np.unique(points, axis=0)) < rules.line.min_points:
-        yield Finding(
-            "few-points",
-            "mend",
-            where,
-            f"{len(points)} point(s); a line needs {rules.line.min_points} or more",
-            "draw the line again",
-        )
+        yield Finding("slice-not-in-series", where, "the line lies on no slice of the series")
+    points, least = line.points_yx, rules.line.min_points
+    if len(np.unique(points, axis=0)) < least:
+        found = f"{len(points)} point(s); a line needs {least} or more"
+        yield Finding("few-points", where, found)
         return
-    if (points < -1).any() or (points > volume.hu.shape[1:]).any():
-        yield Finding(
-            "off-image",
-            "mend",
-            where,
-            "points lie outside the image",
-            "check rows, columns and the series; draw the line again",
-        )
+    if (points < -1).any() or (points > grid.shape_zyx[1:]).any():
+        yield Finding("off-image", where, "points lie outside the image")
     gap_mm = closing_gap_mm(points, grid.spacing_mm[1:])
     if line.declared_open or gap_mm > rules.line.max_gap_mm:
-        yield Finding(
-            "open-line",
-            "mend",
-            where,
-            f"the ends lie {gap_mm:.1f} mm apart; expected a closed line",
-            "close the line",
-        )
+        found = f"the ends lie {gap_mm:.1f} mm apart; expected a closed line"
+        yield Finding("open-line", where, found)
     elif crosses_itself(points):
-        yield Finding(
-            "self-crossing",
-            "mend",
-            where,
-            "the line crosses itself: inside and outside are not defined",
-            "draw the line again without a loop",
-        )
+        found = "the line crosses itself: inside and outside are not defined"
+        yield Finding("self-crossing", where, found)
 
 
 def _mask(
-    mask: LesionMask, volume: Volume, lung: NDArray[np.bool_], rules: Protocol
+    mask: LesionMask, grid: SeriesGrid, lung: NDArray[np.bool_], rules: Protocol
 ) -> Iterator[Finding]:
     where = f"lesion {mask.lesion}, reader {mask.reader}"
     if mask.n_voxels < rules.line.min_voxels:
-        empty = mask.n_voxels == 0
-        yield Finding(
-            "empty-mask" if empty else "tiny-mask",
-            "mend",
-            where,
-            f"{mask.n_voxels} voxel(s); expected {rules.line.min_voxels} or more",
-            "draw the lesion, or take the line out",
-        )
-        if empty:
+        found = f"{mask.n_voxels} voxel(s); expected {rules.line.min_voxels} or more"
+        yield Finding("tiny-mask" if mask.n_voxels else "empty-mask", where, found)
+        if not mask.n_voxels:
             return
-    diameter_mm = axial_diameter_mm(mask.mask, volume.spacing_mm)
+    diameter_mm = axial_diameter_mm(mask.mask, grid.spacing_mm)
     least_mm = rules.lesion.min_axial_diameter_mm
     if diameter_mm < least_mm:
-        yield Finding(
-            "below-size",
-            "look",
-            where,
-            f"longest axial diameter {diameter_mm:.1f} mm; the protocol starts at {least_mm:g} mm",
-            "take it out, or correct the line",
-        )
+        found = f"longest axial diameter {diameter_mm:.1f} mm"
+        yield Finding("below-size", where, f"{found}; the protocol starts at {least_mm:g} mm")
     pieces = int(cc3d.connected_components(mask.mask, connectivity=26).max())
-    if pieces > rules.line.max_pieces:
-        yield Finding(
-            "in-pieces",
-            "look",
-            where,
-            f"{pieces} pieces that do not touch{_skipped(mask)}",
-            "draw the slices between, or number the pieces as lesions",
-        )
-    share = float(lung[mask.block][mask.mask].mean())
-    if share < rules.line.min_share_in_lung:
-        yield Finding(
-            "outside-lung",
-            "mend",
-            where,
-            f"{share:.0%} of it in the lung field; expected {rules.line.min_share_in_lung:.0%}",
-            "check slice and side, and draw it where the lung is",
-        )
-    slices = int(mask.mask.any(axis=(1, 2)).sum())
-    widest_mm = rules.line.one_slice_up_to_slices * volume.spacing_mm[0]
-    if slices == 1 and diameter_mm >= widest_mm and volume.hu.shape[0] > 1:
-        yield Finding(
-            "one-slice",
-            "look",
-            where,
-            f"{diameter_mm:.1f} mm wide but on one slice of {volume.spacing_mm[0]:g} mm",
-            "draw the slices above and below",
-        )
-
-
-def _skipped(mask: LesionMask) -> str:
     drawn = np.flatnonzero(mask.mask.any(axis=(1, 2)))
-    gaps = sorted(set(range(int(drawn[0]), int(drawn[-1]))) - set(drawn.tolist()))
-    return f"; nothing on slice {gaps[0] + mask.start_zyx[0]}" if gaps else ""
+    if pieces > rules.line.max_pieces:
+        skipped = np.setdiff1d(np.arange(len(mask.mask)), drawn)
+        gap = f"; nothing on slice {skipped[0] + mask.start_zyx[0]}" if len(skipped) else ""
+        yield Finding("in-pieces", where, f"{pieces} pieces that do not touch{gap}")
+    share, least = float(lung[mask.block][mask.mask].mean()), rules.line.min_share_in_lung
+    if share < least:
+        found = f"{share:.0%} of it in the lung field; expected {least:.0%}"
+        yield Finding("outside-lung", where, found)
+    slice_mm = grid.spacing_mm[0]
+    wide = diameter_mm >= rules.line.one_slice_up_to_slices * slice_mm
+    if len(drawn) == 1 and wide and grid.shape_zyx[0] > 1:
+        found = f"{diameter_mm:.1f} mm wide but on one slice of {slice_mm:g} mm"
+        yield Finding("one-slice", where, found)
 
 
 def _overlaps(annotation: Annotation) -> Iterator[Finding]:
     for first, second in combinations(annotation.masks, 2):
         if first.reader == second.reader and (shared := shared_voxels(first, second)):
-            yield Finding(
-                "overlap",
-                "mend",
-                f"lesions {first.lesion} and {second.lesion}, reader {first.reader}",
-                f"{shared} voxels belong to both",
-                "draw the border between them, or make them one lesion",
-            )
+            where = f"lesions {first.lesion} and {second.lesion}, reader {first.reader}"
+            yield Finding("overlap", where, f"{shared} voxels belong to both")
 
 
 def _ratings(annotation: Annotation, rules: Protocol) -> Iterator[Finding]:
     for (lesion, reader), given in annotation.ratings.items():
+        where = f"lesion {lesion}, reader {reader}"
         for name, value in given.items():
-            low, high = rules.ratings.get(name, (1, 0))
+            if name not in rules.ratings:
+                yield Finding("rating-off-scale", where, f"{name} is no rating of the protocol")
+                continue
+            low, high = rules.ratings[name]
             if not low <= value <= high:
-                yield Finding(
-                    "rating-off-scale",
-                    "mend",
-                    f"lesion {lesion}, reader {reader}",
-                    f"{name} {value}; expected {low} to {high}"
-                    if name in rules.ratings
-                    else f"{name} is no rating of the protocol",
-                    "rate it again",
-                )
+                found = f"{name} {value}; expected {low} to {high}"
+                yield Finding("rating-off-scale", where, found)
 
 
 def _panel(annotation: Annotation, rules: Protocol) -> Iterator[Finding]:
-    expected = rules.reading.readers_per_case
-    if len(annotation.readers) < expected:
-        yield Finding(
-            "reader-missing",
-            "escalate",
-            "the case",
-            f"{len(annotation.readers)} reader(s); expected {expected} or more",
-            "let another reader read it; one who finds nothing hands in an empty reading",
-        )
+    n_readers, expected = len(annotation.readers), rules.reading.readers_per_case
+    if n_readers < expected:
+        found = f"{n_readers} reader(s); expected {expected} or more"
+        yield Finding("reader-missing", "the case", found)
     for lesion in annotation.lesions:
         masks = [mask for mask in annotation.of_lesion(lesion) if mask.n_voxels]
-        if len(masks) == 1 and len(annotation.readers) > 1:
-            yield Finding(
-                "one-reader",
-                "escalate",
-                f"lesion {lesion}",
-                f"drawn by reader {masks[0].reader} alone, of {len(annotation.readers)}",
-                "the adjudicator reads the case",
-            )
-        yield from _agreement(annotation, lesion, rules)
+        if len(masks) == 1 and n_readers > 1:
+            found = f"drawn by reader {masks[0].reader} alone, of {n_readers}"
+            yield Finding("one-reader", f"lesion {lesion}", found)
+        elif len(masks) > 1:
+            yield from _agreement(masks, annotation.grid, rules)
 
 
-def _agreement(annotation: Annotation, lesion: int, rules: Protocol) -> Iterator[Finding]:
-    masks = [mask for mask in annotation.of_lesion(lesion) if mask.n_voxels]
-    if len(masks) < 2:
-        return
+def _agreement(masks: list[LesionMask], grid: SeriesGrid, rules: Protocol) -> Iterator[Finding]:
     common = on_common_block(masks)
-    median_mm3 = float(np.median(common.sum(axis=(1, 2, 3)))) * annotation.grid.voxel_volume_mm3
+    median_mm3 = float(np.median(common.sum(axis=(1, 2, 3)))) * grid.voxel_volume_mm3
     gate = rules.min_dice(sphere_diameter_mm(median_mm3))
-    for i, j in combinations(range(len(masks)), 2):
-        overlap = dice(common[i], common[j])
-        if overlap < gate:
-            yield Finding(
-                "low-agreement",
-                "escalate",
-                f"lesion {lesion}, readers {masks[i].reader} and {masks[j].reader}",
-                f"3D Dice {overlap:.2f}; the gate for its size is {gate:.2f}",
-                "the adjudicator draws it",
-            )
+    for (a, first), (b, second) in combinations(zip(masks, common, strict=True), 2):
+        if (overlap := dice(first, second)) < gate:
+            where = f"lesion {a.lesion}, readers {a.reader} and {b.reader}"
+            found = f"3D Dice {overlap:.2f}; the gate for its size is {gate:.2f}"
+            yield Finding("low-agreement", where, found)
