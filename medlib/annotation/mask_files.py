@@ -76,43 +76,30 @@ def _labels(annotation: Annotation) -> NDArray[np.uint8 | np.uint16]:
 
 
 def read_labels(path: Path, volume: Volume) -> Annotation:
-    """Read a label file as the lesions of one reader.
-
-    Raises
-    ------
-    InputError
-        If the file is no NIfTI of whole numbers.
-    GridMismatchError
-        If its grid is not that of the series.
-    """
+    """Read a label file as the lesions of one reader; errors as of `read_label_values`."""
     labels = read_label_values(path, volume)
-    return Annotation.gather(SeriesGrid.of(volume), list(_lesions(labels, labels > 0, 1)), (), (1,))
+    return Annotation.gather(SeriesGrid.of(volume), _lesions(labels, labels > 0, 1), (), (1,))
 
 
 def read_pair(folder: Path, volume: Volume) -> Annotation:
-    """Read a cohort's bit field and label file.
+    """Read a cohort's bit field and label file; errors as of `read_label_values`.
 
     Raises
     ------
     InputError
-        If a file is missing or no NIfTI, or a reader marked voxels of no lesion.
-    GridMismatchError
-        If the grid is not that of the series.
+        If a reader marked voxels of no lesion.
     """
-    readers, labels = (
-        read_label_values(folder / READERS_FILE, volume),
-        read_label_values(folder / LABELS_FILE, volume),
-    )
+    readers = read_label_values(folder / READERS_FILE, volume)
+    labels = read_label_values(folder / LABELS_FILE, volume)
     if astray := int(((readers > 0) & (labels == 0)).sum()):
         raise InputError(
             f"{folder}: {astray} voxels of {READERS_FILE} belong to no lesion of {LABELS_FILE}; "
             "expected one pair; write both again"
         )
-    bits = range(int(readers.max(initial=0)).bit_length())
     masks = [
         mask
-        for bit in bits
-        for mask in _lesions(labels, (readers >> np.uint8(bit) & 1) > 0, bit + 1)
+        for bit in range(int(readers.max(initial=0)).bit_length())
+        for mask in _lesions(labels, (readers >> bit & 1).astype(bool), bit + 1)
     ]
     return Annotation.gather(SeriesGrid.of(volume), masks)
 
@@ -124,10 +111,9 @@ def _lesions(
     for number, block in enumerate(ndimage.find_objects(labels), start=1):
         if block is not None:
             mask = (labels[block] == number) & marked[block]
-            if mask.any():
-                z, y, x = (side.start for side in block)
-                found.append(LesionMask.cut(number, reader, mask, (z, y, x)))
-    return found
+            z, y, x = (side.start for side in block)
+            found.append(LesionMask.cut(number, reader, mask, (z, y, x)))
+    return [mask for mask in found if mask.n_voxels]
 
 
 def read_label_values(path: Path, volume: Volume) -> NDArray[np.integer]:

@@ -12,17 +12,10 @@ Points = NDArray[np.float64]
 
 
 def border_walks(plane: NDArray[np.bool_]) -> list[Points]:
-    """Walk along every border of a mask, from voxel edge to voxel edge.
+    """Walk along every border of a plane of a mask, from voxel edge to voxel edge.
 
-    Parameters
-    ----------
-    plane : ndarray of bool, shape (y, x)
-
-    Returns
-    -------
-    list of ndarray of float64, shape (n, 2)
-        Middles (row, column) of the voxel edges between inside and outside, in order; the last
-        is not the first again. Voxels that touch at a corner only are two pieces.
+    Each walk holds the middles (row, column) of the edges between inside and outside, in order; the
+    last is not the first again. Voxels that touch at a corner only are two pieces.
     """
     padded = np.pad(plane, 1).astype(np.float64)
     walks = find_contours(padded, 0.5, fully_connected="low")  # type: ignore[no-untyped-call]
@@ -37,14 +30,10 @@ def is_hole(walk: Points, plane: NDArray[np.bool_]) -> bool:
 
 
 def edge_polygon(walk: Points) -> Points:
-    """Draw the border along the edges of the voxels.
+    """Draw the border along the edges of the voxels: its corners (row, column).
 
-    Its area is that of the voxels, and a voxel's centre lies inside where the voxel does.
-
-    Returns
-    -------
-    ndarray of float64, shape (n, 2)
-        Corners (row, column); whole numbers are voxel centres, so these end in one half.
+    Whole numbers are voxel centres, so corners end in one half. The area is that of the voxels, and
+    a voxel's centre lies inside where the voxel does.
     """
     following = np.roll(walk, -1, axis=0)
     on_edge = walk % 1 == 0.5
@@ -58,17 +47,9 @@ def edge_polygon(walk: Points) -> Points:
 def reader_lines(plane: NDArray[np.bool_]) -> list[tuple[bool, NDArray[np.int64]]]:
     """Draw a mask as LIDC readers do: lines on the first voxels outside, and lines around holes.
 
-    `medlib.annotation.outlines.outline_mask` gives the mask back, voxel for voxel.
-
-    Parameters
-    ----------
-    plane : ndarray of bool, shape (y, x)
-
-    Returns
-    -------
-    list of (bool, ndarray of int, shape (n, 2))
-        Whether the line is an inclusion, and its rows and columns: -1 and the length of the side
-        where the mask touches the edge of the image.
+    Each line comes with whether it is an inclusion. Its rows and columns reach -1 and the length of
+    the side where the mask touches the edge of the image. `outlines.outline_plane` gives the mask
+    back, voxel for voxel.
     """
     outside = ~np.pad(plane, 1)
     parts, _ = ndimage.label(outside, structure=np.ones((3, 3)))

@@ -79,18 +79,15 @@ class Nodule:
 def cluster_outlines(
     points_mm: Sequence[NDArray[np.float64]],
     tolerance_mm: float,
-    *,
-    max_readers: int = lidc.PANEL_SIZE,
-    factor: float = TOLERANCE_FACTOR,
-    min_tolerance_mm: float = MIN_TOLERANCE_MM,
 ) -> list[list[int]]:
     """Group the outlines of one scan that show the same nodule.
 
     The rule of pylidc's ``Scan.cluster_annotations`` :cite:p:`hancock2016`, with distances in mm:
     two outlines are neighbours where the smallest distance of their contour points is at most the
     tolerance; groups are the connected parts of that graph. While a group holds more than
-    `max_readers` outlines, the tolerance is multiplied by `factor` and ALL groups of the scan are
-    formed anew, until it would fall below `min_tolerance_mm`; groups still too large then stay so.
+    `PANEL_SIZE` outlines, the tolerance is multiplied by `TOLERANCE_FACTOR` and ALL groups of the
+    scan are formed anew, until it would fall below `MIN_TOLERANCE_MM`; groups still too large then
+    stay so.
     (pylidc itself measures between voxel indices and compares that with a tolerance in mm, which
     moves three of 2,651 nodules from one count of readers to another.)
 
@@ -100,38 +97,26 @@ def cluster_outlines(
         Contour points of each outline in mm, height last.
     tolerance_mm : float
         pylidc's default is the scan's slice thickness.
-    max_readers : int
-    factor : float
-        Between 0 and 1.
-    min_tolerance_mm : float
 
     Returns
     -------
     list of list of int
         Indices into `points_mm`; ascending in a group, groups by the mean height of their outlines.
     """
-    if not 0 < factor < 1:
-        raise ValueError(f"factor must lie between 0 and 1, got {factor}")
     if not points_mm:
         return []
     distance = smallest_distances(points_mm, tolerance_mm)
-    groups = groups_within(distance, tolerance_mm, max_readers, factor, min_tolerance_mm)
+    groups = groups_within(distance, tolerance_mm)
     height = [outline[:, -1].mean() for outline in points_mm]
     return sorted(groups, key=lambda group: np.mean([height[i] for i in group]))
 
 
-def groups_within(
-    distance_mm: NDArray[np.float64],
-    tolerance_mm: float,
-    max_readers: int = lidc.PANEL_SIZE,
-    factor: float = TOLERANCE_FACTOR,
-    min_tolerance_mm: float = MIN_TOLERANCE_MM,
-) -> list[list[int]]:
+def groups_within(distance_mm: NDArray[np.float64], tolerance_mm: float) -> list[list[int]]:
     """Group outlines as `cluster_outlines` does, from `smallest_distances` that are known."""
     groups = _connected(distance_mm <= tolerance_mm)
-    while max(map(len, groups)) > max_readers:
-        tolerance_mm *= factor
-        if tolerance_mm < min_tolerance_mm:
+    while max(map(len, groups)) > lidc.PANEL_SIZE:
+        tolerance_mm *= TOLERANCE_FACTOR
+        if tolerance_mm < MIN_TOLERANCE_MM:
             break
         groups = _connected(distance_mm <= tolerance_mm)
     return groups

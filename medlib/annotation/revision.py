@@ -22,8 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from medlib.annotation.contour_table import parse_table, table_text
 from medlib.annotation.diff import difference
 from medlib.annotation.drawings import Annotation, GridMismatchError, SeriesGrid
-from medlib.annotation.protocol import Protocol, default_protocol
-from medlib.errors import DataError, InputError
+from medlib.annotation.protocol import default_protocol
+from medlib.errors import DataError, InputError, first_fault
 from medlib.files import lock_on, write_file
 
 MANIFEST_FILE = "annotations.json"
@@ -73,11 +73,6 @@ class Manifest(_Record):
     versions: tuple[Version, ...] = Field(min_length=1)
 
     @property
-    def current(self) -> Version:
-        """The newest version."""
-        return self.versions[-1]
-
-    @property
     def grid(self) -> SeriesGrid:
         """Where the voxels lie."""
         affine = np.array(self.affine, dtype=np.float64)
@@ -102,10 +97,8 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
-        first = error.errors()[0]
         raise DataError(
-            f"{path}: not a history ({'.'.join(map(str, first['loc']))}: {first['msg']}); restore "
-            "it from its last copy"
+            f"{path}: not a history ({first_fault(error)}); restore it from its last copy"
         ) from None
     parent = None
     for number, version in enumerate(manifest.versions, start=1):
@@ -151,27 +144,10 @@ def revise(
     role: str,
     reason: str,
     date: Date,
-    protocol: Protocol | None = None,
 ) -> Version:
-    """Add a version; the first one begins the history.
+    """Add a version, the whole annotation as it is from now on; the first begins the history.
 
-    Parameters
-    ----------
-    folder : Path
-        Beside the case, made if need be.
-    annotation : Annotation
-        The whole annotation as it is from now on.
-    role : str
-        One of the protocol's roles; a person's name is refused like any other word.
-    reason : str
-    date : date
-        Given by the caller, so that the same call gives the same bytes.
-    protocol : Protocol, optional
-        The project's own where left out.
-
-    Returns
-    -------
-    Version
+    The caller gives the date, so that the same call gives the same bytes.
 
     Raises
     ------
@@ -181,7 +157,7 @@ def revise(
     GridMismatchError
         If the annotation lies on another grid than the versions before.
     """
-    rules = protocol or default_protocol()
+    rules = default_protocol()
     if role not in rules.roles:
         raise InputError(
             f"{role!r} is no role; expected one of {', '.join(rules.roles)}; give the role in "
@@ -189,11 +165,14 @@ def revise(
         )
     if not reason.strip():
         raise InputError("the reason is empty; say in a few words why it was changed")
+    grid = annotation.grid
     with lock_on(folder):
-        earlier = read_manifest(folder) if (folder / MANIFEST_FILE).exists() else None
-        if earlier:
-            _check_follows(folder, earlier, annotation, date)
-        number = len(earlier.versions) + 1 if earlier else 1
+        earlier: tuple[Version, ...] = ()
+        if (folder / MANIFEST_FILE).exists():
+            history = read_manifest(folder)
+            _check_follows(folder, history, annotation, date)
+            earlier = history.versions
+        number = len(earlier) + 1
         table = table_text(annotation).encode()
         record = Version(
             number=number,
@@ -208,16 +187,15 @@ def revise(
                 Rating(lesion=lesion, reader=reader, ratings=dict(given))
                 for (lesion, reader), given in sorted(annotation.ratings.items())
             ),
-            parent_sha256=earlier.current.sha256 if earlier else None,
+            parent_sha256=earlier[-1].sha256 if earlier else None,
         )
         version = record.model_copy(update={"sha256": record.checksum(table)})
-        grid = annotation.grid
         manifest = Manifest(
             series_instance_uid=grid.series_instance_uid,
             shape_zyx=grid.shape_zyx,
             affine=tuple(tuple(row) for row in grid.affine.tolist()),
             sop_instance_uids=grid.sop_instance_uids,
-            versions=(*(earlier.versions if earlier else ()), version),
+            versions=(*earlier, version),
         )
         # The table first: a history never names a file that is not there.
         write_file(folder / version.file, table)
@@ -226,6 +204,7 @@ def revise(
 
 
 def _check_follows(folder: Path, earlier: Manifest, annotation: Annotation, date: Date) -> None:
+    last = earlier.versions[-1]
     if earlier.series_instance_uid != annotation.grid.series_instance_uid:
         raise GridMismatchError(
             f"{folder}: is the history of series {earlier.series_instance_uid}, the annotation is "
@@ -233,11 +212,10 @@ def _check_follows(folder: Path, earlier: Manifest, annotation: Annotation, date
         )
     if not difference(read_version(folder), annotation):
         raise InputError(
-            f"{folder}: nothing differs from version {earlier.current.number}; there is nothing to "
-            "revise"
+            f"{folder}: nothing differs from version {last.number}; there is nothing to revise"
         )
-    if date < earlier.current.date:
+    if date < last.date:
         raise InputError(
-            f"{folder}: {date} lies before version {earlier.current.number} of "
-            f"{earlier.current.date}; give the date of this revision"
+            f"{folder}: {date} lies before version {last.number} of {last.date}; give the date of "
+            "this revision"
         )

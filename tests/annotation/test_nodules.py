@@ -41,11 +41,6 @@ def test_no_outlines():
     assert cluster_outlines([], 1.0) == []
 
 
-def test_factor_is_checked():
-    with pytest.raises(ValueError, match=r"factor.*1\.5"):
-        cluster_outlines([outline(0)], 1.0, factor=1.5)
-
-
 def test_the_database_gives_the_known_counts():
     by_readers = Counter(nodule.n_readers for nodule in nodules())
     assert [by_readers[n] for n in (1, 2, 3, 4)] == [769, 491, 481, 896]
