@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medlib.baseline.config import TrainConfig
+from medlib.baseline.grid import Box, Spacing
 from medlib.files import put_in_place
 from medlib.images.volume import sphere_diameter_mm
 
@@ -38,10 +39,12 @@ class Prediction:
     labels: NDArray[np.uint16]  # 0 outside, else the candidate's id
     candidates: pd.DataFrame  # a row a candidate, columns `CANDIDATE_COLUMNS`, highest score first
 
-    def regions(self) -> Iterator[tuple[tuple[slice, slice, slice], NDArray[np.bool_]]]:
-        """Yield the box of each candidate and its voxels in it, in the order of the ids."""
-        for index, box in enumerate(ndimage.find_objects(self.labels)):
-            yield box, self.labels[box] == index + 1
+    def regions(self) -> Iterator[tuple[Box, NDArray[np.bool_], float]]:
+        """Yield the box of each candidate, its voxels in it and its score, by their ids."""
+        boxes = ndimage.find_objects(self.labels)
+        scores = self.candidates["score"]
+        for number, (box, score) in enumerate(zip(boxes, scores, strict=True), start=1):
+            yield box, self.labels[box] == number, score
 
 
 def mean_log_odds(probability: NDArray[np.floating]) -> float:
@@ -87,7 +90,7 @@ def _ranked(candidates: pd.DataFrame, n_labels: int) -> tuple[pd.DataFrame, NDAr
 
 
 def find_candidates(
-    probability: NDArray[np.float32], spacing_mm: tuple[float, float, float], config: TrainConfig
+    probability: NDArray[np.float32], spacing_mm: Spacing, config: TrainConfig
 ) -> Prediction:
     """Join voxels above the candidate level into candidates and score them.
 

@@ -9,6 +9,7 @@ the natural false alarms.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -46,20 +47,14 @@ class Place(NamedTuple):
     bounds: Bounds | None = None
 
 
+@dataclass(eq=False)
 class DrawnCrops(Dataset[tuple[torch.Tensor, torch.Tensor]], ABC):
     """Crops drawn at random: crop i of a seed is always the same, whatever the order."""
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        length: int,
-        seed: int,
-        augmentation: Augmentation | None = None,
-    ) -> None:
-        self.config = config
-        self.length = length
-        self.seed = seed
-        self.augmentation = augmentation
+    config: TrainConfig
+    length: int
+    seed: int
+    augmentation: Augmentation | None = None
 
     def __len__(self) -> int:
         return self.length
@@ -98,14 +93,10 @@ class Crops(DrawnCrops):
     ) -> None:
         super().__init__(config, length, seed, augmentation)
         self.volumes = volumes
-        self.lesions = [
-            (v, voxels) for v, volume in enumerate(volumes) for voxels in volume.lesions
-        ]
-        self.grafts = (
-            [take(volumes[v].hu, voxels) for v, voxels in self.lesions]
-            if grafts is None
-            else grafts
-        )
+        self.lesions = [(v, lesion) for v, each in enumerate(volumes) for lesion in each.lesions]
+        if grafts is None:
+            grafts = [take(volumes[v].hu, lesion) for v, lesion in self.lesions]
+        self.grafts = grafts
 
     def draw(self, rng: np.random.Generator) -> Crop:
         """Draw a place and cut there."""
@@ -139,9 +130,8 @@ class Crops(DrawnCrops):
             z, y, x = self._voxel(v, "aerated", rng)
             reach = len(graft.mask) // 2
             slice_z = rng.integers(z - reach, z + reach + 1)
-            return Place(
-                v, self._inside(v, slice_z), y + jitter[0], x + jitter[1], graft, (z, y, x)
-            )
+            at_z = self._inside(v, slice_z)
+            return Place(v, at_z, y + jitter[0], x + jitter[1], graft, (z, y, x))
         v, voxels = self.lesions[int(rng.integers(len(self.lesions)))]
         slice_z = rng.integers(voxels[:, 0].min() - 1, voxels[:, 0].max() + 2)
         y, x = voxels[:, 1:].mean(axis=0).astype(int) + jitter

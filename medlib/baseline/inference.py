@@ -116,7 +116,7 @@ def search(scan: Scan, model: Model, close: TrainConfig) -> list[Candidate]:
     probability = _searched(scan, model)
     found = find_candidates(probability, scan.grid.spacing_mm, config)
     candidates = []
-    for (box, own), sure in zip(found.regions(), found.candidates["score"], strict=True):
+    for box, own, sure in found.regions():
         if width_mm(own, scan.grid.spacing_mm) > largest_mm:
             candidates.append(_as_searched(scan, probability, box, own, sure, levels))
         else:
@@ -127,7 +127,7 @@ def search(scan: Scan, model: Model, close: TrainConfig) -> list[Candidate]:
     masses = config.model_copy(update={"min_diameter_mm": largest_mm})
     from_afar = _searched_from_afar(scan, model._replace(config=masses))
     found = find_candidates(from_afar, scan.grid.spacing_mm, masses)
-    for (box, own), sure in zip(found.regions(), found.candidates["score"], strict=True):
+    for box, own, sure in found.regions():
         mass = _as_searched(scan, from_afar, box, own, sure, levels)
         if mass.inside.any():
             candidates.append(mass._replace(is_from_afar=True))

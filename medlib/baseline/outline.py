@@ -68,10 +68,7 @@ def width_mm(marked: NDArray[np.bool_], spacing_mm: Spacing) -> float:
 
 
 def outline(
-    outliner: Model,
-    volume: Volume,
-    box: Box,
-    own: NDArray[np.bool_] | None = None,
+    outliner: Model, volume: Volume, box: Box, own: NDArray[np.bool_] | None = None
 ) -> Outline:
     """Look closely at a candidate.
 
@@ -104,9 +101,9 @@ def outline(
         areas_px = _rimmed(own).sum(axis=(1, 2))
         if is_small and is_long and is_tube(areas_px):
             return Outline(box, np.zeros(own.shape, dtype=np.float32))
-        # A nodule may sit anywhere on a vessel that was marked with it.
-        middle = int(areas_px.argmax()) if is_long else None
-        center = corner + _centroid(own, middle)
+        if is_long:  # a nodule may sit anywhere on a vessel that was marked with it
+            own = own & (np.arange(len(own)) == areas_px.argmax())[:, None, None]
+        center = corner + np.argwhere(own).mean(axis=0)
     close = _look(outliner, volume, center, box[0], near, glance=own is not None)
     if is_small:
         return close
@@ -157,13 +154,6 @@ def _rimmed(own: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(ndimage.binary_dilation(room, in_plane, iterations=RIM_VOXELS))
 
 
-def _centroid(own: NDArray[np.bool_], k: int | None) -> NDArray[np.float64]:
-    """Return the centroid of all voxels, or of those in a slice."""
-    if k is None:
-        return np.asarray(np.argwhere(own).mean(axis=0))
-    return np.array([k, *np.argwhere(own[k]).mean(axis=0)])
-
-
 def _look(
     outliner: Model,
     volume: Volume,
@@ -198,11 +188,10 @@ def _look(
         columns,
     )
     center = center_zyx - [part.start for part in box]
-    zoomed_model = outliner._replace(config=config)
-    look = partial(predict_window, zoomed_model, volume.hu[box], volume.spacing_mm)
-    nothing = Outline(box, np.zeros([part.stop - part.start for part in box], dtype=np.float32))
+    hu = volume.hu[box]
+    look = partial(predict_window, outliner._replace(config=config), hu, volume.spacing_mm)
     seen = partial(central_region, center_zyx=center, spacing_mm=volume.spacing_mm)
-    level, n_slices = GLANCE_LEVEL * config.candidate_level, len(nothing.probability)
+    level, n_slices = GLANCE_LEVEL * config.candidate_level, len(hu)
     around = slice(0, n_slices)
     if glance:
         around = _slices(center[0], center[0], OFF_CENTRE_MM / dz, n_slices)
@@ -216,7 +205,7 @@ def _look(
     shown = np.flatnonzero(areas_px)
     cut_off = n_slices == 2 * (reach + above_below) + 1  # at both ends, by the reach
     if not shown.size or (zoom == ZOOMS[0] and cut_off and is_tube(areas_px)):
-        return nothing
+        return Outline(box, np.zeros_like(hu, dtype=np.float32))
     probability = look(slices=_slices(shown[0], shown[-1], MORE_SLICES_MM / dz, n_slices))
     return Outline(box, np.where(seen(probability >= config.candidate_level), probability, 0))
 

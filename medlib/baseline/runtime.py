@@ -6,7 +6,6 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from typing import Self
 
 import torch
 from torch import nn
@@ -37,7 +36,7 @@ class ForInference(nn.Module):
     Parameters
     ----------
     network : nn.Module
-        From the first answer on its weights stay, unless `train` is called.
+        From the first answer on its weights stay.
     pays_px : int
         Pixels that torch answers for first.
 
@@ -72,12 +71,6 @@ class ForInference(nn.Module):
             self.pays_px -= image.shape[0] * image.shape[2] * image.shape[3]
             answer = self._compiled or self._in_torch
         return answer(image)
-
-    def train(self, mode: bool = True) -> Self:
-        """Switch to training, which changes the weights: the compiled network is dropped."""
-        if mode:
-            self._compiled = None
-        return super().train(mode)
 
     def _in_torch(self, image: torch.Tensor) -> torch.Tensor:
         self.runtime_name = "torch"
