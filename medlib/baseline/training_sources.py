@@ -95,9 +95,9 @@ def check_licences(cohort: Cohort) -> None:
         If one is stated that is not of `MAY_TRAIN`, or non-commercial.
     """
     rows = pd.concat([_part(cohort, "train"), _part(cohort, "tune")])
-    rows = rows[rows["licence"] != ""]  # a folder of one's own says nothing of it
-    for name, licence in zip(rows["case_id"], rows["licence"], strict=True):
-        if not licence.startswith(MAY_TRAIN) or NON_COMMERCIAL in licence.split("(")[0]:
+    for name, licence in zip(rows["case_id"], rows["licence"].fillna(""), strict=True):
+        may_train = licence.startswith(MAY_TRAIN) and NON_COMMERCIAL not in licence.split("(")[0]
+        if licence and not may_train:  # a folder of one's own need not say
             raise DataError(
                 f"{name} has the licence '{licence}': it is for testing alone; train on images "
                 f"under {', '.join(MAY_TRAIN)}"

@@ -58,6 +58,11 @@ def open_table(folder: Path) -> pd.DataFrame:
             f"{', '.join(get_args(LabelKind))}"
         )
     for _, row in table.iterrows():
+        if row["label_kind"] != "none" and not isinstance(row.get("label_file"), str):
+            raise DataError(
+                f"{folder / TABLE}: {row['case']} has the label kind '{row['label_kind']}' and no "
+                "label_file; name its file, or say none"
+            )
         for path in _files_of(folder, row):
             if not path.is_file():
                 raise DataError(
@@ -139,6 +144,8 @@ def _nodules(
     for piece in range(1, int(pieces.max()) + 1):
         # Two boxes may overlap: the one that holds more of it, then the tighter one.
         held = [((pieces[box] == piece).sum(), -pieces[box].size) for box in boxes]
+        if not max(held)[0]:
+            raise DataError(f"{table}: an outline lies in no nodule's box; give the table of it")
         labels[pieces == piece] = held.index(max(held)) + 1
     rows = []
     for label in np.unique(labels[labels > 0]).tolist():

@@ -114,6 +114,9 @@ def test_the_nodules_of_readers_are_told_apart(folder):
     assert found.reference.sum() == 4  # at least two readers
     alone = read_case(folder, labelled(folder, **row).iloc[0])
     assert sorted(alone.lesions["n_readers"]) == [1, 1, 3]  # what hangs together
+    pd.DataFrame(boxes)[:1].to_csv(folder / "boxed" / "a_nodules.csv", index=False)
+    with pytest.raises(DataError, match="an outline lies in no nodule's box"):
+        read_case(folder, labelled(folder, **row, other_files="a_nodules.csv").iloc[0])
 
 
 def test_doubtful_boxes_leave_out_what_is_labelled(folder):
@@ -130,6 +133,8 @@ def test_doubtful_boxes_leave_out_what_is_labelled(folder):
     assert nothing.doubtful.sum() == 2 * 3
 
 
-def test_a_strange_kind_of_label_is_told(folder):
+def test_a_label_that_is_none_is_told(folder):
     with pytest.raises(DataError, match="kind 'guess'; expected readers, outline, algorithms"):
         labelled(folder, label_kind="guess", label_file="boxes.csv")
+    with pytest.raises(DataError, match="boxed has the label kind 'outline' and no label_file"):
+        labelled(folder, label_kind="outline")
