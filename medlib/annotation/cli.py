@@ -25,6 +25,9 @@ Input = Annotated[
         "of a history (FOLDER@2 for its version 2).",
     ),
 ]
+History = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="Of the history; made with its first version.")
+]
 Series = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the CT series in DICOM.")]
 
 
@@ -90,9 +93,7 @@ def convert(
 
 @annotation_app.command()
 def revise(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Of the history; made with its first version.")
-    ],
+    folder: History,
     series: Series,
     date: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="Of the revision.")],
     annotation: Annotated[
@@ -113,21 +114,18 @@ def revise(
     reason: Annotated[str | None, typer.Option(help="Why; not with --review.")] = None,
 ) -> None:
     """Add a version to an annotation, from a file or from a review."""
+    from medlib.annotation import revision
     from medlib.annotation.corrections import MASK_FILE, apply_corrections, read_answers
+    from medlib.annotation.diff import difference
     from medlib.annotation.mask_files import read_label_values
-    from medlib.annotation.revision import MANIFEST_FILE, read_version
-    from medlib.annotation.revision import revise as add_version
     from medlib.annotation.validate import validate_annotation
     from medlib.errors import InputError
 
     volume = _volume(series, folder)
     if review and corrected and not (annotation or role or reason):
-        changed = apply_corrections(
-            read_version(folder),
-            read_answers(review),
-            read_label_values(review / MASK_FILE, volume),
-            read_label_values(corrected, volume),
-        )
+        before = revision.read_version(folder)
+        labels = (read_label_values(path, volume) for path in (review / MASK_FILE, corrected))
+        changed = apply_corrections(before, read_answers(review), *labels)
         revised, role, reason = changed.annotation, changed.role, changed.reason
     elif annotation and role and reason and not (review or corrected):
         revised = _annotation(annotation, volume)
@@ -136,24 +134,19 @@ def revise(
             "expected either --annotation INPUT with --role and --reason, or --review DIR with "
             "--corrected FILE (role and reason then come from the answers)"
         )
-    broken = [f for f in validate_annotation(revised, volume) if f.severity == "mend"]
-    if broken:
+    if broken := [f for f in validate_annotation(revised, volume) if f.severity == "mend"]:
         _show(broken)
         typer.echo("nothing was written: mend these first", err=True)
         raise typer.Exit(1)
-    before = read_version(folder) if (folder / MANIFEST_FILE).exists() else None
-    version = add_version(folder, revised, role=role, reason=reason, date=date.date())
+    was = revision.read_version(folder) if (folder / revision.MANIFEST_FILE).exists() else None
+    version = revision.revise(folder, revised, role=role, reason=reason, date=date.date())
     typer.echo(f"{folder}: version {version.number}, {version.lesions} lesions")
-    if before is not None:
-        from medlib.annotation.diff import difference
-
-        typer.echo(str(difference(before, revised)))
+    if was is not None:
+        typer.echo(str(difference(was, revised)))
 
 
 @annotation_app.command()
-def history(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of the history.")],
-) -> None:
+def history(folder: History) -> None:
     """List the versions of an annotation; every checksum is compared."""
     from medlib.annotation.revision import read_manifest
 

@@ -27,17 +27,7 @@ class GridMismatchError(InputError):
 
 @dataclass(frozen=True)
 class SeriesGrid:
-    """Where the voxels of a series lie.
-
-    Attributes
-    ----------
-    series_instance_uid : str
-    shape_zyx : tuple of int
-    affine : ndarray of float64, shape (4, 4)
-        Voxel index ``(x, y, z, 1)`` to DICOM patient coordinates in mm, as in `Volume`.
-    sop_instance_uids : tuple of str
-        One a slice, z ascending; empty where the source is not DICOM.
-    """
+    """Where the voxels of a series lie; `affine` and `sop_instance_uids` as in `Volume`."""
 
     series_instance_uid: str
     shape_zyx: tuple[int, int, int]
@@ -86,18 +76,10 @@ class SeriesGrid:
 
 @dataclass(frozen=True)
 class LesionMask:
-    """One lesion as one reader drew it.
+    """One lesion as one reader drew it; both count from 1, and readers are anonymous.
 
-    Attributes
-    ----------
-    lesion : int
-        From 1; the same number is the same lesion for every reader.
-    reader : int
-        From 1; anonymous.
-    start_zyx : tuple of int
-        Where `mask` lies on the grid of the series.
-    mask : ndarray of bool, shape (z, y, x)
-        The block that holds every voxel of it; all False where the lines enclose nothing.
+    The same number is the same lesion for every reader. `mask` is the block that holds every voxel
+    of it, and `start_zyx` says where on the grid of the series that lies.
     """
 
     lesion: int
@@ -143,7 +125,6 @@ class Line:
 
     Attributes
     ----------
-    lesion, reader : int
     inclusion : bool
         True where the line encloses lesion, False where it encloses a hole.
     z_mm : float
@@ -164,31 +145,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Annotation:
-    """What readers drew on one series.
-
-    Attributes
-    ----------
-    grid : SeriesGrid
-    readers : tuple of int
-        Who read the series, ascending; a reader who marked nothing is one of them.
-    masks : tuple of LesionMask
-        By lesion, then reader; one for each pair at most.
-    lines : tuple of Line
-        As they came, where the format holds lines.
-    ratings : mapping
-        ``ratings[lesion, reader][name]``, where they were given.
-    """
+    """What readers drew on one series: `gather` makes one."""
 
     grid: SeriesGrid
-    readers: tuple[int, ...]
-    masks: tuple[LesionMask, ...]
-    lines: tuple[Line, ...] = ()
+    readers: tuple[int, ...]  # who read the series, ascending, those who marked nothing too
+    masks: tuple[LesionMask, ...]  # by lesion, then reader; one for each pair at most
+    lines: tuple[Line, ...] = ()  # as they came, where the format holds lines
     ratings: Ratings = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        order = [(mask.lesion, mask.reader) for mask in self.masks]
-        if order != sorted(set(order)):
-            raise ValueError(f"masks must be in order and one a lesion and reader, got {order}")
 
     @classmethod
     def gather(
@@ -207,12 +170,11 @@ class Annotation:
             If a lesion has two masks by one reader.
         """
         ordered = sorted(masks, key=lambda mask: (mask.lesion, mask.reader))
-        pairs = [(mask.lesion, mask.reader) for mask in ordered]
-        for pair, following in pairwise(pairs):
-            if pair == following:
+        for one, two in pairwise(ordered):
+            if (one.lesion, one.reader) == (two.lesion, two.reader):
                 raise InputError(
-                    f"lesion {pair[0]} has two masks by reader {pair[1]}; expected one a lesion "
-                    "and reader; give the second lesion another number"
+                    f"lesion {one.lesion} has two masks by reader {one.reader}; expected one a "
+                    "lesion and reader; give the second lesion another number"
                 )
         known = {*readers, *(mask.reader for mask in ordered), *(line.reader for line in lines)}
         return cls(grid, tuple(sorted(known)), tuple(ordered), tuple(lines), ratings or {})

@@ -24,7 +24,6 @@ from pydicom.valuerep import DSfloat
 
 from medlib.annotation.drawings import (
     Annotation,
-    GridMismatchError,
     LesionMask,
     Line,
     SeriesGrid,
@@ -33,6 +32,7 @@ from medlib.annotation.drawings import (
 from medlib.annotation.mask_outlines import border_walks, edge_polygon
 from medlib.annotation.outlines import enclosed
 from medlib.annotation.source_images import (
+    check_series,
     derived_uid,
     parse_name,
     segment_name,
@@ -70,14 +70,7 @@ def write_rtstruct(annotation: Annotation, path: Path, series: Path) -> None:
         If there is no mask to write, or an image is not in `series`.
     """
     grid = annotation.grid
-    filled = sum(mask.n_voxels > 0 for mask in annotation.masks)
-    if not grid.sop_instance_uids or not filled or filled < len(annotation.masks):
-        raise InputError(
-            "an RTSTRUCT needs DICOM images, a line in every structure and at least one structure; "
-            f"found {len(grid.sop_instance_uids)} images and {filled} filled masks of "
-            f"{len(annotation.masks)}; an empty reading goes into a contour table"
-        )
-    images = source_images(series, grid.sop_instance_uids)
+    images = source_images(annotation, series, "RTSTRUCT")
     contours = [_contours(mask, grid) for mask in annotation.masks]
     names = [segment_name(mask.lesion, mask.reader) for mask in annotation.masks]
     content = hashlib.sha256(repr([(c[0], c[1].tolist()) for m in contours for c in m]).encode())
@@ -203,7 +196,13 @@ def read_rtstruct(path: Path, grid: SeriesGrid) -> Annotation:
         dataset = pydicom.dcmread(path)
         if dataset.get("SOPClassUID") != RTStructureSetStorage:
             raise InputError(f"{path}: not an RTSTRUCT; expected a structure set; choose the file")
-        _check_series(path, dataset, grid)
+        drawn_on = [
+            series
+            for frame in dataset.get("ReferencedFrameOfReferenceSequence", ())
+            for study in frame.get("RTReferencedStudySequence", ())
+            for series in study.get("RTReferencedSeriesSequence", ())
+        ]
+        check_series(path, drawn_on, grid)
         names = {
             int(roi.ROINumber): parse_name(str(roi.ROIName), int(roi.ROINumber))
             for roi in dataset.StructureSetROISequence
@@ -226,20 +225,6 @@ def _even_odd(lines: Sequence[Line], shape_yx: tuple[int, int]) -> NDArray[np.bo
     for line in lines:
         plane ^= enclosed(line.points_yx, shape_yx)
     return plane
-
-
-def _check_series(path: Path, dataset: Any, grid: SeriesGrid) -> None:
-    named = {
-        str(series.SeriesInstanceUID)
-        for frame in dataset.get("ReferencedFrameOfReferenceSequence", ())
-        for study in frame.get("RTReferencedStudySequence", ())
-        for series in study.get("RTReferencedSeriesSequence", ())
-    }
-    if named and grid.series_instance_uid not in named:
-        raise GridMismatchError(
-            f"{path}: was drawn on series {sorted(named)[0]}, not on {grid.series_instance_uid}; "
-            "give the structure set of this series"
-        )
 
 
 def _line(contour: Dataset, lesion: int, reader: int, grid: SeriesGrid) -> Line:

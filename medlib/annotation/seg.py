@@ -21,6 +21,7 @@ from pydicom.errors import InvalidDicomError
 
 from medlib.annotation.drawings import Annotation, GridMismatchError, LesionMask, SeriesGrid
 from medlib.annotation.source_images import (
+    check_series,
     derived_uid,
     parse_name,
     segment_name,
@@ -46,16 +47,15 @@ def write_seg(annotation: Annotation, path: Path, series: Path) -> None:
     InputError
         If there is no mask to write, or an image is not in `series`.
     """
+    images = source_images(annotation, series, "SEG")
     slices, pixels = _frames(annotation)
-    uids = [annotation.grid.sop_instance_uids[k] for k in slices]
-    images = source_images(series, uids)
     series_uid = annotation.grid.series_instance_uid
     content = (series_uid, repr([(m.lesion, m.reader, m.start_zyx) for m in annotation.masks]))
     with warnings.catch_warnings():
         # On names of one part, such as those that de-identification leaves.
         warnings.filterwarnings("ignore", message="The string .* person name")
         segmentation = hd.seg.Segmentation(
-            source_images=images,
+            source_images=[images[k] for k in slices],
             pixel_array=pixels,
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[
@@ -81,25 +81,14 @@ def write_seg(annotation: Annotation, path: Path, series: Path) -> None:
 
 def _frames(annotation: Annotation) -> tuple[list[int], NDArray[np.uint8]]:
     """Slices that hold anything, and the masks there: shape (slice, y, x, segment)."""
-    drawn = [mask for mask in annotation.masks if mask.n_voxels]
-    if len(drawn) < len(annotation.masks) or not drawn:
-        raise InputError(
-            "a DICOM SEG needs a voxel in every segment and at least one segment; found "
-            f"{len(drawn)} filled of {len(annotation.masks)}; an empty reading goes into a contour "
-            "table"
-        )
-    grid = annotation.grid
-    if not grid.sop_instance_uids:
-        raise InputError(
-            "a DICOM SEG refers to DICOM images and the series has none; give the series as DICOM"
-        )
-    filled = [np.flatnonzero(mask.mask.any(axis=(1, 2))) for mask in drawn]
-    on_slices = [own + mask.start_zyx[0] for own, mask in zip(filled, drawn, strict=True)]
-    slices = np.unique(np.concatenate(on_slices))
-    pixels = np.zeros((len(slices), *grid.shape_zyx[1:], len(drawn)), dtype=np.uint8)
-    for number, mask in enumerate(drawn):
-        rows = np.searchsorted(slices, on_slices[number])
-        pixels[rows, mask.block[1], mask.block[2], number] = mask.mask[filled[number]]
+    filled = [np.flatnonzero(mask.mask.any(axis=(1, 2))) for mask in annotation.masks]
+    first = [mask.start_zyx[0] for mask in annotation.masks]
+    slices = np.unique(np.concatenate([k + own for k, own in zip(first, filled, strict=True)]))
+    shape = (len(slices), *annotation.grid.shape_zyx[1:], len(filled))
+    pixels = np.zeros(shape, dtype=np.uint8)
+    for number, (mask, own) in enumerate(zip(annotation.masks, filled, strict=True)):
+        rows = np.searchsorted(slices, own + mask.start_zyx[0])
+        pixels[rows, *mask.block[1:], number] = mask.mask[own]
     return slices.tolist(), pixels
 
 
@@ -172,12 +161,7 @@ def _segment(path: Path, segmentation: Any, number: int, grid: SeriesGrid) -> ND
 
 def _check_references(path: Path, segmentation: Any, grid: SeriesGrid) -> None:
     """Compare where frames lie with what they say they were drawn on."""
-    for series in segmentation.get("ReferencedSeriesSequence", ()):
-        if series.SeriesInstanceUID != grid.series_instance_uid:
-            raise GridMismatchError(
-                f"{path}: was drawn on series {series.SeriesInstanceUID}, not on "
-                f"{grid.series_instance_uid}; give the segmentation of this series"
-            )
+    check_series(path, segmentation.get("ReferencedSeriesSequence", ()), grid)
     slice_of = {uid: k for k, uid in enumerate(grid.sop_instance_uids)}
     for number, frame in enumerate(segmentation.PerFrameFunctionalGroupsSequence, start=1):
         if "PlanePositionSequence" not in frame:
