@@ -21,7 +21,7 @@ from PIL import Image
 
 from book.svg import inline_svg
 from medlib.gallery.tiles import Tile
-from medlib.risk.bootstrap import Estimate
+from medlib.risk.resampling import Estimate
 
 _FIGURE = "margin:1.25rem 0;padding:0;background:none;color:inherit"
 _CAPTION = "margin-top:.5rem;text-align:left;font-size:.95em;color:inherit"

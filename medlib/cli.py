@@ -80,7 +80,7 @@ def train(
     ] = None,
 ) -> None:
     """Find or make a run, and evaluate it on held-out patients."""
-    from medlib.risk.evaluated_run import evaluated_run
+    from medlib.risk.run_evaluation import evaluated_run
 
     made = evaluated_run(profile, dataset, seed, run_dir, change or (), leave_out).run
     typer.echo(made.folder)

@@ -165,7 +165,7 @@ def test_train_says_how_to_write_the_card_of_a_run_that_saw_real_ct(monkeypatch)
     run = SimpleNamespace(folder="x", card={"data": {"real_ct": {}}})
     asked = []
     monkeypatch.setattr(
-        "medlib.risk.evaluated_run.evaluated_run",
+        "medlib.risk.run_evaluation.evaluated_run",
         lambda *given: asked.append(given) or SimpleNamespace(run=run),
     )
     train = ["train", "--profile", "lidc", "--dataset", "lidc-voi", "--leave-out", "scan"]

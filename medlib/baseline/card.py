@@ -104,7 +104,7 @@ def pair_cards(
 ) -> list[dict[str, Any]]:
     """Make the cards of a search and of its close look out of those of two networks.
 
-    What the evaluation chooses and tests, it adds: see `medlib.risk.evaluated_run`.
+    What the evaluation chooses and tests, it adds: see `medlib.risk.run_evaluation`.
     """
     from medlib.baseline.training_mix import phantom_share
     from medlib.baseline.training_sources import described

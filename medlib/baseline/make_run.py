@@ -2,7 +2,7 @@
 
 A profile has one network, or two: one that searches whole scans and one that looks closely at what
 was found, a run in the folder of the first. Whatever is killed goes on from its last look at the
-tune part; level, operating point and figures come later, see `medlib.risk.evaluated_run`.
+tune part; level, operating point and figures come later, see `medlib.risk.run_evaluation`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -15,30 +14,18 @@ from medlib.baseline.stored_predictions import METHODS
 from medlib.cohorts.cohort import Cohort
 from medlib.errors import RunError
 from medlib.paths import REFERENCE_RUNS
-from medlib.risk.bootstrap import Estimate
 from medlib.risk.matching import Matching
 from medlib.risk.metrics import select
+from medlib.risk.resampling import Estimate
 
-FOLDER, OPERATING_POINT, METRICS_FILE, KEY = (
-    "evaluation",
-    "operating_point.json",
-    "metrics.json",
-    "key.txt",
-)
+FOLDER, KEY = "evaluation", "key.txt"
+OPERATING_POINT, METRICS_FILE = "operating_point.json", "metrics.json"
 TABLES = ("lesions", "candidates", "cases")
 REAL_VOIS, REAL_SCANS = "real-vois.json", "real-scans.json"
 HELD_OUT = ("test", "external")  # internal and external testing
 
-TEXT_COLUMNS = (
-    "case_id",
-    "patient_id",
-    "site",
-    "split",
-    "lesion_id",
-    "outcome",
-    "status",
-    "origin",
-)
+IDS = ("case_id", "patient_id", "site", "split")
+TEXT_COLUMNS = (*IDS, "lesion_id", "outcome", "status", "origin")
 COLUMN_TYPES = dict.fromkeys(TEXT_COLUMNS, "str") | {
     "reported": "bool",
     "matched_candidate": "Int64",
@@ -80,7 +67,7 @@ def read_evaluation(run: Run, cohort: Cohort) -> Evaluation:
     folder = run.folder / FOLDER
     metrics = {
         method: {
-            part: {name: _estimate(stored) for name, stored in names.items()}
+            part: {name: Estimate.of(stored) for name, stored in names.items()}
             for part, names in parts.items()
         }
         for method, parts in json.loads((folder / METRICS_FILE).read_bytes()).items()
@@ -108,14 +95,6 @@ def read_rows(csv: str) -> pd.DataFrame:
     )
     text = [name for name in TEXT_COLUMNS if name in table]
     return table.fillna(dict.fromkeys(text, ""))
-
-
-def _estimate(stored: dict[str, Any]) -> Estimate:
-    numbers = {
-        name: float("nan") if stored[name] is None else float(stored[name])
-        for name in ("value", "low", "high")
-    }
-    return Estimate(**{**stored, **numbers})
 
 
 def operating_point(run: Run) -> float:

@@ -27,7 +27,7 @@ from scipy import ndimage
 
 from medlib.annotation.agreement import pairwise_agreement
 from medlib.annotation.case import LESION_COLUMNS, Case
-from medlib.annotation.reference import MIN_READERS, more_than_half
+from medlib.annotation.reference import MIN_READERS, more_than_half, reader_masks
 from medlib.baseline.candidates import Prediction
 
 MIN_IOU = 0.1
@@ -158,10 +158,7 @@ def concatenate(matchings: list[Matching]) -> Matching:
 
 def mean_reader_dice(case: Case, label: int) -> float:
     """Mean 3D Dice over the pairs of readers of one lesion; NaN where only one drew it."""
-    inside = case.lesion_labels == label
-    box = ndimage.find_objects(inside.astype(np.uint8))[0]
-    bits = np.where(inside[box], case.readers[box], 0)
-    masks = np.stack([(bits >> reader & 1).astype(bool) for reader in range(8)])
+    masks = reader_masks(case.lesion_readers(label)[1])
     pairs = pairwise_agreement(masks[masks.any(axis=(1, 2, 3))])
     return float(np.mean([pair.dice_3d for pair in pairs])) if pairs else float("nan")
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
-from medlib.risk.bootstrap import Estimate, bootstrap_mean
 from medlib.risk.matching import Matching
-from medlib.risk.voxel import VOXEL_METRICS, VoxelCounts
+from medlib.risk.resampling import Estimate, bootstrap_mean
+from medlib.risk.voxel import VoxelCounts
 
 # A marked region passes the simulated review where it agrees with the readers' consensus at least
 # as well as all but the most discordant pairs of readers agree with each other: the 5th
@@ -46,6 +45,29 @@ METRICS = {
         "candidates", "accepted", f"marked regions with Dice of at least {ACCEPTED_DICE:g}"
     ),
 }
+
+
+# As clinicians and engineers call it, which question it answers, and the names that do: so that
+# nobody reads one metric for another.
+QUESTIONS = (
+    ("Dice / IoU", "How well do the marked voxels match the readers'?", ("dice", "iou")),
+    (
+        "Sensitivity / recall",
+        "How many of the lesions that are there are found?",
+        ("lesion_sensitivity",),
+    ),
+    ("False-negative rate", "How many of them pass unseen?", ("lesion_false_negative_rate",)),
+    (
+        "False alarms a scan",
+        "How much needless looking does finding them cost?",
+        ("false_alarms_per_scan",),
+    ),
+    (
+        "Review pass rate (simulated)",
+        "How many marked regions could a reviewer accept as they are?",
+        ("simulated_review_pass_rate",),
+    ),
+)
 
 
 def at_operating_point(matching: Matching, threshold: float) -> Matching:
@@ -90,19 +112,9 @@ def _count(cases: pd.DataFrame, lesions: pd.DataFrame, reported: pd.DataFrame) -
         cases[column] = per_case(reported["outcome"] == outcome, reported["case_id"])
     right = per_case(reported["n_reference_voxels"], reported["case_id"])
     marked = per_case(reported["n_voxels"] - reported["n_ignored_voxels"], reported["case_id"])
-    counts = [
-        VoxelCounts(tp, n_marked - tp, n_reference - tp, n_counted - n_reference - n_marked + tp)
-        for tp, n_marked, n_reference, n_counted in zip(
-            right,
-            marked,
-            cases["n_reference_voxels"],
-            cases["n_voxels"] - cases["n_ignored_voxels"],
-            strict=True,
-        )
-    ]
-    for name in VOXEL_METRICS:
-        cases[name] = np.array([getattr(count, name) for count in counts], dtype=float)
-    return cases
+    reference, counted = cases["n_reference_voxels"], cases["n_voxels"] - cases["n_ignored_voxels"]
+    rest = counted - reference - marked + right
+    return cases.assign(**VoxelCounts(right, marked - right, reference - right, rest).metrics())
 
 
 def estimate(name: str, matching: Matching, seed: int = 0) -> Estimate:
@@ -110,9 +122,7 @@ def estimate(name: str, matching: Matching, seed: int = 0) -> Estimate:
     metric = METRICS[name]
     table = getattr(matching, metric.table)
     found = bootstrap_mean(table, metric.column, seed=seed, unit=metric.unit)
-    return Estimate(
-        found.value, found.low, found.high, found.n, found.unit, f"{metric.words}: {found.method}"
-    )
+    return replace(found, method=f"{metric.words}: {found.method}")
 
 
 def estimate_by(name: str, matching: Matching, groups: pd.Series, seed: int = 0) -> pd.DataFrame:

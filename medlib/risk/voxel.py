@@ -8,6 +8,7 @@ non-empty prediction has a Dice of 0, because there is a region and none of it i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,47 +22,50 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class VoxelCounts:
-    """Numbers of voxels: the four fields of the confusion matrix, and the ratios made of them."""
+    """Numbers of voxels: the four fields of the confusion matrix, and the ratios made of them.
 
-    true_positive: int
-    false_positive: int
-    false_negative: int
-    true_negative: int
+    Of one pair of masks, or a column of each for many.
+    """
+
+    true_positive: Any
+    false_positive: Any
+    false_negative: Any
+    true_negative: Any
 
     @property
-    def dice(self) -> float:
+    def dice(self) -> Any:
         """2 TP / (2 TP + FP + FN)."""
         hits = 2 * self.true_positive
         return ratio(hits, hits + self.false_positive + self.false_negative)
 
     @property
-    def iou(self) -> float:
+    def iou(self) -> Any:
         """TP / (TP + FP + FN), the Jaccard index."""
         union = self.true_positive + self.false_positive + self.false_negative
         return ratio(self.true_positive, union)
 
     @property
-    def sensitivity(self) -> float:
+    def sensitivity(self) -> Any:
         """TP / (TP + FN), also called recall."""
         return ratio(self.true_positive, self.true_positive + self.false_negative)
 
     @property
-    def false_negative_rate(self) -> float:
+    def false_negative_rate(self) -> Any:
         """FN / (TP + FN) = 1 - sensitivity."""
         return ratio(self.false_negative, self.true_positive + self.false_negative)
 
     @property
-    def specificity(self) -> float:
+    def specificity(self) -> Any:
         """TN / (TN + FP)."""
         return ratio(self.true_negative, self.true_negative + self.false_positive)
 
     @property
-    def accuracy(self) -> float:
+    def accuracy(self) -> Any:
         """(TP + TN) / all: nearly 1 for whoever marks nothing, where lesions are rare."""
         right = self.true_positive + self.true_negative
         return ratio(right, right + self.false_positive + self.false_negative)
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, Any]:
         """Return every ratio by its name."""
         return {name: getattr(self, name) for name in VOXEL_METRICS}
 
@@ -69,9 +73,10 @@ class VoxelCounts:
 VOXEL_METRICS = ("dice", "iou", "sensitivity", "false_negative_rate", "specificity", "accuracy")
 
 
-def ratio(part: float, whole: float) -> float:
-    """Divide by the empty policy: NaN where `whole` is zero."""
-    return part / whole if whole else float("nan")
+def ratio(part: Any, whole: Any) -> Any:
+    """Divide by the empty policy: NaN where `whole`, and with it `part`, is zero."""
+    with np.errstate(invalid="ignore"):
+        return np.true_divide(part, whole)
 
 
 def count_voxels(reference: Mask, prediction: Mask, ignored: Mask | None = None) -> VoxelCounts:

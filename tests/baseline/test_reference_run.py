@@ -19,8 +19,8 @@ from medlib.cohorts.cohort import Cohort
 from medlib.errors import DataError, OverlapError, RunError
 from medlib.images.volume import Volume
 from medlib.paths import MANIFESTS
-from medlib.risk import evaluated_run
-from medlib.risk.evaluated_run import evaluated_run as evaluated
+from medlib.risk import run_evaluation
+from medlib.risk.run_evaluation import evaluated_run as evaluated
 from medlib.risk.tune_choices import choose_operating_point_on_nodules
 from tools.model_card import model_card
 
@@ -118,7 +118,7 @@ def small(tmp_path, monkeypatch) -> None:
     table = ToyCohort(tuple(cases)).table
     cohort = Phantom("phantom", tmp_path / "phantom", table, tuple(cases))
     opened = make_run.open_cohort
-    for module in (make_run, evaluated_run):
+    for module in (make_run, run_evaluation):
         monkeypatch.setattr(
             module,
             "open_cohort",

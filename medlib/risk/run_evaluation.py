@@ -27,19 +27,9 @@ from medlib.cohorts.splits import check_disjoint
 from medlib.files import put_in_place, write_file, write_json
 from medlib.keys import code_key, digest
 from medlib.parallel import in_order
+from medlib.risk import evaluation_files as files
 from medlib.risk.evaluation import evaluate
-from medlib.risk.evaluation_files import (
-    FOLDER,
-    HELD_OUT,
-    KEY,
-    METRICS_FILE,
-    OPERATING_POINT,
-    REAL_SCANS,
-    REAL_VOIS,
-    TABLES,
-    Evaluation,
-    read_evaluation,
-)
+from medlib.risk.evaluation_files import HELD_OUT, TABLES, Evaluation, read_evaluation
 from medlib.risk.judging import Predict, judge, judge_cohort
 from medlib.risk.luna16 import LUNA16, OWN, luna16
 from medlib.risk.matching import Matching
@@ -70,8 +60,8 @@ def evaluated_run(
         raise SystemExit(0)
     learned_from, cohort = open_data(wanted)
     check_disjoint(cohort.table)
-    folder = run.folder / FOLDER
-    stored = folder / KEY
+    folder = run.folder / files.FOLDER
+    stored = folder / files.KEY
     if stored.is_file() and stored.read_text(encoding="utf-8") == _key(run, cohort, real):
         print(f"found the evaluation of {run.folder.name}")
         return read_evaluation(run, cohort)
@@ -83,7 +73,7 @@ def evaluated_run(
             _evaluate_methods(run, cohort, beside)
         else:
             _evaluate_pair(run, learned_from, cohort, real, beside)
-        write_file(beside / KEY, _key(run, cohort, real))
+        write_file(beside / files.KEY, _key(run, cohort, real))
     shutil.rmtree(run.folder / JUDGED)
     print(f"made the evaluation of {run.folder.name}")
     return read_evaluation(run, cohort)
@@ -92,7 +82,9 @@ def evaluated_run(
 def _key(run: Run, cohort: Cohort, real: Cohort | None) -> str:
     """Return the digest of all that an evaluation rests on: weights, cohorts and code."""
     cohorts = [cohort] if real is None else [cohort, real]
-    return digest(run.model_key(), *map(cohort_key, cohorts), code_key("medlib.risk.evaluated_run"))
+    return digest(
+        run.model_key(), *map(cohort_key, cohorts), code_key("medlib.risk.run_evaluation")
+    )
 
 
 def _evaluate_methods(run: Run, cohort: Cohort, folder: Path) -> None:
@@ -104,8 +96,8 @@ def _evaluate_methods(run: Run, cohort: Cohort, folder: Path) -> None:
         tune = select(matched, split="tune")
         thresholds[method] = choose_operating_point(tune.cases, tune.candidates)
         metrics[method] = _write_tables(matched, thresholds[method], method, folder)
-    write_json(folder / OPERATING_POINT, thresholds)
-    write_json(folder / METRICS_FILE, metrics)
+    write_json(folder / files.OPERATING_POINT, thresholds)
+    write_json(folder / files.METRICS_FILE, metrics)
 
 
 def _judged(run: Run, cohort: Cohort, splits: Sequence[str], method: str, see: Predict) -> Matching:
@@ -155,7 +147,7 @@ def _evaluate_pair(
     """Choose the operating point on tune nodules; judge held-out phantom scans and real CT."""
     see = predictor(run)
     threshold = choose_operating_point_on_nodules(see, windows(learned_from, "tune"))
-    write_json(folder / OPERATING_POINT, {"network": threshold})
+    write_json(folder / files.OPERATING_POINT, {"network": threshold})
     matched = _judged(run, phantom, HELD_OUT, "network", see)
     by_distance = {
         name: {
@@ -168,11 +160,11 @@ def _evaluate_pair(
         for name, required in (("luna16", LUNA16), ("luna16_own", OWN))
     }
     metrics = _write_tables(matched, threshold, "network", folder)
-    write_json(folder / METRICS_FILE, {"network": metrics, **by_distance})
+    write_json(folder / files.METRICS_FILE, {"network": metrics, **by_distance})
     of_windows = real.table["is_window"].astype(bool)
-    for name, rows in ((REAL_VOIS, of_windows), (REAL_SCANS, ~of_windows)):
+    for name, rows in ((files.REAL_VOIS, of_windows), (files.REAL_SCANS, ~of_windows)):
         part, store = replace(real, table=real.table[rows]), run.folder / JUDGED / name
-        [found] = evaluate(run, part, threshold, store, only_unseen=name == REAL_VOIS)
+        [found] = evaluate(run, part, threshold, store, only_unseen=name == files.REAL_VOIS)
         write_json(folder / name, found)
     card = run.card
     card["metric"]["operating_point_rule"] = SENSITIVITY_RULE

@@ -29,6 +29,12 @@ class Estimate:
     unit: str = ""  # "mm", "per scan"; empty for a share
     method: str = ""  # how it was computed
 
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Estimate:
+        """Read one from a file, in which undefined is null."""
+        known: dict[str, Any] = {k: float("nan") if v is None else v for k, v in stored.items()}
+        return cls(**known)
+
     def __str__(self) -> str:
         """Return ``0.82 (0.70 to 0.91)``."""
         return self.text()
@@ -109,11 +115,8 @@ def _estimate(
     unit: str,
 ) -> Estimate:
     defined = resampled[~np.isnan(resampled)]
-    low = high = float("nan")
-    if len(defined):
-        low, high = (
-            float(bound) for bound in np.quantile(defined, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
-        )
+    bounds = [0.5 - LEVEL / 2, 0.5 + LEVEL / 2]
+    low, high = np.quantile(defined, bounds).tolist() if len(defined) else [float("nan")] * 2
     method = (
         f"{n_rows} rows of {n_patients} patients; {LEVEL:.0%} percentile interval of "
         f"{n_resamples} resamples of patients"
@@ -127,8 +130,4 @@ def _estimate(
 
 def in_words(stored: Mapping[str, Any]) -> str:
     """Write a stored estimate with its interval."""
-    value, low, high = (
-        float("nan") if stored[key] is None else float(stored[key])
-        for key in ("value", "low", "high")
-    )
-    return f"{Estimate(value, low, high, stored['n'])} {stored['unit']}".strip()
+    return f"{Estimate.of(stored)} {stored['unit']}".strip()

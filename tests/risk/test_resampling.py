@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medlib.risk.bootstrap import Estimate, bootstrap, bootstrap_mean
+from medlib.risk.resampling import Estimate, bootstrap, bootstrap_mean
 
 
 def table(values_by_patient):

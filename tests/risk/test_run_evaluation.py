@@ -14,7 +14,7 @@ from medlib.baseline.config import train_config
 from medlib.cohorts.cohort import Cohort
 from medlib.errors import OverlapError
 from medlib.images.volume import SeriesIdentity, Volume
-from medlib.risk import evaluated_run
+from medlib.risk import run_evaluation
 from medlib.risk.matching import concatenate, match_case
 from medlib.risk.metrics import METRICS, at_operating_point
 
@@ -86,44 +86,44 @@ def world(tmp_path, monkeypatch):
         (tmp_path / case.case_id).mkdir()
         (tmp_path / case.case_id / "receipt.json").write_text('{"voxels": {}}')
     cohort = ToyCohort("toy", tmp_path, table, tuple(cases))
-    monkeypatch.setattr(evaluated_run, "find_or_make_run", lambda *a: run)
-    monkeypatch.setattr(evaluated_run, "open_data", lambda *_: (cohort, cohort))
-    monkeypatch.setattr(evaluated_run, "stored_predictor", stored_predictor)
+    monkeypatch.setattr(run_evaluation, "find_or_make_run", lambda *a: run)
+    monkeypatch.setattr(run_evaluation, "open_data", lambda *_: (cohort, cohort))
+    monkeypatch.setattr(run_evaluation, "stored_predictor", stored_predictor)
     return SimpleNamespace(run=run, cohort=cohort, calls=calls, cases=list(enumerate(cases)))
 
 
 def test_one_process_of_a_training_evaluates(world, monkeypatch):
-    monkeypatch.setattr(evaluated_run.processes, "rank", lambda: 1)
+    monkeypatch.setattr(run_evaluation.processes, "rank", lambda: 1)
     with pytest.raises(SystemExit) as caught:
-        evaluated_run.evaluated_run()
+        run_evaluation.evaluated_run()
     assert caught.value.code == 0
     assert not world.calls
 
 
 def test_made_once_then_found(world, capsys):
-    made = evaluated_run.evaluated_run()
+    made = run_evaluation.evaluated_run()
     assert capsys.readouterr().out == "made the evaluation of run\n"
-    found = evaluated_run.evaluated_run()
+    found = run_evaluation.evaluated_run()
     assert capsys.readouterr().out == "found the evaluation of run\n"
     assert world.calls == ["network", "threshold", "empty"]
     for method in world.calls:
-        for name in evaluated_run.TABLES:
+        for name in run_evaluation.TABLES:
             pd.testing.assert_frame_equal(getattr(made, name)[method], getattr(found, name)[method])
     assert [path.name for path in world.run.folder.iterdir()] == ["evaluation"], "nothing is left"
 
 
 def test_other_weights_make_it_stale(world, capsys):
-    evaluated_run.evaluated_run()
+    run_evaluation.evaluated_run()
     world.run.weights = "w1"
-    evaluated_run.evaluated_run()
+    run_evaluation.evaluated_run()
     assert capsys.readouterr().out.count("made") == 2
 
 
 def test_tables_read_back_as_they_were_made(world):
-    found = evaluated_run.evaluated_run()
+    found = run_evaluation.evaluated_run()
     fresh = concatenate([match_case(c, toy_prediction(n, "network")) for n, c in world.cases])
     fresh = at_operating_point(fresh, found.operating_point["network"])
-    for name in evaluated_run.TABLES:
+    for name in run_evaluation.TABLES:
         expected, stored = getattr(fresh, name), getattr(found, name)["network"]
         pd.testing.assert_frame_equal(stored, expected, check_dtype=False, check_exact=True)
     assert set(found.cases["network"]["site"]) == {"NA"}, "a site may be called NA"
@@ -131,7 +131,7 @@ def test_tables_read_back_as_they_were_made(world):
 
 
 def test_the_operating_point_is_that_of_the_tune_part(world):
-    found = evaluated_run.evaluated_run()
+    found = run_evaluation.evaluated_run()
     # Tune has the false alarms 0.60, 0.50, 0.59, 0.50: two are allowed, so 0.50 is one too many.
     assert found.operating_point["network"] == pytest.approx(0.5)
     assert found.operating_point["network"] > 0.5
@@ -143,7 +143,7 @@ def test_the_operating_point_is_that_of_the_tune_part(world):
 
 
 def test_what_is_stored_is_plain_json(world):
-    evaluated_run.evaluated_run()
+    run_evaluation.evaluated_run()
 
     def refuse(constant):
         raise AssertionError(f"{constant} is not JSON")
@@ -160,7 +160,7 @@ def test_what_is_stored_is_plain_json(world):
 
 
 def test_a_method_that_marks_nothing_is_read_back_too(world):
-    found = evaluated_run.evaluated_run()
+    found = run_evaluation.evaluated_run()
     part = found.matching("empty", split="test")
     assert len(part.candidates[part.candidates["reported"]]) == 0
     assert part.lesions["missed"].tolist() == [1, 1]
@@ -171,27 +171,27 @@ def test_a_patient_in_two_parts_is_refused(world, monkeypatch):
     table = world.cohort.table
     twice = pd.concat([table, table.iloc[[0]].assign(split="test")], ignore_index=True)
     cohort = replace(world.cohort, table=twice)
-    monkeypatch.setattr(evaluated_run, "open_data", lambda *_: (cohort, cohort))
+    monkeypatch.setattr(run_evaluation, "open_data", lambda *_: (cohort, cohort))
     with pytest.raises(OverlapError):
-        evaluated_run.evaluated_run()
+        run_evaluation.evaluated_run()
     assert not list(world.run.folder.iterdir())
 
 
 def test_a_failure_leaves_the_old_evaluation(world, monkeypatch):
-    evaluated_run.evaluated_run()
+    run_evaluation.evaluated_run()
     world.run.weights = "w1"
-    monkeypatch.setattr(evaluated_run, "estimate", lambda *a: 1 / 0)
+    monkeypatch.setattr(run_evaluation, "estimate", lambda *a: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        evaluated_run.evaluated_run()
+        run_evaluation.evaluated_run()
     assert (world.run.folder / "evaluation" / "key.txt").is_file()
     world.run.weights = "w0"
-    assert evaluated_run.evaluated_run().metrics
+    assert run_evaluation.evaluated_run().metrics
 
 
 def test_the_key_holds_code_weights_and_cohort(world, monkeypatch, capsys):
-    evaluated_run.evaluated_run()
-    monkeypatch.setattr(evaluated_run, "code_key", lambda *modules: "another code")
-    evaluated_run.evaluated_run()
+    run_evaluation.evaluated_run()
+    monkeypatch.setattr(run_evaluation, "code_key", lambda *modules: "another code")
+    run_evaluation.evaluated_run()
     (world.cohort.folder / "c0" / "receipt.json").write_text('{"voxels": {"ct": "other"}}')
-    evaluated_run.evaluated_run()
+    run_evaluation.evaluated_run()
     assert capsys.readouterr().out.count("made") == 3
