@@ -12,55 +12,35 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 from scipy import ndimage
 
 from medlib import paths
-from studies.nodule_features import LUNG_BELOW_HU, measure
-from studies.realism import TABLE
+from studies.nodule_features import distance_px, measure, noise_in, quiet_lung
+from studies.realism import read_vois
 
 SOURCE = """\
 # Measured on volumes of interest of LIDC-IDRI, doi:10.7937/K9/TCIA.2015.LO9QL9SX, CC BY 3.0, by
-# benchmarks/phantom_fit.py: what medlib/images/phantom was set from. n: volumes of interest.
+# benchmarks/phantom_fit.py: what medlib/phantom was set from. n: volumes of interest.
 """
 SHARP_BELOW = 0.3  # correlation along a column
 MIN_VOIS = 4
+NOISE = {  # what `noise_in` finds, and its name here
+    "noise_sd": "noise_sd",
+    "noise_skewness": "noise_skewness",
+    "noise_x1": "correlation_along_row",
+    "noise_y1": "correlation_along_column",
+    "noise_z1": "correlation_of_slices",
+}
 
 
-def quiet_lung(hu: np.ndarray, readers: np.ndarray) -> dict[str, float]:
+def noise_far_off(hu: np.ndarray, readers: np.ndarray) -> dict[str, float]:
     """Noise and its correlations far from the nodule and from vessels; empty where too little."""
-    away = np.stack(
-        [ndimage.distance_transform_edt(p == 0) > 3 if p.any() else p == 0 for p in readers]
-    )
-    quiet = away & (ndimage.gaussian_filter(hu, (0, 1.5, 1.5)) < LUNG_BELOW_HU)
-    quiet = ndimage.binary_erosion(quiet, ndimage.generate_binary_structure(2, 1)[None], 2)
     bright = ndimage.gaussian_filter(hu, (0, 1, 1)) > -600
-    far = np.stack([ndimage.distance_transform_edt(~b) > 9 if b.any() else ~b for b in bright])
-    quiet &= far
-    if quiet.sum() < 400:
-        return {}
-    noise = hu - ndimage.gaussian_filter(hu, (0, 4, 4))
-
-    def correlation(axis: int) -> float:
-        low, high = (
-            tuple(s if a == axis else slice(None) for a in range(3))
-            for s in (slice(None, -1), slice(1, None))
-        )
-        both = quiet[low] & quiet[high]
-        if both.sum() < 200:
-            return float("nan")
-        return float(np.corrcoef(noise[low][both], noise[high][both])[0, 1])
-
-    values = noise[quiet]
-    return {
-        "noise_sd": float(values.std()),
-        "noise_skewness": float(((values - values.mean()) ** 3).mean() / values.std() ** 3),
-        "correlation_along_row": correlation(2),
-        "correlation_along_column": correlation(1),
-        "correlation_of_slices": correlation(0),
-    }
+    quiet = quiet_lung(hu, distance_px(readers > 0) > 3) & (distance_px(bright) > 9)
+    found = noise_in(hu, quiet)
+    return {new: found[name] for name, new in NOISE.items() if name in found}
 
 
 def rows_of(table: pd.DataFrame, by: list[str], figures: list[str], kind: str) -> pd.DataFrame:
@@ -83,15 +63,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("real", type=Path)
     folder = parser.parse_args().real
-    vois = pd.read_csv(folder / TABLE)
     measured = []
-    for voi in vois[vois["flag"].isna()].itertuples():
-        hu, readers = (
-            np.asarray(nib.load(folder / f).dataobj).T for f in (voi.ct_file, voi.readers_file)
-        )
-        hu, readers = hu.astype(np.float32), readers.astype(np.uint8)
-        figures = measure(hu, readers, (voi.slice_spacing_mm, *[voi.pixel_spacing_mm] * 2))
-        quiet = quiet_lung(hu, readers)
+    for voi, case in read_vois(folder):
+        figures = measure(case.volume.hu, case.readers, case.volume.spacing_mm)
+        quiet = noise_far_off(case.volume.hu, case.readers)
         sharp = quiet.get("correlation_along_column", 1.0) < SHARP_BELOW
         size = pd.cut([figures["diameter_mm"]], [0, 5, 7, 10, 15, 20, 60]).astype(str)[0]
         measured.append({

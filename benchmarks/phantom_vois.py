@@ -3,9 +3,8 @@
     python benchmarks/phantom_vois.py OUT --real REAL_CT/lidc_voi
 
 Clinical spacing, 70 mm of chest below the carina, eight nodules a patient, three or four readers
-each; no nodule comes from a person whose real volumes of interest are compared. The script uses
-only what the first phantom had as well, so with PYTHONPATH set to a checkout of commit 72c8993 it
-gives "before".
+each; no nodule comes from a person whose real volumes of interest are compared. The figures of the
+first phantom ("v1") were made by this script as it was then, with the code of commit 72c8993.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import pandas as pd
 
 from medlib.annotation import nodules
 from medlib.annotation.case import Case
+from medlib.cohorts.nodule_volumes import lesion_voi
 from medlib.phantom import recipe
 from medlib.phantom.recipe import PatientPlan, make_case
 
@@ -28,7 +28,6 @@ HEIGHT_MM = 70.0
 NODULES_A_PATIENT = 8
 # Shares of GE, Siemens and Philips among the real volumes of interest.
 SITE_SHARES = {"site-a": 0.70, "site-b": 0.18, "site-x": 0.12}
-SMALLEST_PX, MARGIN_PX = 43, 6  # of the real ones, in plane
 
 
 def plans(n_patients: int, taken: set[str], seed: int) -> list[PatientPlan]:
@@ -92,14 +91,7 @@ def cut(plan: PatientPlan, folder: Path) -> list[dict[str, object]]:
     dz, dy, dx = case.volume.spacing_mm
     rows = []
     for lesion in case.lesions.itertuples():
-        inside = np.argwhere(labels == lesion.label)
-        low, high = inside.min(axis=0), inside.max(axis=0) + 1
-        window = [slice(low[0], high[0])]
-        for axis in (1, 2):
-            size = max(SMALLEST_PX, high[axis] - low[axis] + 2 * MARGIN_PX)
-            start = min(max(0, (low[axis] + high[axis] - size) // 2), labels.shape[axis] - size)
-            window.append(slice(start, start + size))
-        at = tuple(window)
+        at = lesion_voi(case, lesion.label)
         own = np.where(labels[at] == lesion.label, readers[at], 0).astype(np.uint8)
         name = str(lesion.lesion_id)
         affine = np.diag([dx, dy, dz, 1.0])

@@ -91,14 +91,10 @@ def study(
 ) -> pd.DataFrame:
     """Train and judge every variant that has not been yet; return what `read_study` does.
 
+    Each with each seed and `steps` steps; `folder` gets a table a seed.
+
     Parameters
     ----------
-    steps : int
-        Budget of each training.
-    seeds : sequence of int
-        Each variant is trained with each of them.
-    folder : Path
-        Gets a table a seed, with a row a variant and volume.
     source : Cohort, optional
         What is learned and judged on; by default the real CT that ``MEDLIB_REAL_CT`` names.
     names : sequence of str, optional
@@ -149,11 +145,7 @@ def quick_study(phantom: Cohort, seed: int = 0, steps: int = QUICK_STEPS) -> pd.
 def read_study(folder: Path = FOLDER) -> pd.DataFrame:
     """Read what was judged so far.
 
-    Returns
-    -------
-    DataFrame
-        A row a variant, seed and volume: `variant`, `seed`, `seconds` and the columns of
-        `medlib.risk.outline_scores.score_outline`.
+    A row a variant, seed and volume: `variant`, `seed`, `seconds` and what `score_outline` gives.
     """
     return pd.concat(
         [pd.read_csv(table) for table in sorted(folder.glob(TABLE.format(seed="*")))],

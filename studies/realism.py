@@ -15,14 +15,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from medlib import paths
 from medlib.annotation.case import Case
-from medlib.cohorts.nodule_volumes import lesion_voi
+from medlib.cohorts.nodule_volumes import TABLE, lesion_voi, open_table, read_case
 from medlib.errors import DataError
 from medlib.files import write_file
 from medlib.risk.resampling import bootstrap
@@ -30,7 +28,6 @@ from studies.nodule_features import FEATURES, NOT_CLASSIFIED, measure
 
 REAL_STATISTICS = paths.MANIFESTS / "real_voi_statistics.csv"
 EVIDENCE = paths.MANIFESTS / "phantom_realism.json"
-TABLE = "lidc_voi.csv"
 LEVELS = tuple(k / 20 for k in range(1, 20))
 QUANTILES = [f"q{round(100 * level):02d}" for level in LEVELS]
 _COMPARED = ["phantom", "difference", "distance"]
@@ -46,46 +43,22 @@ _SOURCE = """\
 """
 
 
-def read_vois(folder: Path) -> Iterator[tuple[Any, NDArray[np.float32], NDArray[np.uint8]]]:
-    """Yield row, HU and readers' bit field of every volume but the merged clusters.
-
-    Parameters
-    ----------
-    folder : Path
-        With `lidc_voi.csv` (columns `voi_id`, `patient_id`, `ct_file`, `readers_file`,
-        `slice_spacing_mm`, `pixel_spacing_mm`, `flag`) and the NIfTI files that it names.
-
-    Raises
-    ------
-    DataError
-        If there is no such table.
-    """
+def read_vois(folder: Path) -> Iterator[tuple[pd.Series, Case]]:
+    """Yield row and case of every volume in `lidc_voi.csv` but those with a flag."""
     if not (folder / TABLE).is_file():
         raise DataError(f"{folder} holds no {TABLE}; expected a folder of volumes of interest")
-    table = pd.read_csv(folder / TABLE)
-    for row in table[table["flag"].isna()].itertuples():
-        hu, readers = (
-            np.asarray(nib.Nifti1Image.from_filename(folder / name).dataobj).T
-            for name in (row.ct_file, row.readers_file)
-        )
-        yield row, hu.astype(np.float32), readers.astype(np.uint8)
+    table = open_table(folder)
+    for _, row in table[table["flag"].fillna("") == ""].iterrows():
+        yield row, read_case(folder, row)
 
 
 def measure_folder(folder: Path) -> pd.DataFrame:
     """Measure `read_vois`: `voi_id`, `patient_id` and the columns `FEATURES`."""
     return pd.DataFrame(
-        {
-            "voi_id": voi.voi_id,
-            "patient_id": voi.patient_id,
-            **measure(hu, readers, spacing_of(voi)),
-        }
-        for voi, hu, readers in read_vois(folder)
+        {"voi_id": row["voi_id"], "patient_id": row["patient_id"]}
+        | measure(case.volume.hu, case.readers, case.volume.spacing_mm)
+        for row, case in read_vois(folder)
     )
-
-
-def spacing_of(voi: Any) -> tuple[float, float, float]:
-    """Return the spacing (z, y, x) in mm that a row of `read_vois` names."""
-    return voi.slice_spacing_mm, voi.pixel_spacing_mm, voi.pixel_spacing_mm
 
 
 def measure_lesion(case: Case, label: int) -> dict[str, float]:

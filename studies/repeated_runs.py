@@ -26,13 +26,7 @@ MAY_DIFFER = ("seed", "candidate_level", "n_workers")  # no other training
 
 
 def repeats(reference: Path) -> list[Path]:
-    """Return the run and those of its profile that repeat it, in the order of their seeds.
-
-    Parameters
-    ----------
-    reference : Path
-        A run folder; the repeats lie in ``left-out/`` beside it.
-    """
+    """Return a run's folder and those in ``left-out/`` beside it of its profile, by seed."""
     profile = Run(reference).config.profile
     found = (
         path.parent.parent for path in reference.parent.glob(f"{LEFT_OUT}/[!.]*/*/{REAL_VOIS}")
@@ -42,12 +36,7 @@ def repeats(reference: Path) -> list[Path]:
 
 
 def outlines(runs: list[Path]) -> pd.DataFrame:
-    """Compare the runs on the nodules that none of them has seen.
-
-    Parameters
-    ----------
-    runs : list of Path
-        The first is the one that the others are held against.
+    """Hold the runs against the first one, on the nodules that none of them has seen.
 
     Returns
     -------
@@ -103,11 +92,7 @@ def changed_settings(folder: Path, first: Path) -> list[str]:
 def unseen_scans(runs: list[Path]) -> pd.DataFrame:
     """Return how each run did on the whole scans that it has never seen.
 
-    Returns
-    -------
-    DataFrame
-        A row a scan and run: `case`, `run`, `seed`, and what
-        `medlib.risk.scan_scores.score_scan` gives; sorted by scan.
+    A row a scan and run, by scan: `case`, `run`, `seed`, and what `score_scan` gives.
     """
     tables = [
         _cases(folder, REAL_SCANS).assign(run=folder.name, seed=_seed(folder)) for folder in runs
@@ -120,13 +105,8 @@ def unseen_scans(runs: list[Path]) -> pd.DataFrame:
 def found_against_alarms(folder: Path) -> pd.DataFrame:
     """Trace nodules reported against false alarms over every score threshold, on real CT.
 
-    The nodules are the held-out ones, searched for in the blocks around them; the false alarms are
-    those in whole scans that the run has never seen.
-
-    Returns
-    -------
-    DataFrame
-        As `medlib.risk.operating_point.froc`.
+    As `froc`. The nodules are the held-out ones, searched for in the blocks around them; the false
+    alarms are those in whole scans that the run has never seen.
     """
     nodules, scans = (_cases(folder, name) for name in (REAL_VOIS, REAL_SCANS))
     nodules, scans = (table[~table["seen_by_the_run"].astype(bool)] for table in (nodules, scans))

@@ -128,16 +128,17 @@ def test_the_grid_is_no_reason_to_tell_them_apart():
 
 def test_a_folder_is_measured_and_merged_clusters_left_out(tmp_path):
     hu, readers = ball_in_lung()
+    affine = np.diag([*SPACING[::-1], 1.0])
     rows = []
     for name, flag in (("a", ""), ("b", "merged_cluster_gt4_annotations")):
         for kind, values in (("ct", hu.astype(np.int16)), ("readers", readers)):
-            nib.save(nib.Nifti1Image(values.T, np.eye(4)), tmp_path / f"{name}_{kind}.nii.gz")
+            nib.save(nib.Nifti1Image(values.T, affine), tmp_path / f"{name}_{kind}.nii.gz")
         rows.append({"voi_id": name, "patient_id": "p", "ct_file": f"{name}_ct.nii.gz",
-                     "readers_file": f"{name}_readers.nii.gz", "slice_spacing_mm": 1.25,
-                     "pixel_spacing_mm": 0.7, "flag": flag})  # fmt: skip
+                     "readers_file": f"{name}_readers.nii.gz", "n_readers": 3,
+                     "flag": flag})  # fmt: skip
     with pytest.raises(DataError, match=r"lidc_voi\.csv"):
         realism.measure_folder(tmp_path)
-    pd.DataFrame(rows).to_csv(tmp_path / realism.TABLE, index=False)
+    pd.DataFrame(rows).to_csv(tmp_path / "lidc_voi.csv", index=False)
     found = realism.measure_folder(tmp_path)
     assert found["voi_id"].tolist() == ["a"]
     assert found["diameter_mm"].item() == pytest.approx(10, rel=0.05)
