@@ -71,7 +71,7 @@ from medlib.baseline.training_mix import MixedCrops, outline_crops, outline_data
 from medlib.baseline.training_sources import checksum, training_windows, windows
 from medlib.cohorts.cohort import REAL, Cohort, open_cohort
 from medlib.paths import REFERENCE_RUNS
-from medlib.risk.resampling import bootstrap_mean
+from medlib.risk.intervals import bootstrap_mean
 from medlib.risk.outline_scores import OUTLINE_METRICS, score_outline
 
 NNUNET, DOTS, ABOVE = "nnunet", "dots", "threshold"

@@ -1,6 +1,9 @@
 from . import status as status
 from .evidence import cite as cite
 from .evidence import record as record
+from .figures import OKABE_ITO as OKABE_ITO
+from .figures import Tile as Tile
+from .figures import overlay as overlay
 from .figures import show_figure as show_figure
 from .figures import show_images as show_images
 from .figures import show_table as show_table

@@ -37,7 +37,7 @@ MINUS = "\u2212"
 
 @runtime_checkable
 class HasInterval(Protocol):
-    """An estimate with its interval, such as `medlib.risk.resampling.Estimate`."""
+    """An estimate with its interval, such as `medlib.risk.intervals.Estimate`."""
 
     value: float
     low: float
@@ -109,7 +109,7 @@ def record(
         and ``name.n``.
     value : float or estimate
         The figure, or an object with ``value, low, high, n, unit, method`` such as
-        `medlib.risk.resampling.Estimate`. NaN is shown as "undefined" and stored as null. A whole
+        `medlib.risk.intervals.Estimate`. NaN is shown as "undefined" and stored as null. A whole
         number given as ``int`` is shown without decimals.
     low, high : float, optional
         Interval, in the unit of the value.

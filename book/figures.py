@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from book.svg import inline_svg
-from medlib.gallery.tiles import Tile
-from medlib.risk.resampling import Estimate
+from medlib.gallery.tiles import OKABE_ITO, Tile, overlay
+from medlib.risk.intervals import Estimate
+
+__all__ = ["OKABE_ITO", "Tile", "overlay", "show_figure", "show_images", "show_table"]
 
 _FIGURE = "margin:1.25rem 0;padding:0;background:none;color:inherit"
 _CAPTION = "margin-top:.5rem;text-align:left;font-size:.95em;color:inherit"

@@ -38,8 +38,8 @@ from medlib.errors import RunError
 from medlib.files import write_file, write_json
 from medlib.keys import code_key, digest
 from medlib.paths import REFERENCE_RUNS, RUNS
+from medlib.risk.intervals import Estimate, bootstrap_mean
 from medlib.risk.outline_scores import score_outline
-from medlib.risk.resampling import Estimate, bootstrap_mean
 
 FOLDER = REFERENCE_RUNS / "ablation-lidc-outline"
 TABLE, SETTINGS = "seed{seed}.csv", "settings.json"

@@ -23,7 +23,7 @@ from medlib.annotation.case import Case
 from medlib.cohorts.nodule_volumes import TABLE, lesion_voi, open_table, read_case
 from medlib.errors import DataError
 from medlib.files import write_file
-from medlib.risk.resampling import bootstrap
+from medlib.risk.intervals import bootstrap
 from studies.nodule_features import FEATURES, NOT_CLASSIFIED, measure
 
 REAL_STATISTICS = paths.MANIFESTS / "real_voi_statistics.csv"

@@ -18,8 +18,8 @@ import pandas as pd
 from medlib.baseline.run import OUTLINER, Run
 from medlib.errors import OverlapError, RunError
 from medlib.risk.evaluation_files import FOLDER, REAL_SCANS, REAL_VOIS
+from medlib.risk.intervals import bootstrap_mean
 from medlib.risk.operating_point import froc
-from medlib.risk.resampling import bootstrap_mean
 
 LEFT_OUT = "left-out"
 MAY_DIFFER = ("seed", "candidate_level", "n_workers")  # no other training

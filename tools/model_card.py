@@ -21,9 +21,9 @@ from medlib.baseline.run import OUTLINER, Run
 from medlib.files import write_file
 from medlib.paths import ROOT
 from medlib.risk.evaluation_files import FOLDER, HELD_OUT, METRICS_FILE, REAL_SCANS, REAL_VOIS
+from medlib.risk.intervals import in_words
 from medlib.risk.luna16 import LUNA16, OWN
 from medlib.risk.operating_point import ALARM_BAR, FROC_POINTS
-from medlib.risk.resampling import in_words
 from medlib.scope import DISCLAIMER
 from studies.repeated_runs import outlines, repeats, unseen_scans
 

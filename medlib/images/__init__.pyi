@@ -5,7 +5,6 @@ from .image_files import read_mask as read_mask
 from .image_files import write_mask as write_mask
 from .lungs import lung_field as lung_field
 from .resampling import resample as resample
-from .resampling import resample_mask as resample_mask
 from .volume import Volume as Volume
 from .windows import WINDOWS as WINDOWS
 from .windows import apply_window as apply_window

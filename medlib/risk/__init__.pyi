@@ -1,10 +1,10 @@
 from .evaluation_files import HELD_OUT as HELD_OUT
 from .evaluation_files import shipped_run as shipped_run
+from .intervals import Estimate as Estimate
+from .intervals import bootstrap as bootstrap
+from .intervals import bootstrap_mean as bootstrap_mean
 from .matching import Matching as Matching
-from .matching import match_case as match_case
 from .metrics import estimate_by as estimate_by
-from .resampling import Estimate as Estimate
-from .resampling import bootstrap as bootstrap
-from .resampling import bootstrap_mean as bootstrap_mean
+from .operating_point import choose_operating_point as choose_operating_point
+from .operating_point import froc as froc
 from .run_evaluation import evaluated_run as evaluated_run
-from .summary import risk_summary as risk_summary

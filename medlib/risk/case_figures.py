@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from medlib.risk.intervals import bootstrap_mean
 from medlib.risk.matching import MIN_IOU, Matching
 from medlib.risk.outline_scores import OUTLINE_METRICS, REFERENCE
-from medlib.risk.resampling import bootstrap_mean
 
 SIZES_MM = (0, 5, 7, 10, 15, 20, np.inf)  # bins of the diameter, for the table by size
 WINDOW_METRICS = {  # name: unit, words

@@ -24,10 +24,10 @@ from medlib.images.image_files import write_mask
 from medlib.keys import code_key, digest
 from medlib.risk.case_figures import SCANS, WINDOWS, Figures, summary
 from medlib.risk.evaluation_files import METRICS_FILE, operating_point, shipped_run
+from medlib.risk.intervals import in_words as estimate_in_words
 from medlib.risk.judging import Draw, judge, judge_cohort
 from medlib.risk.matching import Matching
 from medlib.risk.metrics import select
-from medlib.risk.resampling import in_words as estimate_in_words
 from medlib.scope import DISCLAIMER
 
 CASES, MASKS = "cases", "masks"

@@ -14,9 +14,9 @@ from medlib.baseline.stored_predictions import METHODS
 from medlib.cohorts.cohort import Cohort
 from medlib.errors import RunError
 from medlib.paths import REFERENCE_RUNS
+from medlib.risk.intervals import Estimate
 from medlib.risk.matching import Matching
 from medlib.risk.metrics import select
-from medlib.risk.resampling import Estimate
 
 FOLDER, KEY = "evaluation", "key.txt"
 OPERATING_POINT, METRICS_FILE = "operating_point.json", "metrics.json"

@@ -22,9 +22,9 @@ import numpy as np
 import pandas as pd
 
 from medlib.annotation.reference import MIN_READERS
+from medlib.risk.intervals import Estimate, bootstrap
 from medlib.risk.matching import Matching
 from medlib.risk.operating_point import FROC_POINTS
-from medlib.risk.resampling import Estimate, bootstrap
 
 AXES = ("z", "y", "x")
 

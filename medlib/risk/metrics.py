@@ -7,8 +7,8 @@ from typing import Literal
 
 import pandas as pd
 
+from medlib.risk.intervals import Estimate, bootstrap_mean
 from medlib.risk.matching import Matching
-from medlib.risk.resampling import Estimate, bootstrap_mean
 from medlib.risk.voxel import VoxelCounts
 
 # A marked region passes the simulated review where it agrees with the readers' consensus at least

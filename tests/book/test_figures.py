@@ -14,7 +14,7 @@ from book import figures
 from book.figures import show_figure, show_images, show_table
 from book.svg import inline_svg, new_figure
 from medlib.gallery.tiles import Tile
-from medlib.risk.resampling import Estimate
+from medlib.risk.intervals import Estimate
 
 rng = np.random.default_rng
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medlib.risk.resampling import Estimate, bootstrap, bootstrap_mean
+from medlib.risk.intervals import Estimate, bootstrap, bootstrap_mean
 
 
 def table(values_by_patient):

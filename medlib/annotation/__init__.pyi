@@ -1,0 +1,10 @@
+from .agreement import pairwise_agreement as pairwise_agreement
+from .diff import difference as difference
+from .drawings import Annotation as Annotation
+from .formats import read_annotation as read_annotation
+from .formats import write_annotation as write_annotation
+from .protocol import default_protocol as default_protocol
+from .reference import reader_masks as reader_masks
+from .reference import reference_mask as reference_mask
+from .revision import revise as revise
+from .validate import validate_annotation as validate_annotation
