@@ -67,11 +67,7 @@ class MajorityAgreement:
 def reader_vs_majority(masks: Mask) -> list[MajorityAgreement]:
     """Compare each reader with what more than half of all the others marked.
 
-    Parameters
-    ----------
-    masks : ndarray of bool, shape (reader, z, y, x)
-        At least three readers (ValueError): one other reader is no majority, and of three others
-        two are.
+    `masks` of at least three readers (ValueError): one other is no majority, of three others two.
     """
     if len(masks) < 3:
         raise ValueError(f"a majority of others needs at least 3 readers, got {len(masks)}")
@@ -89,13 +85,7 @@ def lesion_detection(n_readers: int, panel_size: int = PANEL_SIZE) -> tuple[int,
 
     For each reader the reference standard is what the other readers say: a lesion where at least
     two of them marked it. A mark that no other reader shares is a false positive; a mark that one
-    other shares is disputed and counts as neither.
-
-    Parameters
-    ----------
-    n_readers : int
-        Readers of the panel who marked the lesion: at least one, at most all (ValueError).
-    panel_size : int
+    other shares is disputed and counts as neither. `n_readers` of the panel marked the lesion.
 
     Returns
     -------
@@ -139,16 +129,8 @@ def ordinal_alpha(coincidence: NDArray[np.float64]) -> float:
     The package `krippendorff` gives the same from counts; this one is fast enough for a thousand
     resamples.
 
-    Parameters
-    ----------
-    coincidence : ndarray, shape (category, category)
-        Sum of `coincidences` over units.
-
-    Returns
-    -------
-    float
-        1 is perfect agreement, 0 is chance; NaN where alpha is undefined: no pair of ratings, or
-        one category only.
+    `coincidence` is the sum of `coincidences` over units. 1 is perfect agreement, 0 is chance; NaN
+    where alpha is undefined: no pair of ratings, or one category only.
     """
     given = coincidence.sum(axis=0)
     if (given > 0).sum() < 2:
@@ -177,12 +159,8 @@ def percentile_among_readers(
     Returns
     -------
     float
-        Share of those rows below `dice_3d`, ties counted half: 0 to 1. NaN where `dice_3d` is.
-
-    Raises
-    ------
-    ValueError
-        If there is no reader to compare with, or the diameter is not positive.
+        Share of those rows below `dice_3d`, ties counted half. NaN where `dice_3d` is; ValueError
+        without a reader to compare with, or where the diameter is not positive.
     """
     if not diameter_mm > 0:
         raise ValueError(f"diameter_mm must be positive, got {diameter_mm}")

@@ -223,15 +223,10 @@ def rasterised(
     readers: Sequence[int] = (),
     ratings: Ratings | None = None,
 ) -> Annotation:
-    """Turn lines into masks.
+    """Turn lines into masks by a rule that draws those of one lesion and reader on one plane.
 
     Lines that cannot be drawn (on no slice of the series, declared open, fewer than three points)
     stay in `Annotation.lines` and in no mask; `medlib.annotation.validate` names them.
-
-    Parameters
-    ----------
-    rule : callable
-        Makes a plane of the grid from one reader's lines of one lesion on one slice.
     """
     slices: dict[tuple[int, int], dict[int, list[Line]]] = {}
     for line in lines:

