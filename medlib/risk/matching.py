@@ -19,6 +19,7 @@ whose score reaches it: one matching serves every operating point.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -83,19 +84,18 @@ def match_case(case: Case, prediction: Prediction) -> Matching:
             f"{case.case_id}: prediction is {prediction.labels.shape}, the case is "
             f"{case.lesion_labels.shape}; predict on the case's own grid"
         )
-    by_readers = case.label_kind == "readers"
     voters = more_than_half(case.drawn_masks()) if case.is_window else case.reference
     consensus = np.where(voters, case.lesion_labels, 0)
     lesions = case.lesions.reset_index(drop=True)
     required = np.isin(lesions["label"], np.unique(consensus))
-    if by_readers and not case.is_window:
+    if case.label_kind == "readers" and not case.is_window:
         required &= (lesions["n_readers"] >= MIN_READERS).to_numpy(dtype=bool)
     ignored = np.isin(case.lesion_labels, lesions.loc[~required, "label"])
     target = np.where(ignored, case.lesion_labels, consensus)
-    overlap = _Overlap.of(prediction, target, lesions["label"].to_numpy(dtype=int))
-    overlaps = (
-        overlap.inside >= MIN_INSIDE if case.label_kind == "boxes" else overlap.iou >= MIN_IOU
-    )
+    labels = lesions["label"].to_numpy(dtype=int)
+    overlap = _overlap(prediction, target, labels)
+    in_boxes = case.label_kind == "boxes"
+    overlaps = overlap.inside >= MIN_INSIDE if in_boxes else overlap.iou >= MIN_IOU
 
     candidates = _judge(prediction.candidates, lesions, required, overlap, overlaps)
     reference = (target > 0) & ~ignored
@@ -114,17 +114,19 @@ def match_case(case: Case, prediction: Prediction) -> Matching:
 
     hits = candidates[candidates["outcome"] == "hit"].set_index("lesion_id")
     lesions = lesions[list(LESION_COLUMNS)]
-    of_lesion = lesions["lesion_id"].map
     lesions["status"] = np.where(required, "required", "disputed")
-    lesions["reader_dice"] = [mean_reader_dice(case, int(label)) for label in lesions["label"]]
-    lesions["matched_candidate"] = of_lesion(hits["candidate_id"]).astype("Int64")
-    lesions["best_score"] = of_lesion(hits["score"]).astype(float)
-    lesions["dice"] = of_lesion(hits["dice"]).astype(float)
-    lesions["iou"] = of_lesion(hits["iou"]).astype(float)
+    lesions["reader_dice"] = [mean_reader_dice(case, label) for label in labels.tolist()]
+    for column, of_hit, kind in (
+        ("matched_candidate", "candidate_id", "Int64"),
+        ("best_score", "score", float),
+        ("dice", "dice", float),
+        ("iou", "iou", float),
+    ):
+        lesions[column] = lesions["lesion_id"].map(hits[of_hit]).astype(kind)
     lesions["n_voxels"] = overlap.lesion_voxels
     lesions["best_iou"] = overlap.iou.max(axis=0, initial=0.0)
     lesions[[f"center_{axis}" for axis in "zyx"]] = np.reshape(
-        ndimage.center_of_mass(target > 0, target, lesions["label"].to_numpy(dtype=int)), (-1, 3)
+        ndimage.center_of_mass(target > 0, target, labels), (-1, 3)
     )
 
     cases = pd.DataFrame(
@@ -163,45 +165,37 @@ def mean_reader_dice(case: Case, label: int) -> float:
     return float(np.mean([pair.dice_3d for pair in pairs])) if pairs else float("nan")
 
 
-@dataclass(frozen=True)
-class _Overlap:
-    """Voxels shared by each candidate (row) and lesion (column)."""
+class _Overlap(NamedTuple):
+    """Of each candidate (row) and lesion (column), and how many voxels they have."""
 
-    shared: NDArray[np.int64]
+    iou: NDArray[np.float64]
+    dice: NDArray[np.float64]
+    inside: NDArray[np.float64]  # share of the candidate
     candidate_voxels: NDArray[np.int64]
     lesion_voxels: NDArray[np.int64]
 
-    @classmethod
-    def of(
-        cls, prediction: Prediction, target: NDArray[np.uint8], lesion_labels: NDArray[np.int64]
-    ) -> _Overlap:
-        """Count in one pass over the voxels that hold either."""
-        ids = prediction.candidates["candidate_id"].to_numpy(dtype=int)
-        somewhere = (prediction.labels > 0) | (target > 0)
-        rows, columns = prediction.labels[somewhere], target[somewhere]
-        n_rows = max(ids.max(initial=0), rows.max(initial=0)) + 1
-        n_columns = max(lesion_labels.max(initial=0), columns.max(initial=0)) + 1
-        pairs = rows.astype(np.int64) * n_columns + columns
-        table = np.bincount(pairs, minlength=n_rows * n_columns).reshape(n_rows, n_columns)
-        return cls(
-            shared=table[np.ix_(ids, lesion_labels)],
-            candidate_voxels=table[ids].sum(axis=1),
-            lesion_voxels=table[:, lesion_labels].sum(axis=0),
-        )
 
-    @property
-    def iou(self) -> NDArray[np.float64]:
-        union = self.candidate_voxels[:, None] + self.lesion_voxels[None] - self.shared
-        return np.asarray(self.shared / np.maximum(union, 1))
-
-    @property
-    def inside(self) -> NDArray[np.float64]:
-        return np.asarray(self.shared / np.maximum(self.candidate_voxels[:, None], 1))
-
-    @property
-    def dice(self) -> NDArray[np.float64]:
-        total = self.candidate_voxels[:, None] + self.lesion_voxels[None]
-        return np.asarray(2 * self.shared / np.maximum(total, 1))
+def _overlap(
+    prediction: Prediction, target: NDArray[np.uint8], lesion_labels: NDArray[np.int64]
+) -> _Overlap:
+    """Count in one pass over the voxels that hold either."""
+    ids = prediction.candidates["candidate_id"].to_numpy(dtype=int)
+    somewhere = (prediction.labels > 0) | (target > 0)
+    rows, columns = prediction.labels[somewhere], target[somewhere]
+    n_rows = max(ids.max(initial=0), rows.max(initial=0)) + 1
+    n_columns = max(lesion_labels.max(initial=0), columns.max(initial=0)) + 1
+    pairs = rows.astype(np.int64) * n_columns + columns
+    table = np.bincount(pairs, minlength=n_rows * n_columns).reshape(n_rows, n_columns)
+    shared = table[np.ix_(ids, lesion_labels)]
+    own, theirs = table[ids].sum(axis=1), table[:, lesion_labels].sum(axis=0)
+    both = own[:, None] + theirs
+    return _Overlap(
+        iou=shared / np.maximum(both - shared, 1),
+        dice=2 * shared / np.maximum(both, 1),
+        inside=shared / np.maximum(own[:, None], 1),
+        candidate_voxels=own,
+        lesion_voxels=theirs,
+    )
 
 
 def _judge(
@@ -215,8 +209,7 @@ def _judge(
     judged = candidates.reset_index(drop=True).assign(outcome="false alarm", lesion_id="")
     judged[["iou", "dice"]] = np.nan
     free = required.copy()
-    by_score = judged.sort_values(["score", "candidate_id"], ascending=[False, True]).index
-    for row in by_score:
+    for row in judged.sort_values(["score", "candidate_id"], ascending=[False, True]).index:
         touched = overlaps[row]
         for outcome, eligible in (
             ("hit", touched & free),
@@ -226,10 +219,8 @@ def _judge(
             if eligible.any():
                 lesion = int(np.argmax(np.where(eligible, overlap.iou[row], -1)))
                 judged.loc[row, ["outcome", "lesion_id"]] = outcome, lesions["lesion_id"][lesion]
-                judged.loc[row, ["iou", "dice"]] = (
-                    overlap.iou[row, lesion],
-                    overlap.dice[row, lesion],
-                )
+                judged.loc[row, "iou"] = overlap.iou[row, lesion]
+                judged.loc[row, "dice"] = overlap.dice[row, lesion]
                 free[lesion] = False
                 break
     return judged
