@@ -84,13 +84,7 @@ class Difference:
 
 
 def difference(before: Annotation, after: Annotation) -> Difference:
-    """Compare two annotations of one series, mask by mask.
-
-    Raises
-    ------
-    GridMismatchError
-        If they do not lie on the same voxels.
-    """
+    """Compare two annotations mask by mask; GridMismatchError where they lie on other voxels."""
     if not before.grid.same_as(after.grid):
         raise GridMismatchError(
             "the two annotations lie on different grids; compare annotations of one series"

@@ -164,10 +164,7 @@ class Annotation:
     ) -> Annotation:
         """Bring masks into order; whoever drew one is a reader.
 
-        Raises
-        ------
-        InputError
-            If a lesion has two masks by one reader.
+        InputError where a lesion has two masks by one reader.
         """
         ordered = sorted(masks, key=lambda mask: (mask.lesion, mask.reader))
         for one, two in pairwise(ordered):

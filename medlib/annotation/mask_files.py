@@ -23,13 +23,7 @@ MAX_READERS = 8  # bits of a byte
 
 
 def write_labels(annotation: Annotation, path: Path, volume: Volume) -> None:
-    """Write one reader's lesions as a label file.
-
-    Raises
-    ------
-    InputError
-        If there is more than one reader, or lesions overlap.
-    """
+    """Write one reader's lesions as a label file; InputError for more readers, or an overlap."""
     if len(annotation.readers) > 1:
         raise InputError(
             f"a label file holds one reader, the annotation has {len(annotation.readers)}; name a "
@@ -39,12 +33,9 @@ def write_labels(annotation: Annotation, path: Path, volume: Volume) -> None:
 
 
 def write_pair(annotation: Annotation, folder: Path, volume: Volume) -> None:
-    """Write several readers' lesions as a bit field and a label file.
+    """Write up to eight readers' lesions as a bit field and a label file.
 
-    Raises
-    ------
-    InputError
-        If there are more than eight readers, or lesions overlap.
+    InputError for more readers, or where lesions overlap.
     """
     if max(annotation.readers, default=0) > MAX_READERS:
         raise InputError(

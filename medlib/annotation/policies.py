@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -59,24 +58,22 @@ def soft_mean(readers: Readers) -> Label:
 
 
 # Of the panel of four, whether or not all of them drew the lesion.
-MASK_POLICIES: Mapping[str, Callable[[Readers], Mask]] = MappingProxyType(
-    {
-        "any": partial(reference_mask, min_readers=1),
-        OURS: partial(reference_mask, min_readers=2),
-        "at least three": partial(reference_mask, min_readers=3),
-        "all": partial(reference_mask, min_readers=PANEL_SIZE),
-        "STAPLE": staple,
-    }
-)
+MASK_POLICIES: Mapping[str, Callable[[Readers], Mask]] = {
+    "any": partial(reference_mask, min_readers=1),
+    OURS: partial(reference_mask, min_readers=2),
+    "at least three": partial(reference_mask, min_readers=3),
+    "all": partial(reference_mask, min_readers=PANEL_SIZE),
+    "STAPLE": staple,
+}
 
 
 def _as_label(policy: Callable[[Readers], Mask]) -> Callable[[Readers], Label]:
     return lambda readers: policy(readers).astype(np.float32)
 
 
-LABEL_POLICIES: Mapping[str, Callable[[Readers], Label]] = MappingProxyType(
-    {name: _as_label(policy) for name, policy in MASK_POLICIES.items()} | {"soft mean": soft_mean}
-)
+LABEL_POLICIES: Mapping[str, Callable[[Readers], Label]] = {
+    name: _as_label(policy) for name, policy in MASK_POLICIES.items()
+} | {"soft mean": soft_mean}
 
 
 def bit_field(masks: NDArray[np.bool_]) -> Readers:

@@ -186,8 +186,7 @@ def _facts(nodule: Nodule, masks: NDArray[np.bool_]) -> Row:
     voxels = masks.sum(axis=(1, 2, 3))
     volume_mm3 = float(np.median(voxels) * np.prod(nodule.spacing_mm))
     union = int(masks.any(axis=0).sum())
-    rated = [_ratings()[i] for i in nodule.annotation_ids]
-    texture, subtlety = np.median(rated, axis=0)
+    rated = nodule.ratings.median()
     return {
         "origin": nodule.origin,
         "patient_id": nodule.patient_id,
@@ -198,15 +197,9 @@ def _facts(nodule: Nodule, masks: NDArray[np.bool_]) -> Row:
         "agreed_voxels": int((masks.sum(axis=0) >= min(2, nodule.n_readers)).sum()),
         "union_over_mean": union / voxels.mean() if union else float("nan"),
         "slice_spacing_mm": nodule.spacing_mm[0],
-        "texture": float(texture),
-        "subtlety": float(subtlety),
+        "texture": float(rated["texture"]),
+        "subtlety": float(rated["subtlety"]),
     }
-
-
-@functools.cache
-def _ratings() -> dict[int, tuple[int, int]]:
-    given = lidc.reader_annotations()[["texture", "subtlety"]]
-    return dict(zip(given.index, given.itertuples(index=False, name=None), strict=True))
 
 
 def _policies(origin: str, masks: NDArray[np.bool_], with_staple: bool) -> list[Row]:

@@ -118,12 +118,7 @@ def read_manifest(folder: Path) -> Manifest:
 def read_version(folder: Path, number: int | None = None) -> Annotation:
     """Read a version of an annotation; the newest where no number is given.
 
-    Raises
-    ------
-    InputError
-        If there is no history, or no such version.
-    DataError
-        If the history was changed afterwards.
+    Errors as of `read_manifest`, and InputError where there is no such version.
     """
     manifest = read_manifest(folder)
     if number is not None and not 1 <= number <= len(manifest.versions):

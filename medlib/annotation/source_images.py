@@ -69,13 +69,7 @@ def source_images(annotation: Annotation, folder: Path, kind: str) -> list[Datas
 
 
 def check_series(path: Path, drawn_on: Iterable[Dataset], grid: SeriesGrid) -> None:
-    """Compare the series that a file names, if it does, with the one at hand.
-
-    Raises
-    ------
-    GridMismatchError
-        If it was drawn on another one.
-    """
+    """Refuse (GridMismatchError) a file that says it was drawn on another series."""
     named = sorted({str(series.SeriesInstanceUID) for series in drawn_on})
     if named and grid.series_instance_uid not in named:
         raise GridMismatchError(
