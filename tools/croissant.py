@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
-from medlib.cohorts.collections import TABLES, Collection, columns
+from medlib.cohorts.collections import TABLES, Collection
 from medlib.files import sha256_of, write_file
+from medlib.paths import MANIFESTS
 
 CONTEXT_FILE = Path(__file__).with_name("croissant_context.json")
 CONFORMS_TO = "http://mlcommons.org/croissant/1.0"
 VERSION = "1.0.0"
 _MEDIA_TYPES = {".csv": "text/csv", ".json": "application/json"}
+
+
+def columns(folder: Path = MANIFESTS) -> dict[str, dict[str, tuple[str, str]]]:
+    """Read, by kind of table and column, a column's schema.org type and its meaning."""
+    kinds = tomllib.loads((folder / "columns.toml").read_text(encoding="utf-8"))
+    return {
+        kind: {name: (str(of_type), str(meaning)) for name, (of_type, meaning) in named.items()}
+        for kind, named in kinds.items()
+    }
 
 
 def describe(collection: Collection) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from string import Template
 
 import pandas as pd
 
-from medlib.cohorts.collections import Collection, collections, columns
+from medlib.cohorts.collections import Collection, collections
 from medlib.files import write_file
+from tools.croissant import columns
 from tools.lidc_tables import NO_NODULE, SIZE_LABELS, scan_size_class
 
 TEMPLATE_FILE = "DATASHEET.in.md"

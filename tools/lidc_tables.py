@@ -17,11 +17,11 @@ from medlib import progress
 from medlib.annotation import lidc, nodules
 from medlib.annotation.nodules import Nodule
 from medlib.annotation.reference import MIN_READERS
-from medlib.cohorts.collections import columns
 from medlib.cohorts.splits import check_disjoint
 from medlib.errors import DataError
 from medlib.images.volume import sphere_diameter_mm
 from tools import idc
+from tools.croissant import columns
 
 COLLECTION_ID = "lidc_idri"
 SPLIT_SEED = 0

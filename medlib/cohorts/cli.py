@@ -91,9 +91,9 @@ def split(
     ] = False,
 ) -> None:
     """Show the parts of every collection, and check that nobody stands in two."""
-    from medlib.cohorts.collections import checked_splits, collections
+    from medlib.cohorts.collections import checked_splits
 
-    rows = checked_splits(collections().values())
+    rows = checked_splits()
     if not check:
         counts = rows.groupby(["collection", "split"], sort=False)
         for (name, part), group in counts:

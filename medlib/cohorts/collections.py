@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from medlib.cohorts.splits import check_disjoint
 from medlib.errors import DataError
 
 INDEX_FILE = "collections.toml"
-COLUMNS_FILE = "columns.toml"
 TABLES = ("scans", "nodules", "split")
 SPLIT_COLUMNS = ("patient_id", "series_instance_uid", "manufacturer", "split")
 
@@ -56,7 +55,9 @@ class Collection:
         """
         name = str(getattr(self, kind))
         if not name:
-            raise DataError(f"collection {self.name} has no table of {kind}")
+            raise DataError(
+                f"collection {self.name} has no table of {kind}; expected one that has, such as lidc"
+            )
         try:
             return pd.read_csv(self.folder / name, dtype={"patient_id": str})
         except (OSError, ValueError) as error:
@@ -114,34 +115,18 @@ def collections(folder: Path | None = None) -> dict[str, Collection]:
     return found
 
 
-def columns(folder: Path | None = None) -> dict[str, dict[str, tuple[str, str]]]:
-    """Read, by kind of table and column, a column's schema.org type and its meaning."""
-    path = (folder or paths.MANIFESTS) / COLUMNS_FILE
-    kinds = tomllib.loads(path.read_text(encoding="utf-8"))
-    return {
-        kind: {name: (str(of_type), str(meaning)) for name, (of_type, meaning) in named.items()}
-        for kind, named in kinds.items()
-    }
-
-
 def collection(name: str, folder: Path | None = None) -> Collection:
-    """Return one collection.
-
-    Raises
-    ------
-    DataError
-        If there is none of that name.
-    """
+    """Return one collection, or raise `DataError` where there is none of that name."""
     found = collections(folder)
     if name not in found:
         raise DataError(f"there is no collection {name!r}; expected one of {', '.join(found)}")
     return found[name]
 
 
-def summary(folder: Path | None = None) -> pd.DataFrame:
+def summary() -> pd.DataFrame:
     """Return a row a collection, for people: scans, patients, parts, size, licence."""
     rows = []
-    for one in collections(folder).values():
+    for one in collections().values():
         row = dict.fromkeys(("scans", "patients", "parts", "size"), "-")
         if one.scans:
             scans = one.table("scans")
@@ -150,30 +135,24 @@ def summary(folder: Path | None = None) -> pd.DataFrame:
             row["size"] = f"{scans['size_bytes'].sum() / 1e9:.1f} GB to fetch"
         elif one.manifest:
             made = json.loads((one.folder / one.manifest).read_text(encoding="utf-8"))["cohorts"]
-            row["scans"] = str(sum(len(cohort["cases"]) for cohort in made.values()))
-            row["patients"] = row["scans"]
+            row["scans"] = row["patients"] = str(sum(len(cohort["cases"]) for cohort in made.values()))
             row["size"] = "made on this machine"
         elif one.same_patients_as:
             row["patients"] = f"those of {one.same_patients_as}"
         if one.split:
-            split = one.table("split")
-            parts = split.groupby("split", sort=False)["patient_id"].nunique()
-            row["parts"] = "\n".join(f"{part} {parts[part]}" for part in sorted(parts.index))
+            parts = one.table("split").groupby("split")["patient_id"].nunique()
+            row["parts"] = "\n".join(f"{part} {n}" for part, n in parts.items())
         rows.append({"name": one.name, "title": one.title, **row, "licence": one.licence})
     return pd.DataFrame(rows)
 
 
-def checked_splits(found: Iterable[Collection]) -> pd.DataFrame:
+def checked_splits() -> pd.DataFrame:
     """Read every split and check that no person stands in two parts, of any of them.
 
     Collections that share patients are looked at together. There, a scan belongs to the patient
     whom the other collection gives its SeriesInstanceUID to: copies often come with other patient
-    numbers.
-
-    Returns
-    -------
-    DataFrame
-        `SPLIT_COLUMNS` with `collection`, and `person`: the patient under one number.
+    numbers. The table has `SPLIT_COLUMNS`, `collection`, and `person`: the patient under one
+    number.
 
     Raises
     ------
@@ -182,7 +161,7 @@ def checked_splits(found: Iterable[Collection]) -> pd.DataFrame:
     OverlapError
         If a person stands in two parts.
     """
-    found = list(found)
+    found = collections().values()
     tables = [_split(one).assign(collection=one.name) for one in found if one.split]
     if not tables:
         raise DataError("no collection names a split; there is nothing to check")
@@ -202,8 +181,7 @@ def _split(one: Collection) -> pd.DataFrame:
     table = one.table("split")
     if missing := [column for column in SPLIT_COLUMNS if column not in table]:
         raise DataError(f"{one.split} lacks {', '.join(missing)}; expected {SPLIT_COLUMNS}")
-    twice = table["series_instance_uid"].duplicated()
-    if twice.any():
+    if (twice := table["series_instance_uid"].duplicated()).any():
         raise DataError(
             f"{one.split} lists {int(twice.sum())} series twice, first "
             f"{table.loc[twice, 'series_instance_uid'].iloc[0]}; expected a row a scan"

@@ -12,7 +12,7 @@ import re
 import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, urlencode
@@ -33,9 +33,7 @@ WORKERS = 8  # files are half a megabyte: one after another, the waiting would b
 _HTTP = urllib3.PoolManager(
     maxsize=WORKERS,
     timeout=60.0,
-    retries=urllib3.Retry(
-        ATTEMPTS - 1, status_forcelist=BUSY, backoff_factor=0.2, raise_on_status=False
-    ),
+    retries=urllib3.Retry(ATTEMPTS - 1, status_forcelist=BUSY, backoff_factor=0.2),
 )
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -43,16 +41,16 @@ _S3 = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 
 class RemoteFile(NamedTuple):
-    """One file of a listing; `md5` is empty where the store does not tell it."""
+    """One file of a listing."""
 
     name: str
     url: str
     size: int
-    md5: str
+    md5: str  # empty where the store does not tell it
 
 
 class _UnreachableError(Exception):
-    """The host could not be reached, or broke off."""
+    pass
 
 
 def series_folder(out_dir: Path, scan: pd.Series) -> Path:
@@ -76,14 +74,8 @@ def fetch(scans: pd.DataFrame, out_dir: Path, endpoint: str = ENDPOINT) -> int:
     A file that is there whole is not asked for again, a partial one is continued. When the last
     file of a series has come, `SHA256SUMS` is written beside them.
 
-    Parameters
-    ----------
-    scans : DataFrame
-        Rows of a manifest: `patient_id`, `series_instance_uid`, `n_files`, `size_bytes`,
-        `aws_url`.
-    out_dir : Path
-    endpoint : str
-        Address of a store that speaks S3, ``{bucket}`` in it is filled in.
+    `scans` are rows of a manifest: `patient_id`, `series_instance_uid`, `n_files`, `size_bytes`,
+    `aws_url`. In `endpoint`, a store that speaks S3, ``{bucket}`` is filled in.
 
     Raises
     ------
@@ -209,16 +201,13 @@ def _fetch_series(
             "manifest from a newer idc-index-data"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    jobs: dict[Future[int], int] = {
-        pool.submit(_fetch_file, file, folder): file.size for file in files
-    }
+    jobs = {pool.submit(_fetch_file, file, folder): file.size for file in files}
     for job in as_completed(jobs):
         yield jobs[job], job.result()
     write_sums(folder, [file.name for file in files])
 
 
 def _fetch_file(file: RemoteFile, folder: Path) -> int:
-    """Fetch one file, continuing what is there; return the bytes that came."""
     target = folder / file.name
     if _is_right(target, file):
         return 0
@@ -240,11 +229,11 @@ def _fetch_file(file: RemoteFile, folder: Path) -> int:
 
 
 def _continue(file: RemoteFile, partial: Path) -> int:
-    """Ask for what is missing of a file and append it; return the bytes that came."""
+    """Append what is missing of a file; return the bytes that came."""
     start = partial.stat().st_size if partial.is_file() else 0
     if start >= file.size:
         return 0  # all there, or too much: the check decides
-    answer = _get(file.url, {"Range": f"bytes={start}-"} if start else {})
+    answer = _get(file.url, start)
     if answer.status != 206:  # the whole file, although a part was asked for
         start = 0
     # What has come stays where the line breaks, for the next attempt.
@@ -259,23 +248,18 @@ def _continue(file: RemoteFile, partial: Path) -> int:
 def _is_right(path: Path, file: RemoteFile) -> bool:
     if not path.is_file() or path.stat().st_size != file.size:
         return False
-    if not file.md5:
-        return True
-    with path.open("rb") as handle:
-        # MD5 is what the store tells; it is here against accidents, not against an adversary.
-        digest = hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False))
-    return digest.hexdigest() == file.md5
+    # MD5 is what the store tells; it is here against accidents, not against an adversary.
+    digest = hashlib.md5(path.read_bytes(), usedforsecurity=False)
+    return file.md5 in ("", digest.hexdigest())
 
 
-def _get(url: str, headers: dict[str, str] | None = None) -> urllib3.BaseHTTPResponse:
-    """Ask for a public file; a busy store is asked again."""
+def _get(url: str, start: int = 0) -> urllib3.BaseHTTPResponse:
     try:
+        headers = {"Range": f"bytes={start}-"} if start else {}
         answer = _HTTP.request("GET", url, headers=headers, preload_content=False)
     except (urllib3.exceptions.HTTPError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise _UnreachableError(f"{url.split('?')[0]} ({reason})") from error
-    if answer.status in BUSY:
-        raise _UnreachableError(f"{url} ({answer.status} {answer.reason})")
     if answer.status >= 400:
         raise DataError(
             f"{url} answered {answer.status} {answer.reason}; expected a public file; check "

@@ -7,4 +7,3 @@ from .priority import review_queue as review_queue
 from .report import assist as assist
 from .report import report_on as report_on
 from .schema import read_report as read_report
-from .simulated import simulated_decisions as simulated_decisions

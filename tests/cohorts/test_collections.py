@@ -5,9 +5,10 @@ import pytest
 from typer.testing import CliRunner
 
 from medlib import cli, paths
-from medlib.cohorts.collections import checked_splits, collection, collections, columns, summary
+from medlib.cohorts.collections import checked_splits, collection, collections, summary
 from medlib.errors import DataError, OverlapError
 from medlib.files import check_sums, write_sums
+from tools.croissant import columns
 from tools.lidc_tables import TENTHS
 
 LISTED = """
@@ -44,12 +45,8 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def check(folder):
-    return checked_splits(collections(folder).values())
-
-
 def test_shared_patients_in_the_same_part_pass(folder):
-    rows = check(folder)
+    rows = checked_splits()
     assert len(rows) == 5
     assert rows["person"].nunique() == 3
     done = CliRunner().invoke(cli.app, ["data", "split", "--check"])
@@ -70,7 +67,7 @@ def test_shared_patients_in_the_same_part_pass(folder):
 def test_a_torn_patient_is_refused(folder, name, rows, match):
     write(folder / f"{name}.csv", rows)
     with pytest.raises(OverlapError, match=match):
-        check(folder)
+        checked_splits()
     done = CliRunner().invoke(cli.app, ["data", "split", "--check"])
     assert done.exit_code == 2
     [line] = done.stderr.splitlines()
@@ -82,19 +79,19 @@ def test_a_copy_listed_first_is_still_the_copy(folder):
     lidc, luna, other = ("[" + part for part in text.split("[")[1:])
     (folder / "collections.toml").write_text(luna + lidc + other)
     write(folder / "luna.csv", [("x7", "1.3", "test"), ("x8", "1.2", "test")])
-    assert set(check(folder)["person"]) == {"lidc/p1", "lidc/p2", "other/p1"}
+    assert set(checked_splits()["person"]) == {"lidc/p1", "lidc/p2", "other/p1"}
 
 
 def test_what_cannot_be_read_is_named(folder):
     write(folder / "lidc.csv", [*LIDC, LIDC[0]])
     with pytest.raises(DataError, match=r"lists 1 series twice, first 1\.1"):
-        check(folder)
+        checked_splits()
     pd.read_csv(folder / "lidc.csv").drop(columns="split").to_csv(folder / "lidc.csv")
     with pytest.raises(DataError, match="lacks split"):
-        check(folder)
+        checked_splits()
     (folder / "lidc.csv").unlink()
     with pytest.raises(DataError, match=r"lidc\.csv cannot be read"):
-        check(folder)
+        checked_splits()
     with pytest.raises(DataError, match="no collection 'lung'; expected one of lidc"):
         collection("lung", folder)
     with pytest.raises(DataError, match="no table of scans"):
@@ -108,7 +105,7 @@ def test_what_cannot_be_read_is_named(folder):
 
 
 def test_the_projects_own_split_holds():
-    rows = checked_splits(collections().values())
+    rows = checked_splits()
     lidc = rows[rows["collection"] == "lidc"]
     assert (len(lidc), lidc["patient_id"].nunique()) == (1018, 1010)
     internal = lidc[lidc["split"] != "external"]

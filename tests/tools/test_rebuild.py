@@ -15,10 +15,11 @@ import pytest
 from typer.testing import CliRunner
 
 from medlib import cli, paths
-from medlib.cohorts.collections import collection, columns
+from medlib.cohorts.collections import collection
 from medlib.errors import DataError
 from medlib.files import check_sums
 from tools import idc, lidc_tables
+from tools.croissant import columns
 from tools.rebuild import rebuild
 
 

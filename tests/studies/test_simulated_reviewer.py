@@ -10,8 +10,8 @@ from medlib.annotation.case import Case
 from medlib.images.volume import SeriesIdentity, Volume
 from medlib.review.decisions import Answer, Decision
 from medlib.review.schema import Lesion, ModelIdentity, Report
-from medlib.review.simulated import simulated_decisions, simulated_mask
 from medlib.risk.metrics import ACCEPTED_DICE
+from studies.simulated_reviewer import simulated_decisions, simulated_mask
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 
