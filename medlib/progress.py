@@ -22,30 +22,17 @@ PROGRESS_FILE = "MEDLIB_PROGRESS_FILE"
 MIN_SECONDS_BETWEEN_WRITES = 0.5
 
 
-def report(description: str, done: int, total: int | None) -> None:
-    """Write the state of the present step to the progress file, where one is asked for."""
-    if path := os.environ.get(PROGRESS_FILE):
-        Path(path).write_text(f"{description} {done}/{total if total is not None else '?'}")
-
-
 def on_terminal() -> bool:
     """Tell whether somebody watches: what moves may be shown."""
     return sys.stderr.isatty() and PROGRESS_FILE not in os.environ
 
 
 class Bar:
-    """A bar that is moved from outside, for a loop that is not ours; `report` where nobody watches.
+    """A bar that is moved from outside, for a loop that is not ours."""
 
-    Parameters
-    ----------
-    description : str
-        What is being done, for people.
-    total : int
-        How many steps there are.
-    """
-
-    def __init__(self, description: str, total: int) -> None:
+    def __init__(self, description: str, total: int | None) -> None:
         self.description, self.total = description, total
+        self.last_write = 0.0
         self._shown = Progress(transient=True) if on_terminal() else None
         if self._shown:
             self._shown.start()
@@ -53,11 +40,15 @@ class Bar:
 
     def move(self, done: int, detail: str = "") -> None:
         """Show that so many steps are done, and how it stands."""
+        now = time.monotonic()
         if self._shown:
             words = f"{self.description}{detail and f' ({detail})'}"
             self._shown.update(self._task, completed=done, description=words)
-        else:
-            report(self.description, done, self.total)
+        elif (path := os.environ.get(PROGRESS_FILE)) and (
+            done == self.total or now - self.last_write > MIN_SECONDS_BETWEEN_WRITES
+        ):
+            Path(path).write_text(f"{self.description} {done}/{self.total or '?'}")
+            self.last_write = now
 
     def close(self) -> None:
         """Take the bar away."""
@@ -66,26 +57,11 @@ class Bar:
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Yield `items`, showing how far they are.
-
-    Parameters
-    ----------
-    items : iterable
-        The work.
-    description : str
-        What is being done, for people: ``"phantom patients"``.
-    total : int, optional
-        How many there are, where `items` has no length.
-    """
-    if total is None and isinstance(items, Sized):
-        total = len(items)
-    if on_terminal():
-        with Progress(transient=True) as bar:
-            yield from bar.track(items, total=total, description=description)
-        return
-    last_write = 0.0
-    for done, item in enumerate(items, start=1):
-        yield item
-        if time.monotonic() - last_write > MIN_SECONDS_BETWEEN_WRITES or done == total:
-            report(description, done, total)
-            last_write = time.monotonic()
+    """Yield `items`, showing how far they are; `total` counts them where they have no length."""
+    bar = Bar(description, len(items) if total is None and isinstance(items, Sized) else total)
+    try:
+        for done, item in enumerate(items, start=1):
+            yield item
+            bar.move(done)
+    finally:
+        bar.close()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,14 +17,6 @@ data_app = typer.Typer(
 OutDir = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Where; _build/data/<name> by default.")
 ]
-
-
-class Form(StrEnum):
-    """What `medlib data convert` writes."""
-
-    coco = "coco"
-    yolo = "yolo"
-    table = "table"
 
 
 @data_app.command(name="list")
@@ -70,8 +61,6 @@ def fetch(
     from medlib.cohorts.collections import collection
 
     one = collection(name)
-    if not one.scans:
-        raise DataError(f"{name} is not fetched; expected a collection with a table of scans: lidc")
     chosen = one.chosen_scans(_listed(patients), _listed(split))
     size = f"{len(chosen)} series, {chosen['size_bytes'].sum() / 1e9:.2f} GB, {one.licence}"
     if s5cmd is not None:
@@ -167,7 +156,10 @@ def convert(
         Path,
         typer.Argument(metavar="IN", help="A CT series (DICOM, NIfTI), or CheXpert's folder."),
     ],
-    to: Annotated[Form, typer.Option(help="Boxes of lesions (coco, yolo), or a table of labels.")],
+    to: Annotated[
+        Literal["coco", "yolo", "table"],
+        typer.Option(help="Boxes of lesions (coco, yolo), or a table of labels."),
+    ],
     out: Annotated[
         Path, typer.Option(metavar="OUT", help="A new folder; of a table, a new CSV file.")
     ],
@@ -183,7 +175,7 @@ def convert(
     """Write a CT with its mask as images with boxes, or CheXpert's labels as one table."""
     if out.exists():
         raise DataError(f"{out}: exists; expected a new path; name another with --out")
-    if to is Form.table:
+    if to == "table":
         from medlib.cohorts.chexpert import read_chexpert
         from medlib.files import write_file
 
@@ -196,8 +188,8 @@ def convert(
     from medlib.cohorts.detection_boxes import convert_ct
 
     if mask is None:
-        raise DataError(f"boxes ({to.value}) are those of a mask; name it with --mask")
-    images = convert_ct(source, mask, out, to.value)
+        raise DataError(f"boxes ({to}) are those of a mask; name it with --mask")
+    images = convert_ct(source, mask, out, to)
     n_boxes = sum(len(image.boxes) for image in images)
     typer.echo(f"{out}: {len(images)} images, {n_boxes} boxes")
 

@@ -55,9 +55,7 @@ class Collection:
         """
         name = str(getattr(self, kind))
         if not name:
-            raise DataError(
-                f"collection {self.name} has no table of {kind}; expected one that has, such as lidc"
-            )
+            raise DataError(f"{self.name} has no table of {kind}; name one that has, such as lidc")
         try:
             return pd.read_csv(self.folder / name, dtype={"patient_id": str})
         except (OSError, ValueError) as error:
@@ -92,7 +90,7 @@ class Collection:
 
 
 def collections(folder: Path | None = None) -> dict[str, Collection]:
-    """Read which collections there are, by name.
+    """Read which collections there are, by name; of the project where no `folder` is given.
 
     Raises
     ------
@@ -135,7 +133,8 @@ def summary() -> pd.DataFrame:
             row["size"] = f"{scans['size_bytes'].sum() / 1e9:.1f} GB to fetch"
         elif one.manifest:
             made = json.loads((one.folder / one.manifest).read_text(encoding="utf-8"))["cohorts"]
-            row["scans"] = row["patients"] = str(sum(len(cohort["cases"]) for cohort in made.values()))
+            n_patients = sum(len(cohort["cases"]) for cohort in made.values())
+            row["scans"] = row["patients"] = f"{n_patients:,}"
             row["size"] = "made on this machine"
         elif one.same_patients_as:
             row["patients"] = f"those of {one.same_patients_as}"
