@@ -200,7 +200,7 @@ def _judge(
     drawn = drawn[drawn.any(axis=(1, 2, 3))]
     ours = references[policies.OURS]
     pairs = [pair.dice_3d for pair in agreement.pairwise_agreement(drawn)]
-    majority = 2 * drawn.sum(axis=0) > len(drawn)
+    majority = reference.more_than_half(drawn)
     return {
         "lesion_id": block.lesion_id,
         "patient_id": block.patient_id,

@@ -38,7 +38,6 @@ class PairAgreement:
     """Two readers' outlines of one nodule; `dice_2d` is the mean over slices that both drew on."""
 
     dice_3d: float
-    n_shared_slices: int
     dice_2d: float
 
 
@@ -49,7 +48,7 @@ def pairwise_agreement(masks: Mask) -> list[PairAgreement]:
         shared = first.any(axis=(1, 2)) & second.any(axis=(1, 2))
         by_slice = [dice(a, b) for a, b in zip(first[shared], second[shared], strict=True)]
         dice_2d = float(np.mean(by_slice)) if by_slice else float("nan")
-        found.append(PairAgreement(dice(first, second), len(by_slice), dice_2d))
+        found.append(PairAgreement(dice(first, second), dice_2d))
     return found
 
 
