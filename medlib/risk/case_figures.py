@@ -17,6 +17,7 @@ from medlib.risk.matching import MIN_IOU, Matching
 from medlib.risk.outline_scores import OUTLINE_METRICS, REFERENCE
 
 SIZES_MM = (0, 5, 7, 10, 15, 20, np.inf)  # bins of the diameter, for the table by size
+SIZE_MEANS = ("dice", "model_dice_left_out", "reader_dice_left_out")
 WINDOW_METRICS = {  # name: unit, words
     **OUTLINE_METRICS,
     "not_reported": (
@@ -163,12 +164,8 @@ def by_size(cases: pd.DataFrame) -> list[dict[str, Any]]:
         {
             "diameter_mm": f"{size.left:g} to {size.right:g}",
             "n": len(group),
-            **{
-                name: float(group[name].mean())
-                for name in ("dice", "model_dice_left_out", "reader_dice_left_out")
-            },
-            "missed": int(group["missed"].sum()),
-            "not_reported": int(group["not_reported"].sum()),
+            **{name: float(group[name].mean()) for name in SIZE_MEANS},
+            **{name: int(group[name].sum()) for name in ("missed", "not_reported")},
         }
         for size, group in cases.groupby(bins, observed=True)
     ]
