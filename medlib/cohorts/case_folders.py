@@ -30,13 +30,7 @@ FILES = ("readers.nii.gz", "labels.nii.gz", "lesions.csv")
 
 
 def open_table(folder: Path) -> pd.DataFrame:
-    """Read the table, a row a case, and compare the checksums of the small files.
-
-    Raises
-    ------
-    DataError
-        If the table lacks a column or names another split, or a file is missing or has changed.
-    """
+    """Read the table, a row a case, and compare the checksums of the small files."""
     table = read_table(folder / TABLE, IDENTITY, ("case_id", "patient_id"))
     if strange := sorted(set(table["split"]) - set(PARTS)):
         raise DataError(
@@ -59,23 +53,17 @@ def _check_files(folder: Path) -> None:
 
 
 def read_case(cohort_folder: Path, row: pd.Series, name: str | None = None) -> Case:
-    """Read one case; its folder has its name, where none is given.
-
-    Raises
-    ------
-    DataError
-        If its files do not belong together.
-    """
+    """Read one case; its folder has its name, where none is given."""
     folder = cohort_folder / (name or row["case_id"])
     found = read_series(folder / "ct")
     if len(found) != 1:
         raise DataError(f"{folder / 'ct'} holds {len(found)} CT series; expected one")
     volume = found[0]
-    uid = row.get("series_instance_uid", volume.identity.series_instance_uid)
-    if volume.identity.series_instance_uid != uid:
+    uid = volume.identity.series_instance_uid
+    if row.get("series_instance_uid", uid) != uid:
         raise DataError(
-            f"{folder / 'ct'} holds series {volume.identity.series_instance_uid}, cohort.csv names "
-            f"{uid}; put the series of that case there"
+            f"{folder / 'ct'} holds series {uid}, cohort.csv names {row['series_instance_uid']}; "
+            "put the series of that case there"
         )
     lesions = pd.read_csv(folder / "lesions.csv", dtype={"lesion_id": str, "origin": str})
     if missing := [column for column in LESION_COLUMNS if column not in lesions]:

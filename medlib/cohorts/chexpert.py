@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -65,7 +65,6 @@ def read_chexpert(
     policy: str,
     *,
     findings: Sequence[str] = FINDINGS,
-    blank: Literal["negative", "unknown"] = "negative",
     seed: int = 0,
 ) -> pd.DataFrame:
     """Read CheXpert's CSV files under a named policy for uncertain labels.
@@ -76,11 +75,6 @@ def read_chexpert(
         ``train.csv``, ``valid.csv``, or the folder that holds one or both.
     policy : str
         A name of `POLICIES`, in letters of either case. There is no default.
-    findings : sequence of str
-        Columns to read.
-    blank : {"negative", "unknown"}
-        What a finding means that the report does not mention: absent, as those who train on
-        CheXpert take it, or unknown (NaN, weight 0).
     seed : int
         Of the labels drawn by a soft policy. A label depends on seed, image and finding, not on
         the other rows.
@@ -90,7 +84,9 @@ def read_chexpert(
     DataFrame
         `COLUMNS`, a row an image and finding; patient and part from the path
         (``train/patient00001/study1/view1_frontal.jpg``). Images need not exist.
-        ``table.pivot(index="image_id", columns="finding", values="label")`` is the target matrix.
+        A finding that the report does not mention is absent, as those who train on CheXpert take
+        it. ``table.pivot(index="image_id", columns="finding", values="label")`` is the target
+        matrix.
 
     Raises
     ------
@@ -107,26 +103,24 @@ def read_chexpert(
             f"{', '.join(POLICIES)}"
         )
     raw = _read(source, findings)
-    table = raw.assign(label=raw["raw"], label_weight=1.0)
-    unsure, unsaid = raw["raw"] == UNCERTAIN, raw["raw"].isna()
+    table = raw.assign(label=raw["raw"].fillna(0.0), label_weight=1.0)
+    unsure = raw["raw"] == UNCERTAIN
     draws = _even_draws(raw.loc[unsure, "image_id"] + "/" + raw.loc[unsure, "finding"], seed)
     table.loc[unsure, "label"] = chosen.low + draws * (chosen.high - chosen.low)
     table.loc[unsure, "label_weight"] = chosen.weight
-    table.loc[unsaid, "label" if blank == "negative" else "label_weight"] = 0.0
     return table[list(COLUMNS)]
 
 
 def _even_draws(keys: pd.Series, seed: int) -> NDArray[np.float64]:
-    """Return one number in [0, 1) for each key, which other keys do not change."""
+    """Give each key one number in [0, 1), which other keys do not change."""
     hashed = pd.util.hash_array(np.array([f"{seed}/{key}" for key in keys], dtype=object))
     return np.asarray(hashed >> np.uint64(11), dtype=np.float64) / 2.0**53
 
 
 def _read(source: Path, findings: Sequence[str]) -> pd.DataFrame:
     """Return a row an image and finding, `raw` the label as the file has it."""
-    files = [source]
-    if source.is_dir():
-        files = [source / name for name in FILES if (source / name).is_file()]
+    inside = [source / name for name in FILES if (source / name).is_file()]
+    files = inside if source.is_dir() else [source]
     if not files:
         raise DataError(f"{source}: no CSV; expected train.csv, valid.csv or both of CheXpert")
     table = pd.concat([_read_file(file, findings) for file in files], ignore_index=True)

@@ -54,16 +54,9 @@ class BoxedImage(NamedTuple):
 def convert_ct(source: Path, mask: Path, out: Path, form: str) -> list[BoxedImage]:
     """Write the slices of a CT in the lung window to ``out/images``, and the boxes of its lesions.
 
-    Parameters
-    ----------
-    source : Path
-        One CT series: a folder in DICOM, or a NIfTI or NRRD file.
-    mask : Path
-        NIfTI on the grid of the series: k inside lesion k, or 0 and 1, where each connected piece
-        of a slice is a lesion.
-    out : Path
-    form : str
-        ``"coco"`` writes ``boxes.json``, ``"yolo"`` a text an image into ``labels``.
+    `source` is one CT series: a folder in DICOM, or a NIfTI or NRRD file. The `mask` on its grid
+    has k inside lesion k, or 0 and 1, where each connected piece of a slice is a lesion. In the
+    `form` ``"coco"`` the boxes are ``boxes.json``, in ``"yolo"`` a text an image in ``labels``.
 
     Raises
     ------
@@ -91,14 +84,9 @@ def convert_ct(source: Path, mask: Path, out: Path, form: str) -> list[BoxedImag
 def boxes_of(mask: NDArray[Any]) -> tuple[Box, ...]:
     """Return the boxes of one image, in the order of the labels or of the pieces' first pixels.
 
-    Parameters
-    ----------
-    mask : ndarray of bool or integer, shape (rows, columns)
-        Of whole numbers: one box a label. Of bool: one a connected piece, pixels that touch at a
-        corner taken together.
+    A `mask` (row, column) of whole numbers gives one box a label, of bool one a connected piece;
+    pixels that touch at a corner are of one piece.
     """
-    if mask.ndim != 2:
-        raise ValueError(f"boxes are of an image, rows and columns; got shape {mask.shape}")
     labels = ndimage.label(mask, np.ones((3, 3)))[0] if mask.dtype == np.bool_ else mask
     found = []
     for label, place in enumerate(ndimage.find_objects(labels.astype(np.int64)), start=1):
@@ -111,18 +99,10 @@ def boxes_of(mask: NDArray[Any]) -> tuple[Box, ...]:
 
 
 def write_slices(volume: Volume, labels: NDArray[Any], folder: Path, name: str) -> list[BoxedImage]:
-    """Write all slices of a CT as grey PNG files and return their boxes.
+    """Write all slices of a CT, in the order of z, as ``<name>_0000.png`` and on.
 
-    Parameters
-    ----------
-    volume : Volume
-    labels : ndarray of integer or bool, shape (z, y, x)
-        Lesion k where it is k; of bool, pieces are told apart in each slice.
-    folder : Path
-        Made if it does not exist; files ``<name>_0000.png`` and on, in the order of z.
+    Their boxes are those of the `labels` (z, y, x), as `boxes_of` takes them.
     """
-    if labels.shape != volume.hu.shape:
-        raise ValueError(f"labels are {labels.shape}, the volume {volume.hu.shape}: one grid")
     folder.mkdir(parents=True, exist_ok=True)
     images = []
     for k, (hu, here) in enumerate(zip(volume.hu, labels, strict=True)):

@@ -35,13 +35,7 @@ MIN_READERS = 3
 
 
 def open_table(folder: Path) -> pd.DataFrame:
-    """Read the table, a row a volume.
-
-    Raises
-    ------
-    DataError
-        If it lacks a column or names a file that is not there.
-    """
+    """Read the table, a row a volume; every file that it names has to be there."""
     table = read_table(folder / TABLE, COLUMNS, ("voi_id", "patient_id", "flag", *FILES))
     if not pd.api.types.is_integer_dtype(table["n_readers"]) or table["n_readers"].min() < 1:
         raise DataError(f"{folder / TABLE}: n_readers has to be a whole number above 0; mend it")
@@ -70,11 +64,6 @@ def read_case(folder: Path, row: pd.Series) -> Case:
     """Read one volume.
 
     Where its surroundings hold other nodules, nobody says where: all of them are doubtful.
-
-    Raises
-    ------
-    DataError
-        If a reader named by the table marked nothing.
     """
     ct, bits = (folder / row[column] for column in FILES)
     volume = read_image(ct, row["patient_id"])

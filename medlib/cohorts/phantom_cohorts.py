@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from medlib import paths, progress
 from medlib.annotation.case import Case
 from medlib.annotation.reference import MIN_READERS
-from medlib.cohorts import phantom_receipts
 from medlib.cohorts.case_folders import FILES, TABLE, read_case
 from medlib.cohorts.phantom_receipts import RECEIPT, Receipt, read_receipt
 from medlib.errors import DataError
@@ -37,13 +37,7 @@ WORKERS = 2
 def made(
     profile: str | CohortProfile, seed: int, data_dir: Path | None = None, workers: int = WORKERS
 ) -> tuple[str, Path]:
-    """Return the name and the folder of a phantom cohort; make it where it is not there yet.
-
-    Raises
-    ------
-    DataError
-        If the profile is unknown.
-    """
+    """Return the name and the folder of a phantom cohort; make it where it is not there yet."""
     chosen = sized(profile)
     name = f"{chosen.name}-seed{seed}"
     folder = (data_dir or paths.DATA) / f"phantom-{name}"
@@ -61,13 +55,12 @@ def sized(profile: str | CohortProfile) -> CohortProfile:
     return PROFILES[profile]
 
 
-def made_by(profile: CohortProfile) -> dict[str, object]:
+def made_by(profile: CohortProfile) -> dict[str, Any]:
     """Say what makes such a cohort: the code and the sizes."""
     return {"generator": generator_key(), "profile": asdict(profile)}
 
 
 def _is_current(folder: Path, profile: CohortProfile) -> bool:
-    """Whether the cohort is complete and was made by this code."""
     note = folder / NOTE
     return note.is_file() and json.loads(note.read_text()) == made_by(profile)
 
@@ -78,15 +71,12 @@ def _make(folder: Path, profile: CohortProfile, seed: int, workers: int) -> None
         if _is_current(folder, profile):
             return  # another process made it while this one waited
         maker = made_by(profile)  # once: the code may change on disk while this runs
-        key = str(maker["generator"])
-        plans = plan_cohort(profile, seed)
+        key, plans = maker["generator"], plan_cohort(profile, seed)
         missing = [
             plan for plan in plans if read_receipt(folder / plan.case_id).get("generator") != key
         ]
-        for _ in progress.track(
-            _in_parallel(missing, folder, key, workers), "phantom patients", total=len(missing)
-        ):
-            pass
+        done = _in_parallel(missing, folder, key, workers)
+        list(progress.track(done, "phantom patients", total=len(missing)))
         rows = [read_receipt(folder / plan.case_id)["case"] for plan in plans]
         write_file(folder / TABLE, pd.DataFrame(rows).to_csv(index=False))
         write_file(folder / NOTE, json.dumps(maker))
@@ -106,13 +96,7 @@ def _in_parallel(
 
 
 def make_patient(plan: PatientPlan, folder: Path, key: str) -> None:
-    """Make one patient's folder in that of the cohort; `key` is noted in the receipt.
-
-    Raises
-    ------
-    DataError
-        If the series does not read back as it was made.
-    """
+    """Make one patient's folder in that of the cohort; `key` is noted in the receipt."""
     case, build = make_case(plan)
     site = SITES[plan.site]
     with put_in_place(folder / plan.case_id) as beside:
@@ -157,21 +141,3 @@ def _cohort_row(case: Case) -> dict[str, object]:
         "pixel_spacing_mm": round(dy, 4),
         "n_slices": case.volume.hu.shape[0],
     }
-
-
-def check_manifest(name: str, made: Mapping[str, Receipt]) -> None:
-    """Compare a cohort with the project's manifest, where that knows it.
-
-    Raises
-    ------
-    DataError
-        If it differs by more than rounding.
-    """
-    expected = phantom_receipts.expected_receipts(name)
-    if not expected:
-        return
-    if rounded := phantom_receipts.verify(made, expected, name):
-        print(
-            f"cohort {name}: {len(rounded)} of {len(expected)} cases differ from the manifest in "
-            "rounding only (another processor); their statistics agree"
-        )

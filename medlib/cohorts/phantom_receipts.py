@@ -36,24 +36,19 @@ class Receipt:
     readers_sha256: str  # of the readers' bit field
     hu_mean: float
     hu_sd: float
-    lesion_voxels: tuple[int, ...]  # that reader 0, 1, 2, 3 of the lesions marked
+    lesion_voxels: list[int]  # that reader 0, 1, 2, 3 of the lesions marked
 
     @classmethod
     def of(cls, case: Case) -> Receipt:
-        """Take the checksums and statistics of a case."""
+        """Take them of a case."""
         hu = np.rint(case.volume.hu).astype("<i2")
         return cls(
             hu_sha256=hashlib.sha256(hu.tobytes()).hexdigest(),
             readers_sha256=hashlib.sha256(case.readers.tobytes()).hexdigest(),
             hu_mean=round(float(hu.mean(dtype=np.float64)), 4),
             hu_sd=round(float(hu.std(dtype=np.float64)), 4),
-            lesion_voxels=tuple(int((case.readers >> bit & 1).sum()) for bit in range(4)),
+            lesion_voxels=[int((case.readers >> bit & 1).sum()) for bit in range(4)],
         )
-
-    @classmethod
-    def from_json(cls, item: Mapping[str, Any]) -> Receipt:
-        """Read one back."""
-        return cls(**{**item, "lesion_voxels": tuple(item["lesion_voxels"])})
 
     def same_voxels(self, other: Receipt) -> bool:
         """Whether both checksums are equal."""
@@ -62,8 +57,7 @@ class Receipt:
     def close_to(self, other: Receipt) -> bool:
         """Whether the statistics agree within the tolerances of this module."""
         return (
-            len(self.lesion_voxels) == len(other.lesion_voxels)
-            and abs(self.hu_mean - other.hu_mean) <= MEAN_HU_TOLERANCE
+            abs(self.hu_mean - other.hu_mean) <= MEAN_HU_TOLERANCE
             and abs(self.hu_sd - other.hu_sd) <= SD_HU_TOLERANCE
             and all(
                 abs(a - b) <= max(2.0, LESION_VOXELS_TOLERANCE * b)
@@ -79,18 +73,12 @@ def read_receipt(folder: Path) -> dict[str, Any]:
 
 
 def expected_receipts(cohort_name: str, manifest: Path | None = None) -> dict[str, Receipt]:
-    """Return what the manifest says of a cohort, by case; empty where it does not know it.
-
-    Raises
-    ------
-    DataError
-        If the manifest is missing or not readable.
-    """
+    """Return what the manifest says of a cohort, by case; empty where it does not know it."""
     path = manifest or MANIFEST
     try:
         cohorts = json.loads(path.read_text(encoding="utf-8"))["cohorts"]
         cases = cohorts.get(cohort_name, {}).get("cases", {})
-        return {case_id: Receipt.from_json(item) for case_id, item in cases.items()}
+        return {case_id: Receipt(**item) for case_id, item in cases.items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"the manifest {path.name} cannot be read ({error}); restore it from the repository or "
@@ -118,10 +106,10 @@ def verify(
         )
     rounded = []
     for case_id, receipt in made.items():
-        if receipt.same_voxels(expected[case_id]):
+        want = expected[case_id]
+        if receipt.same_voxels(want):
             continue
-        if not receipt.close_to(expected[case_id]):
-            want = expected[case_id]
+        if not receipt.close_to(want):
             raise DataError(
                 f"{case_id} of cohort {cohort_name} is not the case of the manifest: mean "
                 f"{receipt.hu_mean:.2f} HU and lesion voxels {list(receipt.lesion_voxels)}, "

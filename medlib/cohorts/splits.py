@@ -10,13 +10,7 @@ from medlib.errors import OverlapError
 def check_disjoint(
     table: pd.DataFrame, split_column: str = "split", patient_column: str = "patient_id"
 ) -> None:
-    """Check that no patient stands in two parts.
-
-    Raises
-    ------
-    OverlapError
-        If a patient stands in more than one part.
-    """
+    """Raise `OverlapError` if a patient stands in more than one part."""
     places = table[[patient_column, split_column]].drop_duplicates()
     parts = places.groupby(patient_column)[split_column].agg(list)
     torn = parts[parts.map(len) > 1]

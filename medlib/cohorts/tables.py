@@ -18,12 +18,7 @@ def read_table(
     """Read a CSV table that has these columns, without an empty cell.
 
     The first names a row, once if `unique`; `texts` are read as text, even where they look like
-    numbers.
-
-    Raises
-    ------
-    DataError
-        If it is no table, lacks a column or a cell, is empty, or names a row twice.
+    numbers. Any other table is a `DataError`.
     """
     key = columns[0]
     try:

@@ -16,12 +16,7 @@ from medlib.files import check_sums
 def verify(name: str | None = None, folder: Path | None = None) -> Iterator[str]:
     """Check the manifests, then the data of one collection or of all; one line a finding.
 
-    Parameters
-    ----------
-    name : str, optional
-        Of a collection.
-    folder : Path, optional
-        Where it was fetched to; ``paths.DATA/<name>`` by default.
+    `folder` is where the collection of this name was fetched to, by default ``paths.DATA/<name>``.
 
     Raises
     ------
@@ -29,8 +24,7 @@ def verify(name: str | None = None, folder: Path | None = None) -> Iterator[str]
         If something is missing or has changed.
     """
     chosen = [collection(name)] if name else list(collections().values())
-    n_manifests = check_sums(paths.MANIFESTS)
-    yield f"manifests: {n_manifests} files, every checksum as it should be"
+    yield f"manifests: {check_sums(paths.MANIFESTS)} files, every checksum as it should be"
     for one in chosen:
         if one.manifest:
             yield from _phantoms(one)

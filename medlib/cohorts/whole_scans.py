@@ -38,13 +38,7 @@ NODULE_COLUMNS = ("slice_min", "slice_max", "row_min", "row_max", "column_min", 
 
 
 def open_table(folder: Path) -> pd.DataFrame:
-    """Read the table; without `patient`, each scan is a patient's only one.
-
-    Raises
-    ------
-    DataError
-        If it lacks a column or names a file that is not there.
-    """
+    """Read the table; without `patient`, each scan is a patient's only one."""
     texts = (*COLUMNS, "patient", "mask_file", "label_kind", *FILES, "other_files")
     table = read_table(folder / TABLE, COLUMNS, texts)
     if "label_kind" not in table:
@@ -89,19 +83,15 @@ def fingerprint(folder: Path, row: pd.Series) -> list[str]:
 
 
 def read_case(folder: Path, row: pd.Series) -> Case:
-    """Read one scan.
-
-    Raises
-    ------
-    DataError
-        If an archive does not hold one CT series, a mask is not of it, or a box lies on a slice
-        that is not there.
-    """
+    """Read one scan."""
     files, kind = folder / row["case"], row["label_kind"]
     volume = _read_volume(files / row["image_file"], row["case"])
     readers, doubtful = np.zeros(volume.hu.shape, dtype=np.uint8), None
     if kind != "none":
-        readers = _read_label(files / row["label_file"], kind, volume)
+        label = files / row["label_file"]
+        # Readers' bits as they are; of anything else, whatever is marked is bit 0.
+        drawn = _inside_boxes(label, volume) if kind == "boxes" else read_mask(label, volume)
+        readers = (drawn if kind == "readers" else drawn > 0).astype(np.uint8, copy=False)
     if isinstance(row.get("doubtful_file"), str):
         doubtful = _inside_boxes(files / row["doubtful_file"], volume) & (readers == 0)
     labels = (readers > 0).astype(np.uint8)
@@ -155,14 +145,6 @@ def _nodules(
         masks = reader_masks(np.where(labels == label, readers, np.uint8(0)))
         rows.append(lesion_row(row["case"], label, masks, volume.voxel_volume_mm3) | known)
     return labels, rows
-
-
-def _read_label(path: Path, kind: str, volume: Volume) -> NDArray[np.uint8]:
-    """Read a bit field of readers as it is, anything else into its first bit."""
-    if kind == "boxes":
-        return _inside_boxes(path, volume).astype(np.uint8)
-    values = read_mask(path, volume)
-    return (values if kind == "readers" else values > 0).astype(np.uint8, copy=False)
 
 
 def _read_volume(path: Path, case_id: str) -> Volume:

@@ -166,7 +166,7 @@ def test_a_missing_file_is_named(copy):
 
 def test_a_cohort_that_is_not_the_manifests_is_refused(copy, monkeypatch):
     expected = receipts(copy) | {
-        "case-001": Receipt("0" * 64, "0" * 64, -100.0, 300.0, (1, 1, 1, 1)),
+        "case-001": Receipt("0" * 64, "0" * 64, -100.0, 300.0, [1, 1, 1, 1]),
     }
     monkeypatch.setattr(manifest, "expected_receipts", lambda name: expected)
     with pytest.raises(DataError, match="case-001"):

@@ -11,8 +11,8 @@ from medlib.errors import DataError
 from tools.phantom_manifest import write_manifest
 
 MADE = {
-    "case-001": Receipt("aa", "bb", -512.25, 410.5, (400, 380, 0, 0)),
-    "case-002": Receipt("cc", "dd", -530.0, 402.0, (0, 0, 0, 0)),
+    "case-001": Receipt("aa", "bb", -512.25, 410.5, [400, 380, 0, 0]),
+    "case-002": Receipt("cc", "dd", -530.0, 402.0, [0, 0, 0, 0]),
 }
 
 
@@ -33,8 +33,8 @@ def test_another_rounding_passes_and_is_named():
     [
         {"hu_sha256": "zz", "hu_mean": -512.0},
         {"hu_sha256": "zz", "hu_sd": 411.0},
-        {"readers_sha256": "zz", "lesion_voxels": (420, 380, 0, 0)},
-        {"readers_sha256": "zz", "lesion_voxels": (400, 380, 0, 3)},
+        {"readers_sha256": "zz", "lesion_voxels": [420, 380, 0, 0]},
+        {"readers_sha256": "zz", "lesion_voxels": [400, 380, 0, 3]},
     ],
 )
 def test_another_phantom_is_refused(difference):
