@@ -116,8 +116,8 @@ def open_cohort(
 
 
 def _real_ct() -> Path:
-    parts = " and ".join(f"{part}/" for part in REAL_PARTS)
     if not os.environ.get(REAL_CT):
+        parts = " and ".join(f"{part}/" for part in REAL_PARTS)
         raise DataError(f"real CT is needed: set {REAL_CT} to a folder with {parts}")
     folder = Path(os.environ[REAL_CT])
     for part in REAL_PARTS:

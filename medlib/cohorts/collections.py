@@ -12,11 +12,12 @@ import pandas as pd
 
 from medlib import paths
 from medlib.cohorts.splits import check_disjoint
+from medlib.cohorts.tables import read_table
 from medlib.errors import DataError
 
 INDEX_FILE = "collections.toml"
 TABLES = ("scans", "nodules", "split")
-SPLIT_COLUMNS = ("patient_id", "series_instance_uid", "manufacturer", "split")
+SPLIT_COLUMNS = ("series_instance_uid", "patient_id", "manufacturer", "split")
 
 
 @dataclass(frozen=True)
@@ -46,31 +47,15 @@ class Collection:
         return {kind: name for kind, name in named.items() if name}
 
     def table(self, kind: str) -> pd.DataFrame:
-        """Read ``"scans"``, ``"nodules"`` or ``"split"``.
-
-        Raises
-        ------
-        DataError
-            If the collection has no such table, or it cannot be read.
-        """
+        """Read ``"scans"``, ``"nodules"`` or ``"split"``."""
         name = str(getattr(self, kind))
         if not name:
             raise DataError(f"{self.name} has no table of {kind}; name one that has, such as lidc")
-        try:
-            return pd.read_csv(self.folder / name, dtype={"patient_id": str})
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{name} cannot be read ({error}); restore it, or run: python -m tools rebuild"
-            ) from error
+        patient = ("patient_id",)
+        return read_table(self.folder / name, patient, patient, unique=False)
 
     def chosen_scans(self, patients: Sequence[str] = (), parts: Sequence[str] = ()) -> pd.DataFrame:
-        """Return the scans of some patients, and those of some parts of the split.
-
-        Raises
-        ------
-        DataError
-            If a patient or part is unknown, or nothing was asked for.
-        """
+        """Return the scans of some patients, and those of some parts of the split."""
         scans = self.table("scans")
         if unknown := sorted(set(patients) - set(scans["patient_id"])):
             raise DataError(
@@ -90,13 +75,7 @@ class Collection:
 
 
 def collections(folder: Path | None = None) -> dict[str, Collection]:
-    """Read which collections there are, by name; of the project where no `folder` is given.
-
-    Raises
-    ------
-    DataError
-        If the file is missing or names something unknown.
-    """
+    """Read which collections there are, by name; the project's where no `folder` is given."""
     folder = folder or paths.MANIFESTS
     path = folder / INDEX_FILE
     try:
@@ -152,16 +131,13 @@ def checked_splits() -> pd.DataFrame:
     whom the other collection gives its SeriesInstanceUID to: copies often come with other patient
     numbers. The table has `SPLIT_COLUMNS`, `collection`, and `person`: the patient under one
     number.
-
-    Raises
-    ------
-    DataError
-        If a table lacks a column, or lists a series twice.
-    OverlapError
-        If a person stands in two parts.
     """
     found = collections().values()
-    tables = [_split(one).assign(collection=one.name) for one in found if one.split]
+    tables = [
+        read_table(one.folder / one.split, SPLIT_COLUMNS, SPLIT_COLUMNS).assign(collection=one.name)
+        for one in found
+        if one.split
+    ]
     if not tables:
         raise DataError("no collection names a split; there is nothing to check")
     rows = pd.concat(tables, ignore_index=True)
@@ -174,15 +150,3 @@ def checked_splits() -> pd.DataFrame:
     rows["person"] = origin + "/" + first
     check_disjoint(rows, patient_column="person")
     return rows
-
-
-def _split(one: Collection) -> pd.DataFrame:
-    table = one.table("split")
-    if missing := [column for column in SPLIT_COLUMNS if column not in table]:
-        raise DataError(f"{one.split} lacks {', '.join(missing)}; expected {SPLIT_COLUMNS}")
-    if (twice := table["series_instance_uid"].duplicated()).any():
-        raise DataError(
-            f"{one.split} lists {int(twice.sum())} series twice, first "
-            f"{table.loc[twice, 'series_instance_uid'].iloc[0]}; expected a row a scan"
-        )
-    return table[list(SPLIT_COLUMNS)]

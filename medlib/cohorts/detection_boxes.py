@@ -116,22 +116,13 @@ def write_slices(volume: Volume, labels: NDArray[Any], folder: Path, name: str) 
 
 def write_coco(images: Sequence[BoxedImage], path: Path) -> None:
     """Write boxes as a COCO detection file; COCO counts from 1."""
-    described: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for image_id, image in enumerate(images, start=1):
-        known = image._asdict()
-        for box in known.pop("boxes"):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": 1,
-                    "bbox": box[:4],
-                    "area": box.pixels,
-                    "iscrowd": 0,
-                }
-            )
-        described.append({"id": image_id, **known})
+    described = [{"id": number, **image._asdict()} for number, image in enumerate(images, start=1)]
+    boxes = [(image["id"], box) for image in described for box in image.pop("boxes")]
+    annotations = [
+        {"id": number, "image_id": image_id, "category_id": 1, "iscrowd": 0}
+        | {"bbox": box[:4], "area": box.pixels}
+        for number, (image_id, box) in enumerate(boxes, start=1)
+    ]
     categories = [{"id": 1, "name": CATEGORY}]
     write_json(path, {"images": described, "annotations": annotations, "categories": categories})
 

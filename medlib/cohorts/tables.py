@@ -23,7 +23,7 @@ def read_table(
     key = columns[0]
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
-    except ValueError as error:  # empty, ragged, or not text
+    except (OSError, ValueError) as error:  # not there, empty, ragged, or not text
         raise DataError(
             f"{path}: not a CSV table ({str(error).splitlines()[0]}); mend it"
         ) from error
@@ -31,7 +31,9 @@ def read_table(
         raise DataError(f"{path} lacks the columns {', '.join(missing)}; add them")
     if empty := [column for column in columns if table[column].isna().any()]:
         raise DataError(f"{path}: the column {empty[0]} has empty cells; fill them")
-    if table.empty or (unique and table[key].duplicated().any()):
+    twice = table.loc[table[key].duplicated() & unique, key]
+    if table.empty or len(twice):
         once = ", each once" if unique else ""
-        raise DataError(f"{path}: expected a row for each {key}{once}; mend it")
+        found = f"{twice.iloc[0]} stands there twice" if len(twice) else "it has none"
+        raise DataError(f"{path}: expected a row for each {key}{once}; {found}; mend it")
     return table
