@@ -19,7 +19,7 @@ from medlib.images.dicom_geometry import stack_frames
 from medlib.images.dicom_header import CT_CLASSES, Header, Memo, read_header
 from medlib.images.dicom_pixels import read_hounsfield
 from medlib.images.dicom_write import write_series
-from medlib.images.image_errors import NoCTError, NotAnImageError, NotDicomError
+from medlib.images.image_errors import NoCTError, NotAnImageError, NotDicomError, naming
 from medlib.images.image_files import read_research_volume
 from medlib.images.image_grids import kind_of
 from medlib.images.volume import SeriesIdentity, Volume
@@ -52,12 +52,9 @@ def read_series(path: Path | Iterable[Path]) -> list[Volume]:
     left out where another can be read, and the other's warnings say so. NIfTI and NRRD volumes
     are read as research input where there is no DICOM.
 
-    Returns
-    -------
-    list of Volume
-        Ordered by series number. HU are stored value x RescaleSlope + RescaleIntercept of the
-        same slice (DICOM PS3.3 C.11.1); slices ascend towards the head; what lies outside the
-        field of view is air.
+    Series come in the order of their numbers. HU are stored value x RescaleSlope +
+    RescaleIntercept of the same slice (DICOM PS3.3 C.11.1); slices ascend towards the head; what
+    lies outside the field of view is air.
 
     Raises
     ------
@@ -75,12 +72,14 @@ def read_series(path: Path | Iterable[Path]) -> list[Volume]:
         refused: list[tuple[str, InputError]] = []
         for _, uid in sorted((h[0].number("SeriesNumber") or 0.0, u) for u, h in series.items()):
             try:
-                volumes.append(_read_volume(uid, series[uid]))
+                with naming(f"series {shown(uid) or '(without UID)'}"):
+                    volumes.append(_read_volume(uid, series[uid]))
             except InputError as error:
                 refused.append((f"series {shown(uid)}", error))
         for file in contents.volumes if not series else []:
             try:
-                volumes.append(read_research_volume(file.path, file.name))
+                with naming(file.name):
+                    volumes.append(read_research_volume(file.path))
             except InputError as error:
                 refused.append(("a research volume", error))
     if not volumes:
@@ -89,7 +88,9 @@ def read_series(path: Path | Iterable[Path]) -> list[Volume]:
     notes = [f"left out: {series}: {type(error).__doc__}" for series, error in refused]
     if contents.damaged:
         notes.append(f"{len(contents.damaged)} damaged DICOM file(s) passed over")
-    return [replace(volume, warnings=(*volume.warnings, *notes)) for volume in _unique(volumes)]
+    # One of several files with the same research volume is kept; series are unique already.
+    unique = {id(v) if v.sop_instance_uids else v.identity: v for v in volumes}.values()
+    return [replace(volume, warnings=(*volume.warnings, *notes)) for volume in unique]
 
 
 def _look_at(files: list[Found]) -> _Contents:
@@ -136,15 +137,14 @@ def _nothing_to_read(name: str, contents: _Contents) -> InputError:
 
 def _read_volume(uid: str, headers: list[Header]) -> Volume:
     """Put one series on its grid."""
-    name = f"series {shown(uid) or '(without UID)'}"
-    frames = [frame for header in headers for frame in frames_of(name, header)]
+    frames = [frame for header in headers for frame in frames_of(header)]
     if not frames:
         raise NoCTError(
-            f"{name}: {len(headers)} file(s) with localizers only; expected CT images; choose "
-            "another series"
+            f"{len(headers)} file(s) with localizers only; expected CT images; choose another "
+            "series"
         )
-    frames, affine, notes = stack_frames(name, frames)
-    hu, more = read_hounsfield(name, frames)
+    frames, affine, notes = stack_frames(frames)
+    hu, more = read_hounsfield(frames)
     header = frames[0].header
     identity = SeriesIdentity(
         patient_id=header.text("PatientID"),
@@ -159,8 +159,3 @@ def _read_volume(uid: str, headers: list[Header]) -> Volume:
         more.append("a projection (MIP), not a reconstruction: HU and sizes are not those imaged")
     sops = tuple(str(frame.header.get("SOPInstanceUID") or "") for frame in frames)
     return Volume(hu, affine, identity, sops, (*notes, *more))
-
-
-def _unique(volumes: list[Volume]) -> list[Volume]:
-    """Keep one of several files with the same research volume; series are unique already."""
-    return list({id(v) if v.sop_instance_uids else v.identity: v for v in volumes}.values())

@@ -33,39 +33,28 @@ def decoded_frame(header: Header, layout: Layout, index: int) -> NDArray[Any]:
     """Decode one frame of a file to its stored values, shape (rows, columns).
 
     A decoder takes the memory that the codestream asks for, so that is compared with the header
-    before.
-
-    Raises
-    ------
-    ImpossibleSizeError
-        If the codestream is of another size than the header says.
-    TruncatedPixelsError
-        If it ends too early.
-    Exception
-        Whatever a damaged codestream makes the decoder raise.
+    before. Raises InputError if it is of another size or ends too early, else whatever a damaged
+    codestream makes the decoder raise.
     """
     frame = _codestream(header, layout, index)
-    decoder = get_decoder(header.transfer_syntax)
+    decoder: Any = get_decoder(header.transfer_syntax)
     quiet = [plugin for plugin in _QUIET_PLUGINS if plugin in decoder.available_plugins]
-    image: Any = {
-        "rows": layout.rows,
-        "columns": layout.columns,
-        "number_of_frames": 1,
-        "samples_per_pixel": 1,
-        "photometric_interpretation": "MONOCHROME2",
-        "bits_allocated": layout.bits,
-        "bits_stored": layout.used,
-        "pixel_representation": int(layout.signed),
-        "pixel_keyword": "PixelData",
-    }
     with nullcontext() if quiet else _complaints_raised():
-        values, _ = decoder.as_array(
+        values: NDArray[Any] = decoder.as_array(
             encapsulate([frame]),
             index=0,
             raw=True,
             decoding_plugin=quiet[0] if quiet else "",
-            **image,
-        )
+            rows=layout.rows,
+            columns=layout.columns,
+            number_of_frames=1,
+            samples_per_pixel=1,
+            photometric_interpretation="MONOCHROME2",
+            bits_allocated=layout.bits,
+            bits_stored=layout.used,
+            pixel_representation=int(layout.signed),
+            pixel_keyword="PixelData",
+        )[0]
     return values
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from medlib.errors import InputError
-from medlib.images.image_errors import ArchiveError, ImpossibleSizeError, NotDicomError
+from medlib.images.image_errors import ArchiveError, ImpossibleSizeError, NotDicomError, naming
 
 MAX_FILES = 100_000
 MAX_ARCHIVE_BYTES = 16 * 2**30  # unpacked: some ten thousand slices and their like
@@ -39,21 +39,16 @@ def found_files(source: Path | Iterable[Path]) -> Iterator[tuple[str, list[Found
     """Yield what messages call a source, and its files.
 
     A source is a folder with all below it, a file, a zip archive, or several of them. Archives
-    are unpacked into a folder that is gone afterwards.
-
-    Raises
-    ------
-    NotDicomError
-        If a path is not there.
-    ArchiveError, ImpossibleSizeError
-        If an archive cannot be unpacked safely.
+    are unpacked into a folder that is gone afterwards. Raises InputError if a path is not there,
+    or an archive cannot be unpacked safely.
     """
     paths = [Path(source)] if isinstance(source, str | Path) else [Path(path) for path in source]
     name = shown(paths[0], 300) if len(paths) == 1 else f"{len(paths)} paths"
     with tempfile.TemporaryDirectory(prefix="medlib-") as scratch:
         files: list[Found] = []
         for path in dict.fromkeys(paths):
-            files += _files_of(path, Path(scratch) / str(len(files)))
+            with naming(shown(path, 300)):
+                files += _files_of(path, Path(scratch) / str(len(files)))
             if len(files) > MAX_FILES:
                 raise ImpossibleSizeError(
                     f"{name}: more than {MAX_FILES} files; expected one study; name its folder"
@@ -72,12 +67,11 @@ def _files_of(path: Path, scratch: Path) -> list[Found]:
             return [Found(path, shown(path.name))]
     except OSError as error:
         raise InputError(
-            f"{shown(path, 300)}: cannot be read ({error.strerror or type(error).__name__}); "
-            "expected a folder, a zip archive or a file; check its permissions"
+            f"cannot be read ({error.strerror or type(error).__name__}); expected a folder, a zip "
+            "archive or a file; check its permissions"
         ) from error
     raise NotDicomError(
-        f"{shown(path, 300)}: nothing there; expected a folder of DICOM files, a zip archive or a "
-        "file; check the path"
+        "nothing there; expected a folder of DICOM files, a zip archive or a file; check the path"
     )
 
 
@@ -90,11 +84,10 @@ def _is_archive(path: Path) -> bool:
 
 def _unpack(path: Path, scratch: Path) -> list[Found]:
     """Unpack members under names of our own: theirs are only ever shown."""
-    name = shown(path, 300)
     try:
         with zipfile.ZipFile(path) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
-            _check_archive(name, members, path.stat().st_size)
+            _check_archive(members, path.stat().st_size)
             scratch.mkdir()
             found = [
                 Found(scratch / f"{k:06d}", shown(member.filename))
@@ -108,18 +101,18 @@ def _unpack(path: Path, scratch: Path) -> list[Found]:
         raise
     except Exception as error:  # a damaged archive makes zipfile and its decoders raise many kinds
         raise ArchiveError(
-            f"{name}: the archive cannot be unpacked ({type(error).__name__}); expected a whole "
-            "zip without password; copy or export it again"
+            f"the archive cannot be unpacked ({type(error).__name__}); expected a whole zip "
+            "without password; copy or export it again"
         ) from error
 
 
-def _check_archive(name: str, members: list[zipfile.ZipInfo], packed: int) -> None:
+def _check_archive(members: list[zipfile.ZipInfo], packed: int) -> None:
     for member in members:
         inside = PurePosixPath(member.filename.replace("\\", "/"))
         if inside.is_absolute() or ".." in inside.parts or ":" in inside.parts[0]:
             raise ArchiveError(
-                f"{name}: names a file outside itself ({shown(member.filename)}); expected names "
-                "below one folder; do not trust this archive, make it anew"
+                f"names a file outside itself ({shown(member.filename)}); expected names below one "
+                "folder; do not trust this archive, make it anew"
             )
     total = sum(member.file_size for member in members)
     free = shutil.disk_usage(tempfile.gettempdir()).free
@@ -129,7 +122,6 @@ def _check_archive(name: str, members: list[zipfile.ZipInfo], packed: int) -> No
         or (total > FREELY_PACKED_BYTES and total > MAX_PACKING * packed)
     ):
         raise ImpossibleSizeError(
-            f"{name}: {len(members)} file(s) of {total / 2**20:.0f} MiB packed into "
-            f"{packed / 2**20:.3g} MiB; expected a study that fits on this disk; unpack it "
-            "yourself if you trust it"
+            f"{len(members)} file(s) of {total / 2**20:.0f} MiB packed into {packed / 2**20:.3g} "
+            "MiB; expected a study that fits on this disk; unpack it yourself if you trust it"
         )

@@ -35,30 +35,18 @@ Lookup = Callable[[str], Any]
 
 @dataclass(frozen=True)
 class Frame:
-    """One image: where it lies, and how its stored values become HU.
-
-    Attributes
-    ----------
-    position_mm : tuple of float
-        Centre of the first pixel (x, y, z; LPS+).
-    orientation : tuple of float
-        Direction along a row, then along a column.
-    pixel_spacing_mm : tuple of float
-        Distance of rows, then of columns.
-    note : str
-        A reservation about this image; empty if there is none.
-    """
+    """One image: where it lies, and how its stored values become HU."""
 
     header: Header
     index: int
-    position_mm: tuple[float, ...]
-    orientation: tuple[float, ...]
-    pixel_spacing_mm: tuple[float, ...]
+    position_mm: tuple[float, ...]  # centre of the first pixel: x, y, z; LPS+
+    orientation: tuple[float, ...]  # direction along a row, then along a column
+    pixel_spacing_mm: tuple[float, ...]  # distance of rows, then of columns
     slope: float
     intercept: float
     thickness_mm: float | None
     instance_number: float | None
-    note: str = ""
+    note: str  # a reservation; empty if there is none
 
     @property
     def z(self) -> float:
@@ -72,46 +60,42 @@ class Frame:
         return f"{self.header.name} frame {self.index + 1}" if part else self.header.name
 
 
-def frames_of(series: str, header: Header) -> list[Frame]:
+def frames_of(header: Header) -> list[Frame]:
     """Return the images of a file; localizer frames of a multi-frame object are left out.
 
-    Raises
-    ------
-    InputError
-        If a position, a size or a rescale is absent or impossible. Its message calls the series
-        `series`.
+    Raises InputError if a position, a size or a rescale is absent or impossible.
     """
-    _check_matrix(series, header)
+    _check_matrix(header)
     frames = header.whole("NumberOfFrames")
     if header.get("SOPClassUID") not in MULTI_FRAME_CT:
         if frames not in (None, 1):
             raise ImpossibleSizeError(
-                f"{series}: {header.name} claims {frames} frames; expected one in a CT image; "
-                "export the series again"
+                f"{header.name} claims {frames} frames; expected one in a CT image; export the "
+                "series again"
             )
-        return [_frame(series, header, 0, header.get)]
+        return [_frame(header, 0, header.get)]
     shared = _items(header.dataset, "SharedFunctionalGroupsSequence")
     groups = _items(header.dataset, "PerFrameFunctionalGroupsSequence")
     if frames is None or not 1 <= frames <= MAX_FRAMES or len(groups) != frames:
         raise ImpossibleSizeError(
-            f"{series}: {header.name} claims {frames} frames and describes {len(groups)}; "
-            "expected as many; export the series again"
+            f"{header.name} claims {frames} frames and describes {len(groups)}; expected as many; "
+            "export the series again"
         )
     found = []
     for index, own in enumerate(groups):
         get = _frame_values(header, [own, *shared[:1]])
         if "LOCALIZER" not in str(get("FrameType")).upper():
-            found.append(_frame(series, header, index, get))
+            found.append(_frame(header, index, get))
     return found
 
 
-def _check_matrix(series: str, header: Header) -> None:
+def _check_matrix(header: Header) -> None:
     for keyword in ("Rows", "Columns"):
         found = header.whole(keyword)
         if found is None or not 1 <= found <= MAX_MATRIX:
             raise ImpossibleSizeError(
-                f"{series}: {header.name} claims {found} {keyword}; expected 1 to {MAX_MATRIX}; "
-                "the header is damaged: export the series again"
+                f"{header.name} claims {found} {keyword}; expected 1 to {MAX_MATRIX}; the header "
+                "is damaged: export the series again"
             )
 
 
@@ -136,48 +120,40 @@ def _frame_values(header: Header, groups: list[Dataset]) -> Lookup:
     return get
 
 
-def _frame(series: str, header: Header, index: int, get: Lookup) -> Frame:
+def _frame(header: Header, index: int, get: Lookup) -> Frame:
     position = numbers(get("ImagePositionPatient"), 3)
     orientation = numbers(get("ImageOrientationPatient"), 6)
     if position is None or orientation is None:
         raise SpacingError(
-            f"{series}: {header.name} has no ImagePositionPatient or ImageOrientationPatient; "
-            "expected both in every slice; export the series again"
+            f"{header.name} has no ImagePositionPatient or ImageOrientationPatient; expected both "
+            "in every slice; export the series again"
         )
     if max(map(abs, position)) > MAX_POSITION_MM:
         raise SpacingError(
-            f"{series}: {header.name} lies at {max(position, key=abs):g} mm; expected a position "
-            "within the scanner; export the series again"
+            f"{header.name} lies at {max(position, key=abs):g} mm; expected a position within the "
+            "scanner; export the series again"
         )
     spacing = numbers(get("PixelSpacing"), 2)
     if spacing is None or not all(PIXEL_MM[0] <= part <= PIXEL_MM[1] for part in spacing):
         found = "no PixelSpacing" if spacing is None else f"PixelSpacing {list(spacing)}"
         raise SpacingError(
-            f"{series}: {header.name} has {found}; expected two positive numbers in mm; without "
-            "them nothing can be measured: export the series again"
+            f"{header.name} has {found}; expected two positive numbers in mm; without them nothing "
+            "can be measured: export the series again"
         )
-    slope, intercept, note = _rescale(series, header, get)
+    slope, intercept, note = _rescale(header, get)
+    thickness = number(get("SliceThickness"))
+    instance = number(get("InstanceNumber")) if index == 0 else None
     return Frame(
-        header=header,
-        index=index,
-        position_mm=position,
-        orientation=orientation,
-        pixel_spacing_mm=spacing,
-        slope=slope,
-        intercept=intercept,
-        thickness_mm=number(get("SliceThickness")),
-        instance_number=number(get("InstanceNumber")) if index == 0 else None,
-        note=note,
+        header, index, position, orientation, spacing, slope, intercept, thickness, instance, note
     )
 
 
-def _rescale(series: str, header: Header, get: Lookup) -> tuple[float, float, str]:
+def _rescale(header: Header, get: Lookup) -> tuple[float, float, str]:
     slope, intercept = number(get("RescaleSlope")), number(get("RescaleIntercept"))
     if slope is None or slope <= 0 or intercept is None:
         raise NotHounsfieldError(
-            f"{series}: {header.name} has RescaleSlope {slope}, RescaleIntercept {intercept}; "
-            "expected numbers, the slope positive: stored values cannot become HU; export the "
-            "series again"
+            f"{header.name} has RescaleSlope {slope}, RescaleIntercept {intercept}; expected "
+            "numbers, the slope positive: stored values cannot become HU; export the series again"
         )
     kind = str(get("RescaleType") or "").strip().upper()
     if kind in _HOUNSFIELD:
@@ -185,6 +161,6 @@ def _rescale(series: str, header: Header, get: Lookup) -> tuple[float, float, st
     if kind in _UNSPECIFIED:
         return slope, intercept, f"RescaleType {kind}: the values were taken for HU"
     raise NotHounsfieldError(
-        f"{series}: {header.name} holds values of the type {kind[:16]!r}; expected HU; give the "
+        f"{header.name} holds values of the type {kind[:16]!r}; expected HU; give the "
         "reconstruction in Hounsfield units"
     )

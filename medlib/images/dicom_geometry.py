@@ -20,30 +20,17 @@ _SLICE_MM = (0.01, 100.0)
 _POSITIONS_NAMED = 4
 
 
-def stack_frames(
-    series: str, frames: list[Frame]
-) -> tuple[list[Frame], NDArray[np.float64], list[str]]:
+def stack_frames(frames: list[Frame]) -> tuple[list[Frame], NDArray[np.float64], list[str]]:
     """Put the images of one series, at least one, on their grid.
 
-    Returns
-    -------
-    frames : list of Frame
-        In ascending z.
-    affine : ndarray of float64, shape (4, 4)
-        As in `medlib.images.volume.Volume`.
-    notes : list of str
-        Reservations.
-
-    Raises
-    ------
-    InputError
-        If they do not lie on one even, straight, axial grid. Its message calls them `series`.
+    Returns the frames in ascending z, the affine of a `Volume`, and reservations. Raises InputError
+    if they do not lie on one even, straight, axial grid.
     """
     frames = sorted(frames, key=lambda frame: frame.z)
     for frame in frames:
-        _check_frame(series, frame, frames[0])
-    frames, notes = _without_copies(series, frames)
-    step, more = _slice_step(series, frames)
+        _check_frame(frame, frames[0])
+    frames, notes = _without_copies(frames)
+    step, more = _slice_step(frames)
     first = frames[0]
     affine = np.eye(4)
     affine[:3, 0] = np.array(first.orientation[:3]) * first.pixel_spacing_mm[1]
@@ -53,43 +40,43 @@ def stack_frames(
     return frames, affine, [*notes, *more, *_numbering_notes(frames)]
 
 
-def _check_frame(series: str, frame: Frame, first: Frame) -> None:
+def _check_frame(frame: Frame, first: Frame) -> None:
     """Refuse an image of another patient, matrix, size or direction than the first, or askew."""
     for keyword in ("PatientID", "FrameOfReferenceUID"):
         if frame.header.get(keyword) != first.header.get(keyword):
             raise errors.InconsistentSeriesError(
-                f"{series}: {frame.name} and {first.name} differ in {keyword}; expected one "
-                "patient in one position; separate the files and export the series again"
+                f"{frame.name} and {first.name} differ in {keyword}; expected one patient in one "
+                "position; separate the files and export the series again"
             )
     for keyword in ("Rows", "Columns"):
         found, expected = frame.header.whole(keyword), first.header.whole(keyword)
         if found != expected:
             raise errors.InconsistentMatrixError(
-                f"{series}: {frame.name} has {keyword} {found}, {first.name} {expected}; expected "
-                "one matrix; separate the reconstructions"
+                f"{frame.name} has {keyword} {found}, {first.name} {expected}; expected one "
+                "matrix; separate the reconstructions"
             )
     size_mm, expected_mm = frame.pixel_spacing_mm, first.pixel_spacing_mm
     if not _near(size_mm, expected_mm, 1e-3 * min(expected_mm)):
         raise errors.InconsistentMatrixError(
-            f"{series}: {frame.name} has pixels of {size_mm} mm, {first.name} of {expected_mm}; "
-            "expected one size; separate the reconstructions"
+            f"{frame.name} has pixels of {size_mm} mm, {first.name} of {expected_mm}; expected one "
+            "size; separate the reconstructions"
         )
     if not _near(frame.orientation, first.orientation, _AXIS_TOLERANCE):
         raise errors.MixedOrientationsError(
-            f"{series}: {frame.name} is turned against {first.name}; expected one orientation; "
-            "separate the series"
+            f"{frame.name} is turned against {first.name}; expected one orientation; separate the "
+            "series"
         )
     if not _near(map(abs, frame.orientation), (1, 0, 0, 0, 1, 0), _AXIS_TOLERANCE):
         shown = [round(value, 3) for value in frame.orientation]
         raise errors.ObliqueError(
-            f"{series}: {frame.name} has ImageOrientationPatient {shown}; expected axial slices "
-            "without tilt; reconstruct the series axially"
+            f"{frame.name} has ImageOrientationPatient {shown}; expected axial slices without "
+            "tilt; reconstruct the series axially"
         )
     tilt = frame.header.number("GantryDetectorTilt")
     if tilt is not None and abs(tilt) > _TILT_DEGREES:
         raise errors.ObliqueError(
-            f"{series}: {frame.name} states a gantry tilt of {tilt:g} degrees, its position "
-            "none: one of them is wrong; expected no tilt; reconstruct the series without tilt"
+            f"{frame.name} states a gantry tilt of {tilt:g} degrees, its position none: one of "
+            "them is wrong; expected no tilt; reconstruct the series without tilt"
         )
 
 
@@ -97,7 +84,7 @@ def _near(values: Iterable[float], expected: Iterable[float], within: float) -> 
     return all(abs(a - b) <= within for a, b in zip(values, expected, strict=True))
 
 
-def _without_copies(series: str, frames: list[Frame]) -> tuple[list[Frame], list[str]]:
+def _without_copies(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
     """Drop files that are copies of another; two different images in one place are refused."""
     kept = frames[:1]
     for frame in frames[1:]:
@@ -111,42 +98,42 @@ def _without_copies(series: str, frames: list[Frame]) -> tuple[list[Frame], list
             or not filecmp.cmp(one.path, other.path, shallow=False)
         ):
             raise errors.DuplicateSlicesError(
-                f"{series}: {before.name} and {frame.name} lie both at z = {frame.z:g} mm; "
-                "expected one image a position; separate the phases or reconstructions"
+                f"{before.name} and {frame.name} lie both at z = {frame.z:g} mm; expected one "
+                "image a position; separate the phases or reconstructions"
             )
     copies = len(frames) - len(kept)
     return kept, [f"{copies} file(s) are copies of another and were passed over"] * (copies > 0)
 
 
-def _slice_step(series: str, frames: list[Frame]) -> tuple[NDArray[np.float64], list[str]]:
+def _slice_step(frames: list[Frame]) -> tuple[NDArray[np.float64], list[str]]:
     """Vector from one slice to the next in mm, and notes."""
     if len(frames) == 1:
-        return _step_of_single_slice(series, frames[0])
+        return _step_of_single_slice(frames[0])
     positions = np.array([frame.position_mm for frame in frames])
     gaps = np.diff(positions[:, 2])
     usual = float(np.quantile(gaps, 0.25, method="lower"))  # the median of few can be a gap
     wide = np.flatnonzero(gaps > 1.5 * usual)
     if len(wide):
-        _refuse_gaps(series, positions[:, 2], usual, wide)
+        _refuse_gaps(positions[:, 2], usual, wide)
     tolerance = max(_EVEN_WITHIN_MM, _EVEN_WITHIN_SHARE * usual)
     mean = (positions[-1] - positions[0]) / (len(frames) - 1)
     even = positions[0] + np.arange(len(frames))[:, None] * mean
     apart = np.abs(positions - even).max(axis=0)
     if apart[2] > tolerance or np.ptp(gaps) > 2 * tolerance:
         raise errors.UnevenSpacingError(
-            f"{series}: slices are {gaps.min():g} to {gaps.max():g} mm apart; expected one "
-            "distance; reconstruct the series evenly"
+            f"slices are {gaps.min():g} to {gaps.max():g} mm apart; expected one distance; "
+            "reconstruct the series evenly"
         )
     sideways = float(np.hypot(mean[0], mean[1])) / float(mean[2])
     if sideways > _AXIS_TOLERANCE or max(apart[:2]) > 1.0:
         raise errors.ObliqueError(
-            f"{series}: the slices move {sideways:.2f} mm sideways for each mm of height; expected "
-            "a straight stack (no gantry tilt); reconstruct the series without tilt"
+            f"the slices move {sideways:.2f} mm sideways for each mm of height; expected a "
+            "straight stack (no gantry tilt); reconstruct the series without tilt"
         )
     if not _SLICE_MM[0] <= mean[2] <= _SLICE_MM[1]:
         raise errors.SpacingError(
-            f"{series}: slices are {mean[2]:g} mm apart; expected {_SLICE_MM[0]:g} to "
-            f"{_SLICE_MM[1]:g} mm; export the series again"
+            f"slices are {mean[2]:g} mm apart; expected {_SLICE_MM[0]:g} to {_SLICE_MM[1]:g} mm; "
+            "export the series again"
         )
     notes = []
     thickness = frames[0].thickness_mm
@@ -158,7 +145,7 @@ def _slice_step(series: str, frames: list[Frame]) -> tuple[NDArray[np.float64], 
     return np.array([0.0, 0.0, mean[2]]), notes
 
 
-def _refuse_gaps(series: str, z: NDArray[np.float64], usual: float, wide: NDArray[np.intp]) -> None:
+def _refuse_gaps(z: NDArray[np.float64], usual: float, wide: NDArray[np.intp]) -> None:
     counts = [max(round(float(z[k + 1] - z[k]) / usual) - 1, 1) for k in wide]
     absent = [
         z[k] + (n + 1) * usual
@@ -167,18 +154,18 @@ def _refuse_gaps(series: str, z: NDArray[np.float64], usual: float, wide: NDArra
     ][:_POSITIONS_NAMED]
     where = ", ".join(f"{height:g}" for height in absent) + ", ..." * (sum(counts) > len(absent))
     raise errors.MissingSlicesError(
-        f"{series}: {len(z)} slices {usual:g} mm apart, about {sum(counts)} missing at z = {where} "
-        "mm; expected no gap; fetch the whole series"
+        f"{len(z)} slices {usual:g} mm apart, about {sum(counts)} missing at z = {where} mm; "
+        "expected no gap; fetch the whole series"
     )
 
 
-def _step_of_single_slice(series: str, frame: Frame) -> tuple[NDArray[np.float64], list[str]]:
+def _step_of_single_slice(frame: Frame) -> tuple[NDArray[np.float64], list[str]]:
     thickness = frame.thickness_mm
     if thickness is None or not _SLICE_MM[0] <= thickness <= _SLICE_MM[1]:
         found = "without SliceThickness" if thickness is None else f"{thickness:g} mm thick"
         raise errors.SpacingError(
-            f"{series}: a single slice {found}; expected several slices, or a thickness in mm; "
-            "give the whole series"
+            f"a single slice {found}; expected several slices, or a thickness in mm; give the "
+            "whole series"
         )
     note = f"a single slice: its thickness of {thickness:g} mm stands in for the slice distance"
     return np.array([0.0, 0.0, thickness]), [note]

@@ -39,25 +39,13 @@ class Pixels(NamedTuple):
 
 @dataclass
 class Header:
-    """One DICOM file without its pixels.
-
-    Attributes
-    ----------
-    name : str
-        What messages call it.
-    transfer_syntax : str
-        Its UID; empty where the file does not say.
-    size : int
-        Bytes of the whole file.
-    pixels : Pixels or None
-        None if there is no pixel element.
-    """
+    """One DICOM file without its pixels."""
 
     path: Path
-    name: str
+    name: str  # what messages call it
     dataset: FileDataset
-    transfer_syntax: str
-    size: int
+    transfer_syntax: str  # its UID; empty where the file does not say
+    size: int  # bytes of the whole file
     pixels: Pixels | None
     _memo: Memo = field(repr=False)
 
@@ -82,7 +70,7 @@ class Header:
 
     def whole(self, keyword: str) -> int | None:
         """Return a whole number, or None."""
-        value = number(self.get(keyword))
+        value = self.number(keyword)
         return int(value) if value is not None and value == int(value) else None
 
     @property
@@ -125,23 +113,15 @@ def _several(value: Any) -> tuple[Any, ...]:
 def read_header(path: Path, name: str, memo: Memo) -> Header | None:
     """Read a DICOM file up to its pixels; None if it does not look like DICOM.
 
-    Parameters
-    ----------
-    name : str
-        What messages call it.
-    memo : dict
-        Shared by all headers of one reading: converted values.
-
-    Raises
-    ------
-    Exception
-        Whatever a damaged file makes the system or the parser raise.
+    The memo holds converted values and is shared by all headers of one reading. Raises whatever
+    a damaged file makes the system or the parser raise.
     """
     size, start = path.stat().st_size, b""
     with path.open("rb") as stream:
         for most in _FIRST_BYTES:
             start += stream.read(most - len(start))
-            if not looks_like_dicom(start):
+            # Without a preamble and its prefix a file may start with a tag of group 0002 or 0008.
+            if start[128:132] != b"DICM" and start[:2] not in (b"\x02\x00", b"\x08\x00"):
                 return None
             at_end = len(start) >= min(size, _FIRST_BYTES[-1])
             try:
@@ -154,11 +134,6 @@ def read_header(path: Path, name: str, memo: Memo) -> Header | None:
                     syntax = str(value_of(dataset.file_meta, "TransferSyntaxUID") or "")
                     return Header(path, name, dataset, syntax, size, pixels, memo)
     raise EOFError(f"{path} became shorter while it was read")
-
-
-def looks_like_dicom(start: bytes) -> bool:
-    """Preamble and prefix, or, in files without them, a first tag of group 0002 or 0008."""
-    return start[128:132] == b"DICM" or start[:2] in (b"\x02\x00", b"\x08\x00")
 
 
 def _parse(start: bytes) -> tuple[FileDataset, Pixels | None]:

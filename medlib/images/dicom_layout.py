@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,28 +27,16 @@ _LOSSY_UNLESS_SAID = (JPEG2000, JPEG2000MC)
 
 @dataclass(frozen=True)
 class Layout:
-    """How one frame is stored.
-
-    Attributes
-    ----------
-    dtype : dtype
-        Of a value as it stands in the file.
-    used : int
-        How many of its bits, the lowest, are stored.
-    offset : int
-        Of the pixel element's value in the file.
-    notes : tuple of str
-        Reservations.
-    """
+    """How one frame is stored."""
 
     rows: int
     columns: int
     frames: int
-    dtype: np.dtype[Any]
-    used: int
+    dtype: np.dtype[Any]  # of a value as it stands in the file
+    used: int  # how many of its bits, the lowest, are stored
     compressed: bool
-    offset: int
-    notes: tuple[str, ...]
+    offset: int  # of the pixel element's value in the file
+    notes: list[str]  # reservations
 
     @property
     def bits(self) -> int:
@@ -66,39 +54,39 @@ class Layout:
         return self.rows * self.columns * self.dtype.itemsize
 
 
-def check_layout(series: str, header: Header) -> Layout:
+def check_layout(header: Header) -> Layout:
     """Hold what a header claims against the file's size.
 
-    Raises
-    ------
-    PixelDataError, ImpossibleSizeError
-        If pixels are absent, cut off, not grey, or not what the header says.
+    Raises PixelDataError or ImpossibleSizeError if pixels are absent, cut off, not grey, or not
+    what the header says.
     """
-    notes = _notes_on_values(series, header)
+    notes = _notes_on_values(header)
     if header.pixels is None:
         raise errors.NoPixelsError(
-            f"{series}: {header.name} has no pixel data; expected an image in every file; fetch "
-            "the series again"
+            f"{header.name} has no pixel data; expected an image in every file; fetch the series "
+            "again"
         )
-    layout = _layout(series, header, header.pixels.offset, notes)
+    layout = _layout(header, header.pixels.offset, notes)
     if layout.compressed != (header.pixels.length == _UNDEFINED_LENGTH):
         kinds = ("plain", "compressed")
         marked, held = reversed(kinds) if layout.compressed else kinds
         raise errors.PixelDataError(
-            f"{series}: {header.name} is marked as {marked} and holds {held} values; expected one "
-            "of them; export the series again"
+            f"{header.name} is marked as {marked} and holds {held} values; expected one of them; "
+            "export the series again"
         )
-    return layout if layout.compressed else _check_plain(series, header, layout)
+    if not layout.compressed:
+        _check_size(header.name, layout, header.pixels.length, header.size)
+    return layout
 
 
-def _notes_on_values(series: str, header: Header) -> tuple[str, ...]:
+def _notes_on_values(header: Header) -> list[str]:
     """Refuse what is not one grey value a pixel; return the reservations about it."""
     samples = header.whole("SamplesPerPixel")
     kind = str(header.get("PhotometricInterpretation") or "")
     if samples not in (None, 1) or not kind.startswith("MONOCHROME"):
         raise errors.PixelDataError(
-            f"{series}: {header.name} is a {shown(kind, 20) or 'nameless'} picture with {samples} "
-            "values a pixel; expected one grey image; give the CT images"
+            f"{header.name} is a {shown(kind, 20) or 'nameless'} picture with {samples} values a "
+            "pixel; expected one grey image; give the CT images"
         )
     notes = []
     if kind[10:] == "1":
@@ -110,10 +98,10 @@ def _notes_on_values(series: str, header: Header) -> tuple[str, ...]:
         or (syntax in _LOSSY_UNLESS_SAID and stated != "00")
     ):
         notes.append("compressed with loss: HU and edges are not those of the scanner")
-    return tuple(notes)
+    return notes
 
 
-def _layout(series: str, header: Header, offset: int, notes: tuple[str, ...]) -> Layout:
+def _layout(header: Header, offset: int, notes: list[str]) -> Layout:
     allocated, stored = header.whole("BitsAllocated"), header.whole("BitsStored")
     high, kind = header.whole("HighBit"), header.whole("PixelRepresentation")
     if (
@@ -124,9 +112,9 @@ def _layout(series: str, header: Header, offset: int, notes: tuple[str, ...]) ->
         or kind not in (0, 1)
     ):
         raise errors.PixelDataError(
-            f"{series}: {header.name} has BitsAllocated {allocated}, BitsStored {stored}, HighBit "
-            f"{high}, PixelRepresentation {kind}; expected 8, 16 or 32 bits, the lowest of them "
-            "stored; export the series again"
+            f"{header.name} has BitsAllocated {allocated}, BitsStored {stored}, HighBit {high}, "
+            f"PixelRepresentation {kind}; expected 8, 16 or 32 bits, the lowest of them stored; "
+            "export the series again"
         )
     syntax = UID(header.transfer_syntax)
     order = ">" if header.dataset.original_encoding[1] is False else "<"
@@ -142,22 +130,18 @@ def _layout(series: str, header: Header, offset: int, notes: tuple[str, ...]) ->
     )
 
 
-def _check_plain(series: str, header: Header, layout: Layout) -> Layout:
-    assert header.pixels is not None
-    stated, claimed = header.pixels.length, layout.frame_bytes * layout.frames
-    present = min(stated, header.size - layout.offset)
+def _check_size(name: str, layout: Layout, stated: int, file_bytes: int) -> None:
+    claimed, present = layout.frame_bytes * layout.frames, min(stated, file_bytes - layout.offset)
     if claimed > present and stated > present:
         raise errors.TruncatedPixelsError(
-            f"{series}: {header.name} ends after {present} of {stated} bytes of pixel data; "
-            "expected a whole image; fetch the series again"
+            f"{name} ends after {present} of {stated} bytes of pixel data; expected a whole "
+            "image; fetch the series again"
         )
     if claimed > present:
         raise errors.ImpossibleSizeError(
-            f"{series}: {header.name} claims {layout.rows} x {layout.columns} pixels of "
-            f"{layout.bits} bits and {layout.frames} frame(s), and holds {present} bytes of them; "
-            f"expected {claimed}; export the series again"
+            f"{name} claims {layout.rows} x {layout.columns} pixels of {layout.bits} bits "
+            f"and {layout.frames} frame(s), and holds {present} bytes of them; expected {claimed}; "
+            "export the series again"
         )
     if present > claimed + 1:
-        more = "more pixel data than the matrix needs: the rest was passed over"
-        return replace(layout, notes=(*layout.notes, more))
-    return layout
+        layout.notes.append("more pixel data than the matrix needs: the rest was passed over")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -32,62 +33,44 @@ _LEFT = "{} voxels hold the padding value, which is that of a tissue: they were 
 _CUT = "an overlay was cut from the unused bits of {} pixels"
 
 
-def read_hounsfield(series: str, frames: list[Frame]) -> tuple[NDArray[np.float32], list[str]]:
+def read_hounsfield(frames: list[Frame]) -> tuple[NDArray[np.float32], list[str]]:
     """Read the pixels of frames that lie on one grid.
 
     Every layout is checked against its file before memory is taken, and every file is read by
     itself, in one of a few threads.
 
-    Parameters
-    ----------
-    series : str
-        What messages call the series.
-    frames : list of Frame
-        In the order of z, of one matrix.
-
-    Returns
-    -------
-    hu : ndarray of float32, shape (z, y, x)
-    notes : list of str
-        Reservations.
-
-    Raises
-    ------
-    InputError
-        If pixels are absent, cut off, not what the header says, or not HU.
+    Returns HU of shape (z, y, x), and reservations. Raises InputError if pixels are absent, cut
+    off, not what the header says, or not HU.
     """
     headers = {id(frame.header): frame.header for frame in frames}
-    layouts = {key: check_layout(series, header) for key, header in headers.items()}
+    layouts = {key: check_layout(header) for key, header in headers.items()}
     first = layouts[id(frames[0].header)]
-    hu = _allocate(series, (len(frames), first.rows, first.columns))
+    hu = _allocate((len(frames), first.rows, first.columns))
 
     def read(k: int) -> Tally:
-        layout = layouts[id(frames[k].header)]
-        stored = _stored(series, frames[k], layout)
-        return _to_hounsfield(series, frames[k], layout, stored, out=hu[k])
+        return _read_frame(frames[k], layouts[id(frames[k].header)], out=hu[k])
 
     with ThreadPoolExecutor(_WORKERS) as pool:
         tally = sum(pool.map(read, range(len(frames))), Tally())
     notes = [note for layout in layouts.values() for note in layout.notes]
     notes += [frame.note for frame in frames if frame.note]
-    return hu, [*dict.fromkeys(notes), *_tally_notes(series, tally, hu.size)]
+    return hu, [*dict.fromkeys(notes), *_tally_notes(tally, hu.size)]
 
 
-def _allocate(series: str, shape: tuple[int, int, int]) -> NDArray[np.float32]:
-    voxels = shape[0] * shape[1] * shape[2]
+def _allocate(shape: tuple[int, int, int]) -> NDArray[np.float32]:
     try:
-        if voxels > MAX_VOXELS:
+        if math.prod(shape) > MAX_VOXELS:
             raise MemoryError
         return np.empty(shape, dtype=np.float32)
     except MemoryError as error:
         raise ImpossibleSizeError(
-            f"{series}: {shape[0]} slices of {shape[1]} x {shape[2]} need "
-            f"{voxels * 4 / 2**30:.1f} GiB; expected a CT of the chest that fits in memory; give a "
-            "part of it or a coarser reconstruction"
+            f"{' x '.join(map(str, shape))} voxels need {math.prod(shape) / 2**28:.1f} GiB; "
+            "expected a CT of the chest that fits in memory; give a part of it or a coarser "
+            "reconstruction"
         ) from error
 
 
-def _stored(series: str, frame: Frame, layout: Layout) -> NDArray[Any]:
+def _stored(frame: Frame, layout: Layout) -> NDArray[Any]:
     """Read the stored values of one frame, shape (rows, columns)."""
     try:
         if layout.compressed:
@@ -100,24 +83,22 @@ def _stored(series: str, frame: Frame, layout: Layout) -> NDArray[Any]:
         raise
     except Exception as error:  # decoders raise many kinds
         raise PixelDataError(
-            f"{series}: the pixel data of {frame.header.name} cannot be decoded "
-            f"({type(error).__name__}); expected a whole image; fetch the series again or "
-            "decompress it"
+            f"the pixel data of {frame.header.name} cannot be decoded ({type(error).__name__}); "
+            "expected a whole image; fetch the series again or decompress it"
         ) from error
 
 
-def _to_hounsfield(
-    series: str, frame: Frame, layout: Layout, stored: NDArray[Any], out: NDArray[np.float32]
-) -> Tally:
-    """Rescale one slice into `out`; what lies outside the field of view becomes air."""
+def _read_frame(frame: Frame, layout: Layout, out: NDArray[np.float32]) -> Tally:
+    """Read one slice in HU into `out`; what lies outside the field of view becomes air."""
+    stored = _stored(frame, layout)
     if stored.shape != out.shape or stored.dtype.kind not in "iu":
         raise PixelDataError(
-            f"{series}: {frame.name} holds pixels of shape {stored.shape}; expected one grey image "
-            f"of {out.shape[0]} x {out.shape[1]}; give the CT images"
+            f"{frame.name} holds pixels of shape {stored.shape}; expected one grey image of "
+            f"{out.shape[0]} x {out.shape[1]}; give the CT images"
         )
     tally = Tally()
     padding = _padding(frame, layout, stored, tally)
-    stored = _within_bits(series, frame, layout, stored, padding, tally)
+    stored = _within_bits(frame, layout, stored, padding, tally)
     if frame.slope == 1:
         np.add(stored, np.float32(frame.intercept), out=out, casting="unsafe")
     else:
@@ -133,8 +114,8 @@ def _to_hounsfield(
         out[outside] = AIR_HU
     if float(stored.max()) * frame.slope + frame.intercept > HIGHEST_HU and out.max() > HIGHEST_HU:
         raise NotHounsfieldError(
-            f"{series}: {frame.name} reaches {out.max():g} HU; expected CT; its rescale of "
-            f"{frame.slope:g} and {frame.intercept:g} is wrong: export the series again"
+            f"{frame.name} reaches {out.max():g} HU; expected CT; its rescale of {frame.slope:g} "
+            f"and {frame.intercept:g} is wrong: export the series again"
         )
     return tally
 
@@ -147,7 +128,11 @@ def _padding(
     if first is None:
         return None
     last = frame.header.whole("PixelPaddingRangeLimit")
-    low, high = sorted(_as_stored(v, layout) for v in (first, first if last is None else last))
+    # The VR may promise another sign than the layout has: the bits count.
+    low, high = sorted(
+        int(np.int64(value % (1 << layout.bits)).astype(layout.dtype))
+        for value in (first, first if last is None else last)
+    )
     padded = (stored >= low) & (stored <= high)
     if not padded.any():
         return None
@@ -160,15 +145,7 @@ def _padding(
     return None
 
 
-def _as_stored(value: int, layout: Layout) -> int:
-    """Return the number that these bits mean in the layout: the VR may promise another sign."""
-    span = 1 << layout.bits
-    wrapped = value % span
-    return wrapped - span if layout.signed and wrapped >= span // 2 else wrapped
-
-
 def _within_bits(
-    series: str,
     frame: Frame,
     layout: Layout,
     stored: NDArray[Any],
@@ -193,15 +170,15 @@ def _within_bits(
         spare = layout.bits - layout.used
         return (stored << spare) >> spare
     raise PixelDataError(
-        f"{series}: {frame.name} stores values from {low} to {high} in {layout.used} bits; "
-        f"expected {least} to {beyond - 1}; export the series again"
+        f"{frame.name} stores values from {low} to {high} in {layout.used} bits; expected {least} "
+        f"to {beyond - 1}; export the series again"
     )
 
 
-def _tally_notes(series: str, tally: Tally, voxels: int) -> list[str]:
+def _tally_notes(tally: Tally, voxels: int) -> list[str]:
     if tally[_TO_AIR] > _MOST_PADDING * voxels:
         raise NotHounsfieldError(
-            f"{series}: {100 * tally[_TO_AIR] / voxels:.0f} % of the voxels lie outside any CT "
-            "scale; expected HU; the rescale or the padding value is wrong: export the series again"
+            f"{100 * tally[_TO_AIR] / voxels:.0f} % of the voxels lie outside any CT scale; "
+            "expected HU; the rescale or the padding value is wrong: export the series again"
         )
     return [note.format(tally[note]) for note in (_TO_AIR, _LEFT, _CUT) if tally[note]]

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from medlib.errors import InputError
+
+
+@contextmanager
+def naming(source: str) -> Iterator[None]:
+    """Put the name of what is read before the message of a refusal."""
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(f"{source}: {error}") from error
 
 
 class NotDicomError(InputError):

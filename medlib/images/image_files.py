@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from medlib.errors import InputError
 from medlib.files import put_in_place
 from medlib.images.dicom_pixels import AIR_HU, HIGHEST_HU, LOWEST_HU
-from medlib.images.image_errors import ObliqueError, ResearchVolumeError
+from medlib.images.image_errors import ObliqueError, ResearchVolumeError, naming
 from medlib.images.image_grids import LPS_TO_RAS, kind_of, read_grid, turned
 from medlib.images.volume import SeriesIdentity, Volume
 
@@ -24,51 +24,40 @@ _SAME_GRID_MM = 1e-3  # for each voxel of the longest axis
 def read_image(path: Path, patient_id: str = "", series_instance_uid: str = "") -> Volume:
     """Read a NIfTI or NRRD file as it is: its order of axes, its values.
 
-    Parameters
-    ----------
-    patient_id, series_instance_uid : str
-        Who it is; the file does not say.
-
-    Raises
-    ------
-    InputError
-        If it holds no whole 3D image of one value a voxel.
+    Raises InputError if it holds no whole 3D image of one value a voxel.
     """
-    values, affine, _ = read_grid(path, str(path))
+    with naming(str(path)):
+        values, affine, _ = read_grid(path)
     hu = np.ascontiguousarray(values.transpose(2, 1, 0), dtype=np.float32)
     return Volume(hu, affine, SeriesIdentity(patient_id, "", series_instance_uid))
 
 
-def read_research_volume(path: Path, name: str) -> Volume:
+def read_research_volume(path: Path) -> Volume:
     """Read a NIfTI or NRRD file that holds a CT in Hounsfield units, and be sure of it.
 
     Axes are turned so that x runs to the patient's left, y to the back and z to the head, as
-    in DICOM slices of a patient on the back. What was not measured is set to air.
-
-    Returns
-    -------
-    Volume
-        Its identity follows from its content, so that the same voxels on the same grid have the
-        same UIDs in any file. A warning says that it is no DICOM.
+    in DICOM slices of a patient on the back. What was not measured is set to air. The identity
+    follows from the content, so that the same voxels on the same grid have the same UIDs in any
+    file; a warning says that it is no DICOM.
 
     Raises
     ------
     InputError
         If the file is damaged, claims more voxels than it can hold, lies oblique, or has values
-        that are not HU (a mask, say). Its message calls the file `name`.
+        that are not HU (a mask, say).
     """
-    values, affine, notes = read_grid(path, name)
+    values, affine, notes = read_grid(path)
     directions = np.abs(affine[:3, :3]) / np.linalg.norm(affine[:3, :3], axis=0)
     straight = directions.round()
     one_each = (straight.sum(axis=0) == 1).all() and (straight.sum(axis=1) == 1).all()
     if not one_each or np.abs(directions - straight).max() > _AXIS_TOLERANCE:
         raise ObliqueError(
-            f"{name}: its axes are oblique to the patient; expected axial slices without tilt; "
-            "resample the volume to axial slices"
+            "its axes are oblique to the patient; expected axial slices without tilt; resample the "
+            "volume to axial slices"
         )
     values, affine = turned(values, affine, np.eye(4))
     hu = np.ascontiguousarray(values.transpose(2, 1, 0), dtype=np.float32)
-    changed = _check_hounsfield(name, hu)
+    changed = _check_hounsfield(hu)
     notes = (
         f"read from a {kind_of(path)} file, not from DICOM: patient, scanner and rescale are "
         "unknown",
@@ -78,15 +67,15 @@ def read_research_volume(path: Path, name: str) -> Volume:
     return Volume(hu, affine, _identity(hu, affine), (), notes)
 
 
-def _check_hounsfield(name: str, hu: NDArray[np.float32]) -> list[str]:
+def _check_hounsfield(hu: NDArray[np.float32]) -> list[str]:
     """Set what was not measured to air; refuse what is not in HU."""
     unmeasured = ~np.isfinite(hu) | (hu < LOWEST_HU)
     changed = int(np.count_nonzero(unmeasured))
     hu[unmeasured] = AIR_HU
     if hu.min() >= 0 or hu.max() > HIGHEST_HU or 2 * changed > hu.size:
         raise ResearchVolumeError(
-            f"{name}: values from {hu.min():g} to {hu.max():g}; expected Hounsfield units, air "
-            "near -1000: a mask or a rescaled picture is no CT; give the CT in HU"
+            f"values from {hu.min():g} to {hu.max():g}; expected Hounsfield units, air near -1000: "
+            "a mask or a rescaled picture is no CT; give the CT in HU"
         )
     notes = [f"{changed} voxels outside the field of view (padding) were set to {AIR_HU:g} HU"]
     return notes * (changed > 0)
@@ -114,12 +103,10 @@ def read_mask(path: Path, volume: Volume) -> NDArray[Any]:
 
     Axes that another tool has flipped or reordered are turned back; the type is the file's.
 
-    Raises
-    ------
-    InputError
-        If the file is no NIfTI or NRRD, or its grid is not that of the series.
+    Raises InputError if the file is no NIfTI or NRRD, or its grid is not that of the series.
     """
-    stored, affine, _ = read_grid(path, str(path))
+    with naming(str(path)):
+        stored, affine, _ = read_grid(path)
     values, affine = turned(stored, affine, volume.affine)
     shape_xyz = volume.hu.shape[::-1]
     if values.shape != shape_xyz:

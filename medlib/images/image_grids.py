@@ -49,34 +49,30 @@ def kind_of(path: Path) -> str:
     return "NRRD" if start.startswith(_NRRD) else "NIfTI" if _nifti_class(start) else ""
 
 
-def read_grid(path: Path, name: str) -> Grid:
+def read_grid(path: Path) -> Grid:
     """Read one volume of one number a voxel.
 
-    Raises
-    ------
-    InputError
-        If the file is damaged, claims more voxels than it can hold, or lies nowhere. Its message
-        calls the file `name`.
+    Raises InputError if the file is damaged, claims more voxels than it can hold, or lies nowhere.
     """
     try:
-        grid = (_read_nrrd if _start(path).startswith(_NRRD) else _read_nifti)(path, name)
+        grid = (_read_nrrd if _start(path).startswith(_NRRD) else _read_nifti)(path)
     except InputError:
         raise
     except Exception as error:  # both libraries raise many kinds on a damaged file
         raise ResearchVolumeError(
-            f"{name}: not a readable NIfTI file, nor NRRD ({type(error).__name__}); expected a "
-            "whole volume; write it again"
+            f"not a readable NIfTI file, nor NRRD ({type(error).__name__}); expected a whole "
+            "volume; write it again"
         ) from error
     spacing = np.linalg.norm(grid.affine[:3, :3], axis=0)
     most = np.abs(grid.affine[:3, 3]).max()
     if not ((spacing >= PIXEL_MM[0]) & (spacing <= 5 * PIXEL_MM[1])).all():
         raise SpacingError(
-            f"{name}: voxels of {' x '.join(f'{step:.3g}' for step in spacing)} mm; expected "
-            "positive sizes in mm; write it again"
+            f"voxels of {' x '.join(f'{step:.3g}' for step in spacing)} mm; expected positive "
+            "sizes in mm; write it again"
         )
     if not most <= MAX_POSITION_MM:
         raise SpacingError(
-            f"{name}: lies {most:g} mm away; expected a position within the scanner; write it again"
+            f"lies {most:g} mm away; expected a position within the scanner; write it again"
         )
     return grid
 
@@ -104,24 +100,22 @@ def _nifti_class(start: bytes) -> Any:
     return nibabel.Nifti2Image if start[4:8] == b"n+2\0" else None
 
 
-def _check_claim(
-    path: Path, name: str, shape: tuple[int, ...], item_bytes: int, packed: bool
-) -> None:
+def _check_claim(path: Path, shape: tuple[int, ...], item_bytes: int, packed: bool) -> None:
     """Refuse a header that claims more than the file can hold, before memory is taken."""
     claimed, held = " x ".join(map(str, shape[:8])), path.stat().st_size
     if len(shape) < 3 or not all(n >= 1 for n in shape) or sum(n > 1 for n in shape[3:]):
         raise ResearchVolumeError(
-            f"{name}: an array of {claimed}; expected three dimensions; give one volume a file"
+            f"an array of {claimed}; expected three dimensions; give one volume a file"
         )
     voxels = math.prod(shape)
     if voxels > MAX_VOXELS or voxels * item_bytes > held * (_MOST_INFLATION if packed else 1):
         raise ImpossibleSizeError(
-            f"{name}: claims {claimed} voxels, a file of {held} bytes cannot hold them or memory "
-            "cannot; expected a CT of the chest; write it again"
+            f"claims {claimed} voxels, a file of {held} bytes cannot hold them or memory cannot; "
+            "expected a CT of the chest; write it again"
         )
 
 
-def _read_nifti(path: Path, name: str) -> Grid:
+def _read_nifti(path: Path) -> Grid:
     start, packed = _start(path), path.open("rb").read(2) == _GZIP
     make = _nifti_class(start)
     if make is None:
@@ -132,20 +126,20 @@ def _read_nifti(path: Path, name: str) -> Grid:
     dtype, unit = header.get_data_dtype(), header.get_xyzt_units()[0]
     if dtype.kind not in "iuf":
         raise ResearchVolumeError(
-            f"{name}: voxels of the type {dtype}; expected one number each; give the CT in HU"
+            f"voxels of the type {dtype}; expected one number each; give the CT in HU"
         )
     if not _NIFTI_1 <= header.get_data_offset() <= _MOST_HEADER_BYTES:
         raise ImpossibleSizeError(
-            f"{name}: its voxels are said to start at byte {header.get_data_offset()}; expected "
-            "them behind the header; write it again"
+            f"its voxels are said to start at byte {header.get_data_offset()}; expected them "
+            "behind the header; write it again"
         )
     steps = header["pixdim"][1:4]
     if not (np.isfinite(steps).all() and (steps > 0).all()) or unit not in ("mm", "unknown"):
         raise SpacingError(
-            f"{name}: voxels of {' x '.join(f'{step:g}' for step in steps)} {unit}; expected "
-            "positive sizes in mm; write it again"
+            f"voxels of {' x '.join(f'{step:g}' for step in steps)} {unit}; expected positive "
+            "sizes in mm; write it again"
         )
-    _check_claim(path, name, header.get_data_shape(), dtype.itemsize, packed)
+    _check_claim(path, header.get_data_shape(), dtype.itemsize, packed)
     with _silent(nibabel_logger), gzip.open(path) if packed else path.open("rb") as stream:
         image = make.from_stream(stream)
         values = np.asanyarray(image.dataobj)
@@ -164,15 +158,15 @@ def _silent(logger: logging.Logger) -> Iterator[None]:
         logger.disabled = before
 
 
-def _read_nrrd(path: Path, name: str) -> Grid:
+def _read_nrrd(path: Path) -> Grid:
     sitk: Any = import_module("SimpleITK")  # half a second: only where there is a NRRD
     fields = _nrrd_fields(path)
     if "data file" in fields or "datafile" in fields:
         raise ResearchVolumeError(
-            f"{name}: names another file for its voxels; expected one file; write it as .nrrd"
+            "names another file for its voxels; expected one file; write it as .nrrd"
         )
     packed = fields.get("encoding", "raw").lower() not in ("raw", "txt", "text", "ascii", "hex")
-    _check_claim(path, name, tuple(map(int, fields["sizes"].split())), 1, packed)
+    _check_claim(path, tuple(map(int, fields["sizes"].split())), 1, packed)
     warned = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
@@ -182,8 +176,8 @@ def _read_nrrd(path: Path, name: str) -> Grid:
         reader.ReadImageInformation()
         if reader.GetNumberOfComponents() != 1 or reader.GetDimension() != 3:
             raise ResearchVolumeError(
-                f"{name}: {reader.GetDimension()} dimensions, {reader.GetNumberOfComponents()} "
-                "values a voxel; expected a grey volume; give the CT in HU"
+                f"{reader.GetDimension()} dimensions, {reader.GetNumberOfComponents()} values a "
+                "voxel; expected a grey volume; give the CT in HU"
             )
         image = reader.Execute()
     finally:

@@ -34,17 +34,17 @@ def lung_field(
     air = _inner_air(coarse < _AIR_BELOW_HU, spacing)
     air &= ~_airways(coarse, air, spacing)
     field = np.zeros_like(air)
-    # Each side by itself: closing both at once would close the heart between them.
-    middle = _middle_column(coarse)
+    # Each side of the body's centre of mass: closing both at once would close the heart between.
+    tissue = (coarse > _AIR_BELOW_HU).sum(axis=(0, 1))
+    middle = round(float(np.average(np.arange(len(tissue)), weights=tissue + 1e-9)))
     for side in (slice(None, middle), slice(middle, None)):
         for k in np.flatnonzero(air[:, :, side].any(axis=(1, 2))):
             field[k, :, side] = _close(air[k, :, side], spacing[1:])
-    for axis, factor in enumerate(step):
-        field = field.repeat(factor, axis=axis)
-    padding = [(0, size - have) for size, have in zip(hu.shape, field.shape, strict=True)]
-    return np.pad(field, [(0, max(0, after)) for _, after in padding], mode="edge")[
-        : hu.shape[0], : hu.shape[1], : hu.shape[2]
-    ]
+    # Back to the fine grid; what did not fill a block goes with the last one.
+    for axis, (size, factor) in enumerate(zip(hu.shape, step, strict=True)):
+        block = np.minimum(np.arange(size) // factor, field.shape[axis] - 1)
+        field = field.take(block, axis=axis)
+    return field
 
 
 def _block_mean(hu: NDArray[np.float32], step: list[int]) -> NDArray[np.float32]:
@@ -55,12 +55,6 @@ def _block_mean(hu: NDArray[np.float32], step: list[int]) -> NDArray[np.float32]
             parts = (np.take(hu, range(k, size * factor, factor), axis=axis) for k in range(factor))
             hu = np.mean(list(parts), axis=0, dtype=np.float32)
     return hu
-
-
-def _middle_column(coarse: NDArray[np.float32]) -> int:
-    """Column of the body's centre of mass."""
-    tissue = (coarse > _AIR_BELOW_HU).sum(axis=(0, 1))
-    return round(float(np.average(np.arange(len(tissue)), weights=tissue + 1e-9)))
 
 
 def _inner_air(air: NDArray[np.bool_], spacing: list[float]) -> NDArray[np.bool_]:
@@ -80,13 +74,11 @@ def _airways(
     """Small parts of a slice that hold mostly pure air."""
     airways = np.zeros_like(air)
     for k in range(len(air)):
-        labels, count = ndimage.label(air[k])
-        if count:
-            numbers = np.arange(count + 1)
-            n_pixels = np.bincount(labels.ravel())
-            small = n_pixels * spacing[1] * spacing[2] < _AIRWAY_MAX_AREA_MM2
-            n_pure = np.bincount(labels.ravel(), coarse[k].ravel() < _AIRWAY_BELOW_HU)
-            airways[k] = (small & (2 * n_pure > n_pixels) & (numbers > 0))[labels]
+        labels, _ = ndimage.label(air[k])
+        n_pixels = np.bincount(labels.ravel())
+        small = n_pixels * spacing[1] * spacing[2] < _AIRWAY_MAX_AREA_MM2
+        n_pure = np.bincount(labels.ravel(), coarse[k].ravel() < _AIRWAY_BELOW_HU)
+        airways[k] = (small & (2 * n_pure > n_pixels))[labels] & air[k]
     return airways
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,27 +23,18 @@ class SeriesIdentity:
 
 @dataclass(frozen=True)
 class Volume:
-    """One CT series.
+    """One CT series: Hounsfield units of shape (z, y, x), and where they lie.
 
-    Attributes
-    ----------
-    hu : ndarray of float32, shape (z, y, x)
-        Hounsfield units. z ascends towards the head, y along the rows, x along the columns.
-    affine : ndarray of float64, shape (4, 4)
-        Maps a voxel index ``(x, y, z, 1)`` (column, row, slice) to DICOM patient coordinates
-        in mm (LPS+). NIfTI wants RAS+: flip the first two rows.
-    identity : SeriesIdentity
-    sop_instance_uids : tuple of str
-        One a slice, in the order of z; empty where the source is not DICOM.
-    warnings : tuple of str
-        What was read with reservations; it must reach the report.
+    z ascends towards the head, y along the rows, x along the columns. The affine, of shape (4, 4),
+    maps a voxel index ``(x, y, z, 1)`` (column, row, slice) to DICOM patient coordinates in mm
+    (LPS+). NIfTI wants RAS+: flip the first two rows.
     """
 
     hu: NDArray[np.float32]
     affine: NDArray[np.float64]
     identity: SeriesIdentity
-    sop_instance_uids: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = field(default=())
+    sop_instance_uids: tuple[str, ...] = ()  # one a slice; none where the source is not DICOM
+    warnings: tuple[str, ...] = ()  # what was read with reservations; it must reach the report
 
     def __post_init__(self) -> None:
         if self.hu.ndim != 3:

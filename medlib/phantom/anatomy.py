@@ -23,21 +23,11 @@ _WALL_HU, _LUMEN_HU = -150.0, -960.0  # of the bronchi
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A patient without blur and noise.
+    """A patient without blur and noise: arrays of shape (z, y, x)."""
 
-    Attributes
-    ----------
-    hu : ndarray of float32, shape (z, y, x)
-        Hounsfield units; z ascends towards the head, y towards the back, x to the patient's left.
-    lung : ndarray of bool, shape (z, y, x)
-        Both lungs with their vessels; without mediastinum, trachea and main bronchi.
-    vessel : ndarray of bool, shape (z, y, x)
-        Vessels inside the lung that show against it.
-    """
-
-    hu: NDArray[np.float32]
-    lung: NDArray[np.bool_]
-    vessel: NDArray[np.bool_]
+    hu: NDArray[np.float32]  # z ascends to the head, y to the back, x to the patient's left
+    lung: NDArray[np.bool_]  # both, with vessels; without mediastinum, trachea and main bronchi
+    vessel: NDArray[np.bool_]  # inside the lung, where it shows against it
     grid: Grid
     scanner: Scanner
     build: Build
@@ -141,7 +131,4 @@ def _beside(artery: Polyline) -> Polyline:
 
 
 def _joined(lines: list[Polyline]) -> Polyline:
-    return Polyline(
-        np.concatenate([line.xyz_mm for line in lines]),
-        np.concatenate([line.radius_mm for line in lines]),
-    )
+    return Polyline(*map(np.concatenate, zip(*lines, strict=True)))

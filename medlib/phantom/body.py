@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -50,24 +51,23 @@ def draw_build(rng: np.random.Generator) -> Build:
     scale = (0.94 if sex == "F" else 1.02) * rng.normal(1.0, 0.035)
     contrast = rng.random() < 0.4
     blood = rng.normal(170.0, 35.0) if contrast else rng.normal(42.0, 4.0)
-    waves = 4
-    wave_number = 2 * np.pi / rng.uniform(110.0, 260.0, waves)
-    direction = rng.standard_normal((waves, 3))
+    wave_number = 2 * np.pi / rng.uniform(110.0, 260.0, 4)
+    direction = rng.standard_normal((4, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     warp = np.column_stack(
         [
             direction * wave_number[:, None],
-            rng.uniform(0, 2 * np.pi, waves),
-            rng.normal(0, 2.2, (waves, 2)),
-            rng.uniform(0, 2 * np.pi, waves),
+            rng.uniform(0, 2 * np.pi, 4),
+            rng.normal(0, 2.2, (4, 2)),
+            rng.uniform(0, 2 * np.pi, 4),
         ]
     )
     orders = np.arange(2, 7)
     ripple = np.column_stack(
         [
-            rng.normal(0, 0.03, len(orders)) / (orders - 1),
-            rng.uniform(0, 2 * np.pi, len(orders)),
-            rng.normal(0, 0.012, len(orders)),
+            rng.normal(0, 0.03, 5) / (orders - 1),
+            rng.uniform(0, 2 * np.pi, 5),
+            rng.normal(0, 0.012, 5),
         ]
     )
     half_depth = scale * rng.normal(94.0, 5.0)
@@ -96,9 +96,7 @@ def draw_build(rng: np.random.Generator) -> Build:
     )
 
 
-def _displaced(
-    rng: np.random.Generator, scale: float, xyz: tuple[float, ...], jitter_mm: float
-) -> Point:
+def _displaced(rng: np.random.Generator, scale: float, jitter_mm: float, *xyz: float) -> Point:
     x, y, z = (scale * np.array(xyz) + rng.normal(0, jitter_mm, 3)).tolist()
     return x, y, z
 
@@ -108,9 +106,7 @@ def _organs(
 ) -> tuple[Shape, ...]:
     """Heart and great vessels, each with its own small displacement."""
     muscle = 85.0 if contrast else 48.0
-
-    def at(*xyz: float) -> Point:
-        return _displaced(rng, scale, xyz, 2.0)
+    at = partial(_displaced, rng, scale, 2.0)
 
     def size(*radii: float) -> Point:
         x, y, z = (scale * np.array(radii) * rng.normal(1.0, 0.06, 3)).tolist()
@@ -162,10 +158,7 @@ def _organs(
 
 def _airways(rng: np.random.Generator, scale: float) -> tuple[Tube, ...]:
     """Trachea, main bronchi and their first branches: the lumen."""
-
-    def at(*xyz: float) -> Point:
-        return _displaced(rng, scale, xyz, 1.5)
-
+    at = partial(_displaced, rng, scale, 1.5)
     air = -985.0
     carina, right, left = at(0, 6, 0), at(-34, 10, -26), at(38, 14, -32)
     wide = scale * rng.normal(1.0, 0.07)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medlib.phantom.anatomy import Anatomy
+from medlib.phantom.placement import crop_of
 
 # Density before blur and noise, mean and standard deviation between nodules, and standard
 # deviation of the structure within one, by texture rating 1 (non-solid) to 5 (solid).
@@ -29,18 +30,10 @@ _BLUR_MM_PER_MARGIN_STEP = 0.2  # a margin rated 1 of 5 is 0.8 mm softer than a 
 
 @dataclass(frozen=True)
 class PhantomLesion:
-    """One lesion on a patient's grid, with its readers' median ratings.
+    """One lesion on a crop of a patient's grid, with its readers' median ratings."""
 
-    Attributes
-    ----------
-    occupancy : ndarray of float, shape (z, y, x)
-        Share of each voxel that the lesion fills, 0..1: a crop of the patient's grid.
-    offset_zyx : tuple of int
-        Index of the crop's first voxel in the patient's grid. The crop must lie inside it.
-    """
-
-    occupancy: NDArray[np.float32]
-    offset_zyx: tuple[int, int, int]
+    occupancy: NDArray[np.float32]  # (z, y, x): the share of each voxel that it fills, 0..1
+    offset_zyx: tuple[int, int, int]  # index of the crop's first voxel in the patient's grid
     texture: float  # 1 (non-solid) to 5 (solid)
     calcification: float  # 1 (popcorn) to 6 (absent)
     margin: float  # 1 (poorly defined) to 5 (sharp)
@@ -59,12 +52,8 @@ def lesion_hu(texture: float, rng: np.random.Generator) -> tuple[float, float]:
 def insert_lesions(anatomy: Anatomy, lesions: Iterable[PhantomLesion], seed: int) -> Anatomy:
     """Return a patient with lesions in `hu`, before blur and noise; the masks are as before.
 
-    The order of the lesions matters for the random draws.
-
-    Raises
-    ------
-    ValueError
-        If a crop does not lie inside the grid.
+    The order of the lesions matters for the random draws. Raises ValueError if a crop does not lie
+    inside the grid.
     """
     hu, spacing = anatomy.hu.copy(), np.array(anatomy.grid.spacing_mm)
     for number, lesion in enumerate(lesions):
@@ -76,7 +65,7 @@ def insert_lesions(anatomy: Anatomy, lesions: Iterable[PhantomLesion], seed: int
         room = np.ceil(3 * sigma_px).astype(int)
         low, high = np.maximum(offset - room, 0), np.minimum(offset + size + room, hu.shape)
         share = np.zeros(high - low, dtype=np.float32)
-        share[_box(offset - low, offset - low + size)] = lesion.occupancy
+        share[crop_of(offset - low, size)] = lesion.occupancy
         share = ndimage.gaussian_filter(share, sigma_px)
 
         mean, structure_sd = lesion_hu(lesion.texture, rng)
@@ -84,7 +73,7 @@ def insert_lesions(anatomy: Anatomy, lesions: Iterable[PhantomLesion], seed: int
             rng.standard_normal(share.shape), _STRUCTURE_MM / spacing, mode="wrap"
         )
         inside = mean + structure_sd * structure / max(float(structure.std()), 1e-6)
-        background = hu[_box(low, high)]
+        background = hu[crop_of(low, high - low)]
         if lesion.texture < _SOLID_FROM_TEXTURE:
             inside = np.maximum(inside, background)  # vessels show through ground glass
         blended = background + share * (inside - background)
@@ -95,7 +84,3 @@ def insert_lesions(anatomy: Anatomy, lesions: Iterable[PhantomLesion], seed: int
             blended += core * (calcified - blended)
         background[...] = blended
     return replace(anatomy, hu=hu)
-
-
-def _box(low: NDArray[np.int_], high: NDArray[np.int_]) -> tuple[slice, ...]:
-    return tuple(slice(a, b) for a, b in zip(low, high, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ CLEARANCE_VOXELS = 2  # between the outlines of two lesions
 CANDIDATES = 200  # places tried for each lesion
 
 Setting = Literal["free", "juxta-vascular", "juxta-pleural"]
+# All in the lung, touching a vessel, reaching into the pleura.
 SETTINGS: tuple[Setting, ...] = ("free", "juxta-vascular", "juxta-pleural")
 SETTING_SHARES = (0.55, 0.25, 0.20)
 
@@ -29,18 +31,10 @@ Spacing = tuple[float, float, float]
 
 
 class ResampledNodule(NamedTuple):
-    """A nodule on another grid.
+    """A nodule on another grid."""
 
-    Attributes
-    ----------
-    masks : ndarray of bool, shape (reader, z, y, x)
-        Each with its reader's volume, to the nearest voxel.
-    occupancy : ndarray of float32, shape (z, y, x)
-        Share of each voxel inside the outline of at least two readers (of the one reader where
-        there is one).
-    """
-
-    masks: NDArray[np.bool_]
+    masks: NDArray[np.bool_]  # (reader, z, y, x): each with its reader's volume
+    # (z, y, x): share of each voxel in the outline of two readers at least, of the one if alone.
     occupancy: NDArray[np.float32]
 
 
@@ -58,32 +52,17 @@ def resample_nodule(
     shift_voxels: ArrayLike = (0.0, 0.0, 0.0),
     rng: np.random.Generator | None = None,
 ) -> ResampledNodule:
-    """Carry readers' masks to another grid, true to size.
+    """Carry readers' masks, shape (reader, z, y, x), to another grid, true to size.
 
     Shape-based interpolation (Raya and Udupa, IEEE Trans Med Imaging 9:32-42, 1990): the signed
     distance of each mask is interpolated linearly, and the level that bounds the new shape is set
     so that the volume stays what the reader drew. Without that step the flat outline stacks of
     thick slices would shrink.
 
-    Parameters
-    ----------
-    masks : ndarray of bool, shape (reader, z, y, x)
-        None of them empty.
-    shift_voxels : array_like of float, shape (3,)
-        Of the nodule against the target grid, in target voxels, -0.5 to 0.5.
-    rng : Generator, optional
-        Where given, the tissue ends `SURFACE_INSIDE_MM` inside the readers' line on average, and
-        its surface wanders by `SURFACE_SD_MM` over `SURFACE_MM`. Left out, it is that line.
-
-    Returns
-    -------
-    ResampledNodule
-        On a crop that leaves at least one voxel around the nodule.
-
-    Raises
-    ------
-    ValueError
-        If a mask is empty.
+    The shift, in target voxels, is that of the nodule against the target grid, -0.5 to 0.5. With a
+    generator the tissue ends `SURFACE_INSIDE_MM` inside the readers' line on average, and its
+    surface wanders by `SURFACE_SD_MM` over `SURFACE_MM`; without, it is that line. The crop leaves
+    at least one voxel around the nodule. Raises ValueError if a mask is empty.
     """
     if not masks.any(axis=(1, 2, 3)).all():
         raise ValueError("a reader's mask is empty; expected at least one voxel from each")
@@ -139,30 +118,11 @@ def place(
     setting: Setting,
     rng: np.random.Generator,
 ) -> Index:
-    """Find a place for a nodule in the lung.
+    """Find a place for a nodule in the lung: the index (z, y, x) of its crop's first voxel.
 
-    `CANDIDATES` places of suitable depth are tried, then as many anywhere in the lung; where none
-    is as asked for, the one with most of the nodule in the lung is taken.
-
-    Parameters
-    ----------
-    depth_mm : ndarray, shape (z, y, x)
-        `Anatomy.pleural_depth_mm`.
-    taken : ndarray of bool, shape (z, y, x)
-        Voxels that other lesions hold.
-    setting : str
-        ``"free"``: all in the lung; ``"juxta-vascular"``: touching a vessel; ``"juxta-pleural"``:
-        reaching into the pleura.
-
-    Returns
-    -------
-    tuple of int
-        Index of the crop's first voxel (z, y, x).
-
-    Raises
-    ------
-    ValueError
-        If the nodule fits nowhere.
+    `CANDIDATES` places of suitable depth (`Anatomy.pleural_depth_mm`) are tried, then as many
+    anywhere in the lung, none where other lesions have `taken` the voxels; where none is as asked
+    for, the one with most of the nodule in the lung is taken. Raises ValueError if it fits nowhere.
     """
     shape, weight = nodule.occupancy.shape, float(nodule.occupancy.sum())
     voxel_mm3 = float(np.prod(anatomy.grid.spacing_mm))
@@ -206,7 +166,7 @@ def _fits(setting: Setting, in_lung: float, in_vessel: float) -> bool:
     return in_lung > 0.98 and in_vessel < 0.02
 
 
-def crop_of(start: Index, shape: tuple[int, ...]) -> tuple[slice, slice, slice]:
+def crop_of(start: Iterable[int], shape: Iterable[int]) -> tuple[slice, slice, slice]:
     """Return the slices of a block with its first voxel at `start`."""
     z, y, x = (slice(a, a + n) for a, n in zip(start, shape, strict=True))
     return z, y, x

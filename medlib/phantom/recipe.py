@@ -25,8 +25,8 @@ from medlib.phantom.sites import SITES, draw_scanner, site_grid
 # Lesions a patient, repeated along the patients of a part, then mixed. Three on average where the
 # model is judged, as in an LIDC-IDRI scan that has any; more where it learns, because it learns
 # from lesions and a further one in a scan costs almost nothing.
-LESIONS_PER_PATIENT = (3, 0, 4, 6, 2, 5, 1, 3)
-LESIONS_PER_TRAIN_PATIENT = (8, 6, 10, 7, 0, 9)
+_JUDGED = (3, 0, 4, 6, 2, 5, 1, 3)
+LESIONS_PER_PATIENT = dict.fromkeys(PARTS, _JUDGED) | {"train": (8, 6, 10, 7, 0, 9)}
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def plan_cohort(profile: CohortProfile, seed: int) -> list[PatientPlan]:
     plans: list[PatientPlan] = []
     for part in PARTS:
         n_patients = profile.patients(part)
-        counts = rng.permutation(np.resize(lesions_per_patient(part), n_patients))
+        counts = rng.permutation(np.resize(LESIONS_PER_PATIENT[part], n_patients))
         drawn = iter(rng.permutation(_draw_stratified(pool, int(counts.sum()), used, rng)))
         sites = [name for name, site in SITES.items() if site.internal == (part != "external")]
         for k, count in enumerate(counts):
@@ -79,11 +79,6 @@ def plan_cohort(profile: CohortProfile, seed: int) -> list[PatientPlan]:
                 )
             )
     return plans
-
-
-def lesions_per_patient(part: str) -> tuple[int, ...]:
-    """Return the cycle of lesion counts of a part of the split."""
-    return LESIONS_PER_TRAIN_PATIENT if part == "train" else LESIONS_PER_PATIENT
 
 
 def _draw_stratified(
@@ -120,13 +115,9 @@ def make_case(plan: PatientPlan) -> tuple[Case, Build]:
     rows = []
     resampled = [
         resample_nodule(
-            nodule.reader_masks(),
-            nodule.spacing_mm,
-            grid.spacing_mm,
-            rng.uniform(-0.5, 0.5, 3),
-            rng,
+            one.reader_masks(), one.spacing_mm, grid.spacing_mm, rng.uniform(-0.5, 0.5, 3), rng
         )
-        for nodule in plan.nodules
+        for one in plan.nodules
     ]
     # The largest first: it has the fewest places.
     order = sorted(range(len(resampled)), key=lambda k: -resampled[k].occupancy.sum())

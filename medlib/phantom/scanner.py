@@ -17,12 +17,7 @@ _HU_RANGE = (-1024, 3071)
 def acquire(anatomy: Anatomy, seed: int, patient_id: str = "PHANTOM") -> Volume:
     """Scan a phantom patient as sharp and as noisy as its scanner is.
 
-    The noise follows from the seed, the UIDs from seed and patient.
-
-    Returns
-    -------
-    Volume
-        Whole HU as float32, slices ascending towards the head, axial, LPS affine.
+    The noise follows from the seed, the UIDs from seed and patient. HU are whole numbers.
     """
     scanner, grid = anatomy.scanner, anatomy.grid
     protocol = scanner.protocol
@@ -40,17 +35,13 @@ def acquire(anatomy: Anatomy, seed: int, patient_id: str = "PHANTOM") -> Volume:
 
 
 def ct_noise(protocol: Protocol, grid: Grid, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Draw noise with the spectrum that filtered back-projection leaves.
+    """Draw noise in HU with the spectrum that filtered back-projection leaves.
 
     The in-plane noise power spectrum rises with frequency (the ramp filter) and falls off with the
     kernel (a Gaussian). Rays along x pass the shoulders and arrive with fewer photons; their noise
     varies along y, so there is more of it (Kak and Slaney 1988, chapter 5). Neighbouring slices
-    share part of it. Slices that are averaged for a reduced grid have less noise and share less.
-
-    Returns
-    -------
-    ndarray of float32, shape (z, y, x)
-        Standard deviation `protocol.noise_sd_hu` at the protocol's slice distance.
+    share part of it. Slices that are averaged for a reduced grid have less noise than
+    `protocol.noise_sd_hu` and share less.
     """
     slices, rows, columns = grid.shape_zyx
     fy = fft.fftfreq(rows, grid.spacing_mm[1])[:, None]

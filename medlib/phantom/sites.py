@@ -40,9 +40,7 @@ class Protocol:
     slice_spacing_mm: float
     psf_sigma_mm: float  # standard deviation of the in-plane point spread
     noise_sd_hu: float  # in the lung, median over patients
-    noise_correlation_mm: (
-        float  # sd in space of the Gaussian that the noise spectrum falls off with
-    )
+    noise_correlation_mm: float  # sd in space of the Gaussian with which the spectrum falls off
     slice_correlation: float  # of the noise of neighbouring slices
     noise_anisotropy: float  # how many times more noise power runs along y than along x, less one
 

@@ -17,14 +17,9 @@ def draw_level(
 ) -> tuple[Field, Field, Field]:
     """Draw the tissues at a height z above the carina; x and y as in `Level.straight_x`.
 
-    Returns
-    -------
-    hu : ndarray of float32, shape (rows, columns)
-        The lung is filled with the patient's mean density.
-    lung : ndarray of float32, shape (rows, columns)
-        Share of each pixel that is lung, 0..1.
-    front_to_back : ndarray of float32, shape (rows, columns)
-        Position in the chest, about -1 at the breast bone to 1 at the back.
+    Returns fields of shape (rows, columns): HU, the lung filled with the patient's mean density;
+    the share of each pixel that is lung; its position in the chest, about -1 at the breast bone to
+    1 at the back.
     """
     z = float(z)  # a NumPy scalar would turn every field into float64
     bent_x, bent_y = _bend(build, z, x, y)

@@ -8,7 +8,7 @@ that a detector must learn not to raise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,7 @@ _MURRAY_EXPONENT = 2.7
 _PATH_WEIGHT = 0.5  # how much a short way to the root counts against a short wire
 
 
-@dataclass(frozen=True)
-class Polyline:
+class Polyline(NamedTuple):
     """Points along tubes, close enough to be painted as spheres."""
 
     xyz_mm: Floats  # (n, 3)

@@ -107,7 +107,7 @@ def test_no_lidc_patient_is_used_twice_and_parts_have_real_proportions(name):
         own = [plan for plan in plans if plan.split == part]
         readers = [nodule.n_readers for plan in own for nodule in plan.nodules]
         assert len(own) == PROFILES[name].patients(part)
-        expected = np.mean(recipe.lesions_per_patient(part))
+        expected = np.mean(recipe.LESIONS_PER_PATIENT[part])
         assert len(readers) / len(own) == pytest.approx(expected, abs=0.75)
         assert not all(plan.nodules for plan in own)  # some are free of lesions
         assert readers.count(1) / len(readers) == pytest.approx(769 / 2637, abs=0.08)

@@ -282,8 +282,7 @@ def test_tree_follows_murray_and_thin_tubes_keep_their_cross_section():
     tree = grow_tree(np.zeros(3), rng.uniform(5, 50, (200, 3)), 0.5)
     assert tree.radius_mm.max() == pytest.approx(0.5 * 201 ** (1 / 2.7), rel=0.2)
     assert tree.radius_mm.min() >= 0.5 - 1e-9
-    line = dataclasses.replace(
-        tree,
+    line = tree._replace(
         xyz_mm=np.column_stack([np.linspace(0, 40, 100), np.full((100, 2), 20.0)]),
         radius_mm=np.full(100, 0.4),
     )
