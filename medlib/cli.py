@@ -23,9 +23,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 app.add_typer(data_app, name="data")
 app.add_typer(annotation_app, name="annotation")
 
-Profile = Annotated[str, typer.Option(help="Size of the run: quick, standard, gpu or lidc.")]
-Dataset = Annotated[str, typer.Option(help="'phantom', 'lidc-voi', or a folder like the phantom.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything drawn at random.")]
+RunFolder = Annotated[
+    Path | None, typer.Option(metavar="RUN", help="Run folder; the shipped one by default.")
+]
 
 
 @app.command()
@@ -34,9 +34,7 @@ def assist(
         Path, typer.Argument(metavar="INPUT", help="A folder (or file) with CT series in DICOM.")
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="A folder a series is written here.")],
-    run: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Run folder; by default the one shipped.")
-    ] = None,
+    run: RunFolder = None,
 ) -> None:
     """Mark lung lesions in a CT series, for a human to review."""
     # Rooms are imported where they are used: torch alone takes seconds, `--help` must not.
@@ -54,7 +52,9 @@ def assist(
 
 @app.command()
 def train(
-    profile: Profile = "quick",
+    profile: Annotated[
+        str, typer.Option(help="Size of the run: quick, standard, gpu or lidc.")
+    ] = "quick",
     dataset: Annotated[
         str | None,
         typer.Option(
@@ -62,7 +62,7 @@ def train(
             "for a profile of real CT, where it has to be said."
         ),
     ] = None,
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything drawn at random.")] = 0,
     run_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Run folder, made if need be.")
     ] = None,
@@ -99,9 +99,7 @@ def evaluate(
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Gets metrics.json.")],
-    run: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Run folder; the shipped one by default.")
-    ] = None,
+    run: RunFolder = None,
     save_masks: Annotated[
         bool, typer.Option("--save-masks", help="Write masks/<case>_pred.nii.gz too.")
     ] = False,

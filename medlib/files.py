@@ -90,13 +90,7 @@ def write_sums(folder: Path, names: Iterable[str]) -> Path:
 
 
 def check_sums(folder: Path) -> int:
-    """Recompute every checksum that `SHA256SUMS` of a folder lists; return how many there are.
-
-    Raises
-    ------
-    DataError
-        If the list cannot be read, or a file is missing or has changed; the first is named.
-    """
+    """Recompute every checksum that `SHA256SUMS` of a folder lists; return how many there are."""
     path = folder / SUMS_FILE
     try:
         lines = [line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -49,13 +49,7 @@ def imported_by(*modules: str) -> list[str]:
 
 
 def file_of(module: str) -> Path:
-    """Return the source of a module of ours.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        If there is none.
-    """
+    """Return the source of a module of ours."""
     path = PACKAGES.joinpath(*module.split("."))
     for source in (path.with_suffix(".py"), path / "__init__.py"):
         if source.is_file():
@@ -130,7 +124,7 @@ def _is_ours(module: str) -> bool:
     if module.split(".")[0] not in ("medlib", "book", "studies", "tools"):
         return False
     try:
-        return file_of(module).is_file()
+        return bool(file_of(module))
     except ModuleNotFoundError:
         return False
 
@@ -147,7 +141,6 @@ def bare_code(text: str) -> str:
             lines[row - 1] = lines[row - 1][:column]
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-            docstring = node.body[0]
-            last = docstring.end_lineno or docstring.lineno
-            lines[docstring.lineno - 1 : last] = [""] * (last - docstring.lineno + 1)
+            first, last = node.body[0].lineno, node.body[0].end_lineno or 0
+            lines[first - 1 : last] = [""] * (last - first + 1)
     return "\n".join(line.rstrip() for line in lines if line.strip())

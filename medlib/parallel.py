@@ -18,14 +18,7 @@ AT_ONCE = 2  # each holds a scan and what is computed from it
 
 
 def in_order(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-    """Yield the work done on each item, in the order of the items.
-
-    Parameters
-    ----------
-    work : callable
-    items : iterable
-        Taken one by one, `AT_ONCE` ahead of what is yielded.
-    """
+    """Yield the work done on each item, in their order; they are taken `AT_ONCE` ahead of it."""
     ahead: deque[Future[Out]] = deque()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         try:

@@ -12,28 +12,14 @@ DISCLAIMER = (
 
 @dataclass
 class MedicalProject:
-    """What a medical imaging project commits itself to before it trains anything.
+    """What a medical imaging project commits itself to before it trains anything."""
 
-    Attributes
-    ----------
-    task, input_type : str
-        The one thing done, and the one kind of input taken.
-    labels : list of str
-        The classes of a voxel (or of a scan), background first.
-    metrics : list of str
-        What success and harm are measured by.
-    clinical_constraints : list of str
-        What has to hold wherever the output is used.
-    risks : list of str
-        What is known beforehand to go wrong.
-    """
-
-    task: str
-    input_type: str
-    labels: list[str]
-    metrics: list[str]
-    clinical_constraints: list[str]
-    risks: list[str] = field(default_factory=list)
+    task: str  # the one thing done
+    input_type: str  # the one kind of input taken
+    labels: list[str]  # the classes of a voxel (or of a scan), background first
+    metrics: list[str]  # what success and harm are measured by
+    clinical_constraints: list[str]  # what has to hold wherever the output is used
+    risks: list[str] = field(default_factory=list)  # what is known beforehand to go wrong
 
 
 PROJECT = MedicalProject(
@@ -73,17 +59,9 @@ def binary_screening(project: MedicalProject) -> MedicalProject:
 
 @dataclass(frozen=True)
 class Gate:
-    """A limit that a metric has to keep before the output may enter a reading room.
+    """A limit, both ends included, that a metric keeps before the output enters a reading room."""
 
-    Attributes
-    ----------
-    metric : str
-        Name of a metric, a fraction between 0 and 1.
-    minimum, maximum : float
-        Both inclusive.
-    """
-
-    metric: str
+    metric: str  # a fraction between 0 and 1
     minimum: float = 0.0
     maximum: float = 1.0
 

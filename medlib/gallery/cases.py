@@ -22,22 +22,20 @@ from medlib.risk.evaluation_files import Evaluation
 NARROWEST_MM = 32.0
 CROP_OVER_LESION = 2.5  # how much wider than the lesion a picture is
 TILE_PX = 360
+PHANTOM_WORDS = (
+    "A phantom, not a patient: the anatomy is synthetic, the lesions have the outlines that "
+    "LIDC-IDRI radiologists drew."
+)
+OUTLINE_WORDS = (
+    f"Lung window. Outlines: the reference standard ({REFERENCE_STYLE.words}), what is reported "
+    f"({PREDICTION_STYLE.words}). "
+)
 
 
 def what_is_shown(dataset: str, *, outlines: bool = False) -> str:
     """Say what pictures of this dataset are, and their outlines, for the caption below them."""
-    words = f"From the dataset {dataset}."
-    if dataset == "phantom":
-        words = (
-            "A phantom, not a patient: the anatomy is synthetic, the lesions have the outlines "
-            "that LIDC-IDRI radiologists drew."
-        )
-    if not outlines:
-        return words
-    return (
-        f"Lung window. Outlines: the reference standard ({REFERENCE_STYLE.words}), "
-        f"what is reported ({PREDICTION_STYLE.words}). {words}"
-    )
+    words = PHANTOM_WORDS if dataset == "phantom" else f"From the dataset {dataset}."
+    return OUTLINE_WORDS + words if outlines else words
 
 
 def load_cases(

@@ -85,11 +85,10 @@ class FailureRule:
         ]
 
     def apply(self, matching: Matching, threshold: float) -> pd.DataFrame:
-        """Return every error, in the order of the rule.
+        """Return every error, in the order of the rule, with `ERROR_COLUMNS`.
 
-        `matching` holds the held-out patients, at the operating point `threshold`. The columns are
-        `ERROR_COLUMNS`: `group` is one of `groups`, `cause` says at which stage the error arose,
-        `change` is ``data``, ``rule`` or ``model``.
+        `matching` holds the held-out patients, at the operating point `threshold`. `cause` says at
+        which stage the error arose, `change` is ``data``, ``rule`` or ``model``.
         """
         lesions = matching.lesions.assign(high_risk=self.is_high_risk(matching.lesions))
         found = [self._missed(lesions, threshold), self._marked(lesions, matching.candidates)]
@@ -136,6 +135,7 @@ class FailureRule:
         marked = reported.join(of_lesion, on="lesion_id", lsuffix="_marked")
         alarm, disputed = (marked["outcome"] == name for name in ("false alarm", "disputed"))
         agreed = marked["reader_dice"] >= self.readers_agree
+        touches = marked["n_reference_voxels"] > 0
         size = marked["n_voxels_marked"] / marked["n_voxels"]
         smallest, largest = self.size_limits
         groups = np.where(agreed & ~disputed, "boundary", "annotation")
@@ -148,11 +148,7 @@ class FailureRule:
             ),
             (marked["outcome"] == "duplicate", "marked in pieces", "rule"),
             (disputed, "drawn by one reader alone", "data"),
-            (
-                alarm & (marked["n_reference_voxels"] > 0),
-                "part of a lesion, fits it too badly",
-                "model",
-            ),
+            (alarm & touches, "part of a lesion, fits it too badly", "model"),
             (alarm & (marked["n_ignored_voxels"] > 0), "beside what one reader drew", "data"),
             (alarm, "apart from every lesion", "data"),
             (marked["reader_dice"] < self.readers_agree, "readers disagree where it ends", "data"),

@@ -56,15 +56,9 @@ def overlay(
     *,
     factor: int = 1,
 ) -> NDArray[np.uint8]:
-    """Draw a CT slice in RGB, enlarged by a whole factor, with the outlines of two masks.
+    """Draw a CT slice (y, x) in RGB, enlarged by a whole factor, with the outlines of two masks.
 
-    Slice and masks have the shape (y, x). The reference standard is a solid, the prediction a
-    dashed line; either mask may be left out.
-
-    Raises
-    ------
-    ValueError
-        Where a mask and the slice differ in shape.
+    The reference standard is a solid, the prediction a dashed line.
     """
     shape = tuple(factor * length for length in slice_hu.shape)
     grey = apply_window(slice_hu, window)
