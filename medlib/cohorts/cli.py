@@ -127,9 +127,10 @@ def phantom(
     seed: Annotated[int, typer.Option(help="Seed of everything drawn at random.")] = 0,
 ) -> None:
     """Make the phantom cohort, or verify the one that stands."""
-    from medlib.cohorts.cohort import open_cohort
+    from medlib.cohorts.cohort import check_voxels, open_cohort
 
-    cohort = open_cohort("phantom", profile, seed, check_volumes=True)
+    cohort = open_cohort("phantom", profile, seed)
+    check_voxels(cohort)
     typer.echo(f"{cohort.folder}: {len(cohort.table)} patients, every checksum as it should be")
 
 

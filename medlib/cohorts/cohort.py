@@ -74,24 +74,13 @@ def open_cohort(
     dataset: str | Path = PHANTOM,
     profile: str | CohortProfile = "quick",
     seed: int = 0,
-    data_dir: Path | None = None,
-    *,
-    check_volumes: bool = False,
-    workers: int = phantom_cohorts.WORKERS,
 ) -> Cohort:
     """Open a cohort; make it first where it is the phantom and not there yet.
 
-    Parameters
-    ----------
-    dataset : str or Path
-        ``"phantom"``; ``"lidc-voi"``, what a training may know of in the folder that
-        ``MEDLIB_REAL_CT`` names; or a folder in a layout of this room, or of such folders.
-    profile, seed, data_dir, workers
-        Of the phantom: its size (a name of `medlib.phantom.cohort_sizes.PROFILES`), where phantoms
-        stand (`paths.DATA`), processes that make patients.
-    check_volumes : bool
-        Read every volume and compare its checksum, where it has one. Small files of a phantom are
-        always compared, volumes when they are made.
+    `dataset` is ``"phantom"``, of the size `profile` and with this `seed`; ``"lidc-voi"``, what a
+    training may know of in the folder that ``MEDLIB_REAL_CT`` names; or a folder in a layout of
+    this room, or of such folders. Checksums of a phantom's small files are compared here, those of
+    its voxels by `check_voxels`.
 
     Raises
     ------
@@ -102,14 +91,12 @@ def open_cohort(
         If a patient stands on both sides of a split.
     """
     if dataset == PHANTOM:
-        name, folder = phantom_cohorts.made(profile, seed, data_dir, workers)
+        name, folder = phantom_cohorts.made(profile, seed)
     else:
         folder = _real_ct() if dataset == REAL else Path(dataset)
         name = folder.resolve().name
     cohort = Cohort(name, folder, _table(folder, REAL_PARTS if dataset == REAL else ()))
     check_disjoint(cohort.table)
-    if check_volumes:
-        _check_volumes(cohort)
     if dataset == PHANTOM:
         _check_manifest(cohort)
     return cohort
@@ -188,7 +175,8 @@ def _check_manifest(cohort: Cohort) -> None:
         )
 
 
-def _check_volumes(cohort: Cohort) -> None:
+def check_voxels(cohort: Cohort) -> None:
+    """Read every volume and compare its checksums, where it has any."""
     for case in progress.track(cohort.cases(), "volumes checked", total=len(cohort.table)):
         folder = cohort.folder / case.case_id
         note = read_receipt(folder)

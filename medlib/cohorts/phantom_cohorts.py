@@ -34,15 +34,13 @@ NOTE = "cohort.json"
 WORKERS = 2
 
 
-def made(
-    profile: str | CohortProfile, seed: int, data_dir: Path | None = None, workers: int = WORKERS
-) -> tuple[str, Path]:
+def made(profile: str | CohortProfile, seed: int) -> tuple[str, Path]:
     """Return the name and the folder of a phantom cohort; make it where it is not there yet."""
     chosen = sized(profile)
     name = f"{chosen.name}-seed{seed}"
-    folder = (data_dir or paths.DATA) / f"phantom-{name}"
+    folder = paths.DATA / f"phantom-{name}"
     if not _is_current(folder, chosen):
-        _make(folder, chosen, seed, workers)
+        _make(folder, chosen, seed)
     return name, folder
 
 
@@ -65,7 +63,7 @@ def _is_current(folder: Path, profile: CohortProfile) -> bool:
     return note.is_file() and json.loads(note.read_text()) == made_by(profile)
 
 
-def _make(folder: Path, profile: CohortProfile, seed: int, workers: int) -> None:
+def _make(folder: Path, profile: CohortProfile, seed: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with lock_on(folder):
         if _is_current(folder, profile):
@@ -75,23 +73,21 @@ def _make(folder: Path, profile: CohortProfile, seed: int, workers: int) -> None
         missing = [
             plan for plan in plans if read_receipt(folder / plan.case_id).get("generator") != key
         ]
-        done = _in_parallel(missing, folder, key, workers)
+        done = _make_patients(missing, folder, key)
         list(progress.track(done, "phantom patients", total=len(missing)))
         rows = [read_receipt(folder / plan.case_id)["case"] for plan in plans]
         write_file(folder / TABLE, pd.DataFrame(rows).to_csv(index=False))
         write_file(folder / NOTE, json.dumps(maker))
 
 
-def _in_parallel(
-    plans: Sequence[PatientPlan], folder: Path, key: str, workers: int
-) -> Iterator[None]:
+def _make_patients(plans: Sequence[PatientPlan], folder: Path, key: str) -> Iterator[None]:
     given = (plans, repeat(folder), repeat(key))
-    if workers <= 1 or len(plans) <= 1:
+    if WORKERS <= 1 or len(plans) <= 1:
         yield from map(make_patient, *given)
         return
     # Fresh processes: a notebook's kernel holds threads, and those do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(WORKERS, mp_context=context) as pool:
         yield from pool.map(make_patient, *given)  # after an error the rest is not begun
 
 

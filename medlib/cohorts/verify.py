@@ -8,7 +8,7 @@ from pathlib import Path
 from medlib import paths
 from medlib.cohorts import fetch
 from medlib.cohorts import phantom_receipts as manifest
-from medlib.cohorts.cohort import open_cohort, receipts
+from medlib.cohorts.cohort import check_voxels, open_cohort, receipts
 from medlib.cohorts.collections import Collection, collection, collections
 from medlib.files import check_sums
 
@@ -38,7 +38,8 @@ def _phantoms(phantom: Collection) -> Iterator[str]:
         yield f"{phantom.name}: not made here; medlib data phantom makes it"
     for folder in made:
         # By its folder, so that a cohort of other code is checked rather than made anew.
-        cohort = open_cohort(str(folder), check_volumes=True)
+        cohort = open_cohort(folder)
+        check_voxels(cohort)
         name = folder.name.removeprefix("phantom-")
         found = f"{folder.name}: {len(cohort.table)} patients, every checksum as it should be"
         if expected := manifest.expected_receipts(name, phantom.folder / phantom.manifest):

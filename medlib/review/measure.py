@@ -18,10 +18,7 @@ def max_diameter_mm(voxels_zyx: NDArray[np.int64], spacing_mm: tuple[float, floa
     At least one pixel, because a region of one voxel is not zero wide. Readers usually give the
     largest diameter within one slice; in 3D the figure is never smaller than that. Centres lie
     inside the boundary, so the figure errs to the small side by up to one voxel.
-
-    Parameters
-    ----------
-    voxels_zyx : ndarray of int, shape (n, 3)
+    `voxels_zyx` has the shape (n, 3).
     """
     points_mm = voxels_zyx * np.asarray(spacing_mm)
     if len(points_mm) >= MIN_POINTS_FOR_HULL:

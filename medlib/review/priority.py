@@ -18,10 +18,7 @@ PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 def review_priority(case: Mapping[str, Any]) -> Priority:
     """Say how soon a human has to look at a case.
 
-    Parameters
-    ----------
-    case : mapping
-        `lesion_score`, a fraction between 0 and 1, and `size_mm`, the largest diameter in mm.
+    It has a `lesion_score` between 0 and 1, and `size_mm`, the largest diameter in mm.
 
     Raises
     ------
@@ -72,19 +69,10 @@ def review_queue(lesions_by_case: Mapping[str, Sequence[Mapping[str, float]]]) -
     """Put cases into the order in which a human should look at them.
 
     Every case stays in the queue, those without a lesion too: the priority orders the work and
-    takes none of it away.
+    takes none of it away. High before medium before low, then the larger first.
 
-    Parameters
-    ----------
-    lesions_by_case : mapping of str to sequence of mappings
-        For each case the `lesion_score` and `size_mm` of every lesion at the operating point.
-
-    Returns
-    -------
-    DataFrame
-        A row a case: `position` (from 1), `case_id`, `priority`, `lesion_score` and `size_mm` of
-        the deciding lesion (NaN where there is none), `n_lesions`, `why`. High before medium
-        before low, then the larger first.
+    Given are the `lesion_score` and `size_mm` of each case's lesions at the operating point; those
+    of the deciding lesion stand in the table, NaN where there is none. `position` counts from 1.
     """
     rows = []
     for case_id, lesions in lesions_by_case.items():

@@ -32,24 +32,14 @@ THICK_SLICES = 1.5  # times the slice spacing of training
 
 
 def assist(input_path: Path, out_dir: Path, run_dir: Path | None = None) -> list[Path]:
-    """Mark lung lesions in every CT series of a folder.
+    """Mark lung lesions in every CT series of a folder, or in a DICOM file.
 
-    Parameters
-    ----------
-    input_path : Path
-        A DICOM file, or a folder with one or more CT series.
-    out_dir : Path
-        Gets a folder for each series, named by its SeriesInstanceUID, with ``mask.nii.gz`` (on the
-        source grid; a voxel's value is the lesion's id) and ``report.json``. An earlier result
-        for the same series is replaced, unless a reviewer has already answered it.
-    run_dir : Path, optional
-        Run folder of the model; by default the newest of the reference runs, else the quick run.
+    A series gets a folder in `out_dir`, named by its SeriesInstanceUID, with ``mask.nii.gz`` (on
+    the source grid; a voxel's value is the lesion's id) and ``report.json``; nothing in them names
+    the patient. An earlier result for the same series is replaced, unless a reviewer has already
+    answered it. Returned are the folders written: all of them or, after an error, none.
 
-    Returns
-    -------
-    list of Path
-        The folders written: all of them or, after an error, none. Nothing in them names the
-        patient.
+    The model is that of `run_dir`, or of `medlib.review.model.default_run`.
 
     Raises
     ------

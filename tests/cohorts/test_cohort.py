@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medlib import paths
 from medlib.annotation.case import LESION_COLUMNS
 from medlib.cohorts import phantom_cohorts
 from medlib.cohorts import phantom_receipts as manifest
-from medlib.cohorts.cohort import Cohort, open_cohort, receipts
+from medlib.cohorts.cohort import Cohort, check_voxels, open_cohort, receipts
 from medlib.cohorts.phantom_receipts import Receipt
 from medlib.errors import DataError, OverlapError
 from medlib.phantom import recipe
@@ -32,8 +33,15 @@ def coarse_grid() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Cohort:
-    folder = tmp_path_factory.mktemp("data")
-    return open_cohort("phantom", TINY, seed=3, data_dir=folder, workers=1)
+    return opened(tmp_path_factory.mktemp("data"))
+
+
+def opened(data: Path) -> Cohort:
+    """Open the phantom that stands there, or make it in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "DATA", data)
+        patch.setattr(phantom_cohorts, "WORKERS", 1)
+        return open_cohort("phantom", TINY, seed=3)
 
 
 @pytest.fixture
@@ -42,8 +50,8 @@ def copy(made, tmp_path) -> Cohort:
     return Cohort(made.name, tmp_path / made.folder.name, made.table)
 
 
-def reopen(there: Cohort, **options) -> Cohort:
-    return open_cohort("phantom", TINY, seed=3, data_dir=there.folder.parent, workers=1, **options)
+def reopen(there: Cohort) -> Cohort:
+    return opened(there.folder.parent)
 
 
 def test_layout_and_table(made):
@@ -118,7 +126,9 @@ def test_no_lidc_patient_is_used_twice_and_parts_have_real_proportions(name):
 
 def test_an_existing_cohort_is_not_made_again(copy, monkeypatch):
     monkeypatch.setattr(phantom_cohorts, "make_patient", None)
-    assert reopen(copy, check_volumes=True).table.equals(copy.table)
+    again = reopen(copy)
+    check_voxels(again)
+    assert again.table.equals(copy.table)
 
 
 def test_an_interrupted_cohort_is_completed(copy):
@@ -153,9 +163,9 @@ def test_a_changed_volume_is_noticed_on_request(copy):
     content = bytearray(slices[5].read_bytes())
     content[-1001] ^= 1
     slices[5].write_bytes(content)
-    reopen(copy)
+    again = reopen(copy)
     with pytest.raises(DataError, match="voxels of case-001"):
-        reopen(copy, check_volumes=True)
+        check_voxels(again)
 
 
 def test_a_missing_file_is_named(copy):
@@ -203,7 +213,7 @@ def test_errors_say_what_is_expected(made, tmp_path):
     with pytest.raises(DataError, match=r"cohort\.csv"):
         open_cohort(str(tmp_path))
     with pytest.raises(DataError, match="quick, many, standard"):
-        open_cohort(profile="slow", data_dir=tmp_path)
+        open_cohort(profile="slow")
     with pytest.raises(DataError, match="train, tune, test, external"):
         next(made.cases("validation"))
     with pytest.raises(DataError, match="case-999"):
