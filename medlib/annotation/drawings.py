@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from medlib.annotation.outlines import Block
 from medlib.errors import InputError
-from medlib.images.volume import Volume
+from medlib.images.volume import OnGrid, Volume
 
 ON_SLICE = 0.25  # of the slice distance: farther from every slice, a line lies on none
 MIN_POINTS = 3  # of a line: fewer enclose nothing
@@ -26,7 +26,7 @@ class GridMismatchError(InputError):
 
 
 @dataclass(frozen=True)
-class SeriesGrid:
+class SeriesGrid(OnGrid):
     """Where the voxels of a series lie; `affine` and `sop_instance_uids` as in `Volume`."""
 
     series_instance_uid: str
@@ -40,17 +40,6 @@ class SeriesGrid:
         z, y, x = volume.hu.shape
         uid = volume.identity.series_instance_uid
         return cls(uid, (z, y, x), volume.affine, volume.sop_instance_uids)
-
-    @property
-    def spacing_mm(self) -> tuple[float, float, float]:
-        """Distance between voxel centres along z, y and x in mm."""
-        sx, sy, sz = np.linalg.norm(self.affine[:3, :3], axis=0)
-        return float(sz), float(sy), float(sx)
-
-    @property
-    def voxel_volume_mm3(self) -> float:
-        """Volume of one voxel in mm^3."""
-        return float(np.prod(self.spacing_mm))
 
     def slice_z_mm(self, index: int) -> float:
         """Return the z position of a slice in patient coordinates, mm."""

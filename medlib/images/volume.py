@@ -21,8 +21,25 @@ class SeriesIdentity:
     kernel: str = ""
 
 
+class OnGrid:
+    """What lies on a grid in patient space."""
+
+    affine: NDArray[np.float64]
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between voxel centres along z, y and x in mm."""
+        sx, sy, sz = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(sz), float(sy), float(sx)
+
+    @property
+    def voxel_volume_mm3(self) -> float:
+        """Volume of one voxel in mm^3."""
+        return float(np.prod(self.spacing_mm))
+
+
 @dataclass(frozen=True)
-class Volume:
+class Volume(OnGrid):
     """One CT series: Hounsfield units of shape (z, y, x), and where they lie.
 
     z ascends towards the head, y along the rows, x along the columns. The affine, of shape (4, 4),
@@ -41,17 +58,6 @@ class Volume:
             raise ValueError(f"hu must be [z, y, x], got shape {self.hu.shape}")
         if self.affine.shape != (4, 4):
             raise ValueError(f"affine must be 4 x 4, got shape {self.affine.shape}")
-
-    @property
-    def spacing_mm(self) -> tuple[float, float, float]:
-        """Distance between voxel centres along z, y and x in mm."""
-        sx, sy, sz = np.linalg.norm(self.affine[:3, :3], axis=0)
-        return float(sz), float(sy), float(sx)
-
-    @property
-    def voxel_volume_mm3(self) -> float:
-        """Volume of one voxel in mm^3."""
-        return float(np.prod(self.spacing_mm))
 
     def to_patient_mm(self, index_zyx: NDArray[np.float64]) -> NDArray[np.float64]:
         """Map voxel indices, shape (..., 3), to x, y, z in mm (DICOM patient coordinates, LPS+)."""
