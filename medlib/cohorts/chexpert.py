@@ -69,24 +69,14 @@ def read_chexpert(
 ) -> pd.DataFrame:
     """Read CheXpert's CSV files under a named policy for uncertain labels.
 
-    Parameters
-    ----------
-    source : Path
-        ``train.csv``, ``valid.csv``, or the folder that holds one or both.
-    policy : str
-        A name of `POLICIES`, in letters of either case. There is no default.
-    seed : int
-        Of the labels drawn by a soft policy. A label depends on seed, image and finding, not on
-        the other rows.
+    `source` is ``train.csv``, ``valid.csv``, or their folder. `policy` is a name of `POLICIES`, in
+    letters of either case. A label that a soft policy draws depends on `seed`, image and finding,
+    not on the other rows. A finding that the report does not mention is absent, as those who train
+    on CheXpert take it.
 
-    Returns
-    -------
-    DataFrame
-        `COLUMNS`, a row an image and finding; patient and part from the path
-        (``train/patient00001/study1/view1_frontal.jpg``). Images need not exist.
-        A finding that the report does not mention is absent, as those who train on CheXpert take
-        it. ``table.pivot(index="image_id", columns="finding", values="label")`` is the target
-        matrix.
+    The table has `COLUMNS`, a row an image and finding; patient and part come from the path
+    (``train/patient00001/study1/view1_frontal.jpg``), images need not exist.
+    ``table.pivot(index="image_id", columns="finding", values="label")`` is the target matrix.
 
     Raises
     ------

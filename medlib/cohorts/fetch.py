@@ -115,15 +115,7 @@ def fetch(scans: pd.DataFrame, out_dir: Path, endpoint: str = ENDPOINT) -> int:
 
 
 def verify(scans: pd.DataFrame, out_dir: Path) -> tuple[int, int]:
-    """Recompute the checksums of the scans that were fetched; return how many series and files.
-
-    Series that were never fetched are passed over.
-
-    Raises
-    ------
-    DataError
-        If a file is missing, too much or changed.
-    """
+    """Recompute the checksums of the scans that were fetched; return how many series and files."""
     n_files = 0
     rows = [scan for _, scan in scans.iterrows() if series_folder(out_dir, scan).is_dir()]
     for scan in progress.track(rows, "series checked"):
@@ -146,13 +138,7 @@ def s5cmd_list(scans: pd.DataFrame) -> str:
 
 
 def list_files(aws_url: str, endpoint: str = ENDPOINT) -> list[RemoteFile]:
-    """List a folder of a public bucket (ListObjectsV2, a thousand names a page).
-
-    Raises
-    ------
-    DataError
-        If the answer is no listing, or holds a name that is no plain file name.
-    """
+    """List a folder of a public bucket (ListObjectsV2, a thousand names a page)."""
     bucket, _, prefix = aws_url.removeprefix("s3://").partition("/")
     base = endpoint.format(bucket=bucket)
     files: list[RemoteFile] = []

@@ -89,14 +89,9 @@ def expected_receipts(cohort_name: str, manifest: Path | None = None) -> dict[st
 def verify(
     made: Mapping[str, Receipt], expected: Mapping[str, Receipt], cohort_name: str
 ) -> list[str]:
-    """Compare what was made with what the manifest expects; return the cases that are rounded.
+    """Compare what was made with what the manifest expects.
 
-    Their voxels differ in rounding only: other checksum, same statistics.
-
-    Raises
-    ------
-    DataError
-        If cases are missing or too many, or a case differs by more than rounding.
+    Returned are the cases that differ in rounding only: other checksum, same statistics.
     """
     if differ := sorted(set(made) ^ set(expected)):
         raise DataError(

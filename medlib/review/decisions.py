@@ -61,13 +61,7 @@ def append_decision(folder: Path, decision: Decision) -> None:
 
 
 def read_decisions(folder: Path) -> list[Decision]:
-    """Return the answers beside a report, oldest first; an empty list where there are none.
-
-    Raises
-    ------
-    DataError
-        If a line is not a valid decision.
-    """
+    """Return the answers beside a report, oldest first; an empty list where there are none."""
     path = folder / DECISIONS_FILE
     if not path.exists():
         return []
