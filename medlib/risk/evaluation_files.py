@@ -15,7 +15,7 @@ from medlib.cohorts.cohort import Cohort
 from medlib.errors import RunError
 from medlib.paths import REFERENCE_RUNS
 from medlib.risk.intervals import Estimate
-from medlib.risk.matching import Matching
+from medlib.risk.matching import IDS, Matching
 from medlib.risk.metrics import select
 
 FOLDER, KEY = "evaluation", "key.txt"
@@ -23,8 +23,6 @@ OPERATING_POINT, METRICS_FILE = "operating_point.json", "metrics.json"
 TABLES = ("lesions", "candidates", "cases")
 REAL_VOIS, REAL_SCANS = "real-vois.json", "real-scans.json"
 HELD_OUT = ("test", "external")  # internal and external testing
-
-IDS = ("case_id", "patient_id", "site", "split")
 TEXT_COLUMNS = (*IDS, "lesion_id", "outcome", "status", "origin")
 COLUMN_TYPES = dict.fromkeys(TEXT_COLUMNS, "str") | {
     "reported": "bool",
@@ -36,16 +34,8 @@ COLUMN_TYPES = dict.fromkeys(TEXT_COLUMNS, "str") | {
 class Evaluation:
     """The methods of a run on the tune part and on held-out patients.
 
-    Attributes
-    ----------
-    lesions, candidates, cases : dict of str to DataFrame
-        By method, at its operating point; columns in `medlib.risk.matching.Matching` and
-        `medlib.risk.metrics.at_operating_point`.
-    operating_point : dict of str to float
-        Lowest score that is reported, by method; chosen on the tune part.
-    metrics : dict
-        ``metrics[method][part][name]`` is an `Estimate`; parts are `HELD_OUT`, names those of
-        `medlib.risk.metrics.METRICS`.
+    By method: the tables of `medlib.risk.metrics.at_operating_point`, and the lowest score that is
+    reported, chosen on the tune part. Metrics are those of `METRICS`, by part of `HELD_OUT`.
     """
 
     run: Run
@@ -57,7 +47,7 @@ class Evaluation:
     metrics: dict[str, dict[str, dict[str, Estimate]]]
 
     def matching(self, method: str = "network", **values: str) -> Matching:
-        """Return a method's tables, cut to the rows with these values: ``split="test"``."""
+        """Return a method's tables, cut as by `select`."""
         tables = Matching(self.lesions[method], self.candidates[method], self.cases[method])
         return select(tables, **values)
 
@@ -98,13 +88,7 @@ def read_rows(csv: str) -> pd.DataFrame:
 
 
 def operating_point(run: Run) -> float:
-    """Return the lowest score that a run reports.
-
-    Raises
-    ------
-    RunError
-        If it was never evaluated.
-    """
+    """Return the lowest score that a run reports."""
     path = run.folder / FOLDER / OPERATING_POINT
     if not path.is_file():
         raise RunError(f"{run.folder}: the run was never evaluated; make one with: medlib train")
@@ -112,13 +96,7 @@ def operating_point(run: Run) -> float:
 
 
 def shipped_run() -> Path:
-    """Return the reference run that comes with the project: the newest that saw real CT.
-
-    Raises
-    ------
-    RunError
-        If there is none.
-    """
+    """Return the reference run that comes with the project: the newest that saw real CT."""
     complete = [
         folder
         for folder in sorted(REFERENCE_RUNS.glob("[!.]*"))  # a run that is being made has a dot

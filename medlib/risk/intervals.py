@@ -36,11 +36,10 @@ class Estimate:
         return cls(**known)
 
     def __str__(self) -> str:
-        """Return ``0.82 (0.70 to 0.91)``."""
         return self.text()
 
     def text(self, digits: int = 2) -> str:
-        """Return value and interval with so many decimals; what rounds to zero has no sign."""
+        """Write ``0.82 (0.70 to 0.91)``; what rounds to zero has no sign."""
         if np.isnan(self.value):
             return "undefined"
         if np.isnan(self.low):
@@ -64,14 +63,10 @@ def bootstrap(
     """
     row_numbers = list(table.groupby(patient_column, sort=True).indices.values())
     draws = _draw_patients(len(row_numbers), n_resamples, seed)
-    resampled = np.array(
-        [
-            statistic(table.iloc[np.concatenate([row_numbers[patient] for patient in draw])])
-            for draw in draws
-        ]
-    )
+    drawn = (table.iloc[np.concatenate([row_numbers[k] for k in draw])] for draw in draws)
+    resampled = np.array([statistic(rows) for rows in drawn])
     value = statistic(table) if len(table) else float("nan")
-    return _estimate(value, resampled, len(row_numbers), len(table), n_resamples, unit)
+    return _estimate(value, resampled, len(row_numbers), len(table), unit)
 
 
 def bootstrap_mean(
@@ -95,8 +90,7 @@ def bootstrap_mean(
     draws = _draw_patients(len(totals), n_resamples, seed)
     with np.errstate(invalid="ignore"):
         resampled = totals[draws].sum(axis=1) / counts[draws].sum(axis=1)
-    value = float(values.mean()) if len(values) else float("nan")
-    return _estimate(value, resampled, len(totals), len(values), n_resamples, unit)
+    return _estimate(values.mean(), resampled, len(totals), len(values), unit)
 
 
 def _draw_patients(n_patients: int, n_resamples: int, seed: int) -> NDArray[np.int64]:
@@ -107,23 +101,17 @@ def _draw_patients(n_patients: int, n_resamples: int, seed: int) -> NDArray[np.i
 
 
 def _estimate(
-    value: float,
-    resampled: NDArray[np.float64],
-    n_patients: int,
-    n_rows: int,
-    n_resamples: int,
-    unit: str,
+    value: float, resampled: NDArray[np.float64], n_patients: int, n_rows: int, unit: str
 ) -> Estimate:
     defined = resampled[~np.isnan(resampled)]
     bounds = [0.5 - LEVEL / 2, 0.5 + LEVEL / 2]
     low, high = np.quantile(defined, bounds).tolist() if len(defined) else [float("nan")] * 2
-    method = (
-        f"{n_rows} rows of {n_patients} patients; {LEVEL:.0%} percentile interval of "
-        f"{n_resamples} resamples of patients"
-    )
+    method = f"{n_rows} rows of {n_patients} patients; "
     if n_patients < 2:
-        method = f"{n_rows} rows of {n_patients} patients; an interval needs two patients"
-    elif undefined := len(resampled) - len(defined):
+        method += "an interval needs two patients"
+    else:
+        method += f"{LEVEL:.0%} percentile interval of {len(resampled)} resamples of patients"
+    if undefined := len(resampled) - len(defined):
         method += f", {undefined} of them undefined"
     return Estimate(float(value), low, high, n_patients, unit, method)
 

@@ -41,16 +41,10 @@ OWN = Required(min_readers=MIN_READERS, min_diameter_mm=0.0)
 
 
 def rematched(found: Matching, required: Required = LUNA16) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Judge the candidates of `match_case` anew, by distance.
+    """Judge the candidates of `match_case` anew, by distance; return lesions and candidates.
 
-    Lesions that do not have to be found count as ``disputed``: no miss and no false alarm.
-
-    Returns
-    -------
-    lesions : DataFrame
-        `case_id`, `status` and `best_score`, the highest of the candidates that hit.
-    candidates : DataFrame
-        `case_id`, `score` and `outcome`: ``hit``, ``disputed`` or ``false alarm``.
+    Lesions that do not have to be found have the status ``disputed``: no miss and no false alarm.
+    Their `best_score` is the highest of the candidates that hit.
     """
     counts = (
         (found.lesions["status"] == "required")
@@ -58,36 +52,28 @@ def rematched(found: Matching, required: Required = LUNA16) -> tuple[pd.DataFram
         & (found.lesions["diameter_mm"] >= required.min_diameter_mm)
     )
     lesions = found.lesions[["case_id"]].assign(
-        status=np.where(counts, "required", "disputed"), best_score=np.nan
+        status=np.where(counts, "required", "disputed"), best_score=-np.inf
     )
     candidates = found.candidates[["case_id", "score"]].assign(outcome="false alarm")
     spacing_mm = found.cases.set_index("case_id")[[f"spacing_{axis}_mm" for axis in AXES]]
     centers = [f"center_{axis}" for axis in AXES]
     for case_id, of_case in found.candidates.groupby("case_id"):
         here = found.lesions[found.lesions["case_id"] == case_id]
-        steps = spacing_mm.loc[case_id].to_numpy(dtype=float)
-        offsets = (
-            of_case[centers].to_numpy(dtype=float)[:, None]
-            - here[centers].to_numpy(dtype=float)[None]
-        )
-        distance_mm = np.linalg.norm(offsets * steps, axis=2)
+        ours, theirs = (table[centers].to_numpy(dtype=float) for table in (of_case, here))
+        offsets_mm = (ours[:, None] - theirs) * spacing_mm.loc[case_id].to_numpy(dtype=float)
+        distance_mm = np.linalg.norm(offsets_mm, axis=2)
         within = distance_mm <= here["diameter_mm"].to_numpy(dtype=float) / 2
         scores = np.where(within, of_case["score"].to_numpy(dtype=float)[:, None], -np.inf)
-        best = scores.max(axis=0, initial=-np.inf)
-        lesions.loc[here.index, "best_score"] = np.where(np.isfinite(best), best, np.nan)
+        lesions.loc[here.index, "best_score"] = scores.max(axis=0)
         candidates.loc[of_case.index[within.any(axis=1)], "outcome"] = "disputed"
         candidates.loc[of_case.index[within[:, counts[here.index]].any(axis=1)], "outcome"] = "hit"
-    return lesions, candidates
+    return lesions.replace(-np.inf, np.nan), candidates
 
 
 def luna16(found: Matching, required: Required = LUNA16) -> dict[str, Estimate]:
-    """Read sensitivity off the curve at the rates of LUNA16, and their mean.
+    """Read sensitivity off the curve at each of `FROC_POINTS`, by their text, and their ``"mean"``.
 
-    Returns
-    -------
-    dict
-        An estimate for each of `FROC_POINTS` (``"0.125"`` ... ``"8"``) and ``"mean"``; undefined
-        where there is no required lesion.
+    Undefined where there is no required lesion.
     """
     lesions, candidates = rematched(found, required)
     to_find = lesions[lesions["status"] == "required"].fillna({"best_score": -np.inf})
@@ -112,10 +98,8 @@ def luna16(found: Matching, required: Required = LUNA16) -> dict[str, Estimate]:
         last = [min(int(point * len(cases)), len(false)) for point in points]
         return float((hits[:, None] > falling[last]).mean())
 
+    points_of = {f"{point:g}": (point,) for point in FROC_POINTS} | {"mean": FROC_POINTS}
     return {
         name: bootstrap(found.cases, partial(mean_sensitivity, points=points))
-        for name, points in (
-            *((f"{point:g}", (point,)) for point in FROC_POINTS),
-            ("mean", FROC_POINTS),
-        )
+        for name, points in points_of.items()
     }

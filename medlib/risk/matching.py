@@ -19,6 +19,7 @@ whose score reaches it: one matching serves every operating point.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medlib.annotation.agreement import pairwise_agreement
+from medlib.annotation.agreement import dice
 from medlib.annotation.case import LESION_COLUMNS, Case
 from medlib.annotation.reference import MIN_READERS, more_than_half, reader_masks
 from medlib.baseline.candidates import Prediction
@@ -34,34 +35,20 @@ from medlib.baseline.candidates import Prediction
 MIN_IOU = 0.1
 MIN_INSIDE = 0.5  # of a candidate's voxels: in boxes, or in what is doubtful
 HIT_RULE = f"3D IoU with the reference mask of at least {MIN_IOU:g}"
-
-OUTCOMES = ("hit", "duplicate", "disputed", "doubtful", "false alarm")
+IDS = ("case_id", "patient_id", "site", "split")
 
 
 @dataclass(frozen=True)
 class Matching:
     """One scan's lesions and candidates, matched; or those of many scans, one below the other.
 
-    Attributes
-    ----------
-    lesions : DataFrame
-        A row a lesion: `case_id`, `patient_id`, `site`, `split`, the columns of
-        `medlib.annotation.case.LESION_COLUMNS`, `status` (``required`` or ``disputed``),
-        `reader_dice` (mean over pairs of readers), `matched_candidate` and `best_score` (of the
-        candidate that hit it; missing where none did), `dice` and `iou` of that pair, `best_iou`
-        with any candidate, `n_voxels` of the reference mask, `center_z`, `center_y` and
-        `center_x` (voxel index) of its centroid, or of that of all outlines where readers share no
-        voxel. Of a window also what `medlib.risk.outline_scores.score_outline` says.
-    candidates : DataFrame
-        A row a candidate: `case_id`, `patient_id`, `site`, `split`, the columns of the
-        prediction, `outcome` (see `OUTCOMES`), `lesion_id` (empty for a false alarm), `iou` and
-        `dice` with it, `n_voxels`, and how many of them are reference (`n_reference_voxels`) or
-        count for nothing (`n_ignored_voxels`: inside a disputed lesion; in a window, in what some
-        readers drew beyond the reference).
-    cases : DataFrame
-        A row a scan: the four ids, `n_voxels`, `n_reference_voxels`, `n_ignored_voxels`,
-        `n_required`, `n_disputed`, `spacing_z_mm`, `spacing_y_mm` and `spacing_x_mm`;
-        `n_doubtful_voxels` where something is doubtful.
+    A row a lesion, a candidate, a scan, each with `IDS`. Lesions have `LESION_COLUMNS`; `status`
+    (``required`` or ``disputed``); `reader_dice`, the mean over pairs of readers; of the candidate
+    that hit it, if any, `matched_candidate`, `best_score`, `dice` and `iou`; `best_iou` with any
+    candidate; and `center_z`, `center_y`, `center_x`, the voxel index of the reference's centroid,
+    or of that of all outlines where readers share no voxel. Candidates have `outcome` and the
+    `lesion_id` it is about, empty for a false alarm; `n_ignored_voxels` count for nothing, inside
+    a disputed lesion or, in a window, in what some readers drew beyond the reference.
     """
 
     lesions: pd.DataFrame
@@ -70,14 +57,9 @@ class Matching:
 
 
 def match_case(case: Case, prediction: Prediction) -> Matching:
-    """Match the candidates of one scan to its lesions by the rule of this module.
+    """Match the candidates of one scan, on one grid with it, by the rule of this module.
 
     A lesion whose readers share no voxel has no reference mask and is treated as disputed.
-
-    Raises
-    ------
-    ValueError
-        Where prediction and case do not share one grid.
     """
     if prediction.labels.shape != case.lesion_labels.shape:
         raise ValueError(
@@ -113,38 +95,36 @@ def match_case(case: Case, prediction: Prediction) -> Matching:
         candidates.loc[alarms & is_doubtful, "outcome"] = "doubtful"
 
     hits = candidates[candidates["outcome"] == "hit"].set_index("lesion_id")
+    of_hit = {"candidate_id": "matched_candidate", "score": "best_score"}
+    pairs = hits[["candidate_id", "score", "dice", "iou"]].rename(columns=of_hit).astype(float)
     lesions = lesions[list(LESION_COLUMNS)]
     lesions["status"] = np.where(required, "required", "disputed")
-    lesions["reader_dice"] = [mean_reader_dice(case, label) for label in labels.tolist()]
-    for column, of_hit, kind in (
-        ("matched_candidate", "candidate_id", "Int64"),
-        ("best_score", "score", float),
-        ("dice", "dice", float),
-        ("iou", "iou", float),
-    ):
-        lesions[column] = lesions["lesion_id"].map(hits[of_hit]).astype(kind)
+    lesions["reader_dice"] = [_mean_reader_dice(case, label) for label in labels.tolist()]
+    lesions = lesions.join(pairs, on="lesion_id").astype({"matched_candidate": "Int64"})
     lesions["n_voxels"] = overlap.lesion_voxels
     lesions["best_iou"] = overlap.iou.max(axis=0, initial=0.0)
     lesions[[f"center_{axis}" for axis in "zyx"]] = np.reshape(
         ndimage.center_of_mass(target > 0, target, labels), (-1, 3)
     )
 
-    cases = pd.DataFrame(
-        {
-            "n_voxels": [target.size],
-            "n_reference_voxels": [np.count_nonzero(reference)],
-            "n_ignored_voxels": [np.count_nonzero(ignored)],
-            "n_required": [np.count_nonzero(required)],
-            "n_disputed": [np.count_nonzero(~required)],
-            **{
-                f"spacing_{axis}_mm": [step]
-                for axis, step in zip("zyx", case.volume.spacing_mm, strict=True)
-            },
-        }
-    )
+    of_case = {
+        "n_voxels": target.size,
+        "n_reference_voxels": np.count_nonzero(reference),
+        "n_ignored_voxels": np.count_nonzero(ignored),
+        "n_required": np.count_nonzero(required),
+        "n_disputed": np.count_nonzero(~required),
+    }
+    for axis, step in zip("zyx", case.volume.spacing_mm, strict=True):
+        of_case[f"spacing_{axis}_mm"] = step
     if case.doubtful is not None:
-        cases["n_doubtful_voxels"] = np.count_nonzero(case.doubtful)
-    return Matching(*(_with_ids(case, table) for table in (lesions, candidates, cases)))
+        of_case["n_doubtful_voxels"] = np.count_nonzero(case.doubtful)
+    ids = {name: getattr(case, name) for name in IDS}
+    return Matching(
+        *(
+            pd.concat([pd.DataFrame(ids, index=table.index), table], axis=1)
+            for table in (lesions, candidates, pd.DataFrame([of_case]))
+        )
+    )
 
 
 def concatenate(matchings: list[Matching]) -> Matching:
@@ -158,11 +138,12 @@ def concatenate(matchings: list[Matching]) -> Matching:
     return Matching(together("lesions"), together("candidates"), together("cases"))
 
 
-def mean_reader_dice(case: Case, label: int) -> float:
+def _mean_reader_dice(case: Case, label: int) -> float:
     """Mean 3D Dice over the pairs of readers of one lesion; NaN where only one drew it."""
     masks = reader_masks(case.lesion_readers(label)[1])
-    pairs = pairwise_agreement(masks[masks.any(axis=(1, 2, 3))])
-    return float(np.mean([pair.dice_3d for pair in pairs])) if pairs else float("nan")
+    pairs = combinations(masks[masks.any(axis=(1, 2, 3))], 2)
+    dices = [dice(*pair) for pair in pairs]
+    return float(np.mean(dices)) if dices else float("nan")
 
 
 class _Overlap(NamedTuple):
@@ -229,8 +210,3 @@ def _judge(
 def _count_by_candidate(labels: NDArray[np.uint16], candidates: pd.DataFrame) -> NDArray[np.int64]:
     ids = candidates["candidate_id"].to_numpy(dtype=int)
     return np.asarray(np.bincount(labels, minlength=ids.max(initial=0) + 1)[ids])
-
-
-def _with_ids(case: Case, table: pd.DataFrame) -> pd.DataFrame:
-    ids = {name: getattr(case, name) for name in ("case_id", "patient_id", "site", "split")}
-    return pd.concat([pd.DataFrame(ids, index=table.index), table], axis=1)

@@ -32,28 +32,15 @@ def choose_operating_point(
     """Choose the lowest score threshold that keeps false alarms in bounds on the tune part.
 
     A candidate counts where its score is at least this: 0 where even all of them keep the bound.
-    Candidates tied with the first false alarm too many are all left out.
-
-    Parameters
-    ----------
-    cases : DataFrame
-        A row a scan of the tune part (`patient_id`, `split`), those without candidates too.
-    candidates : DataFrame
-        Their candidates: `patient_id`, `split`, `score`, `outcome`.
-
-    Raises
-    ------
-    OverlapError
-        Where a row is of another part: a threshold chosen on test patients flatters the test.
-    ValueError
-        Where there is no tune scan.
+    Candidates tied with the first false alarm too many are all left out. The tables are those of
+    `Matching`, cut to the tune part: OverlapError at any other row, ValueError without a scan.
     """
     for table in (cases, candidates):
         _check_tune(table)
     if cases.empty:
         raise ValueError("no tune scan to choose the operating point on; give at least one")
     false_alarms = candidates.loc[candidates["outcome"] == "false alarm", "score"]
-    allowed = int(np.floor(max_false_alarms_per_scan * len(cases)))
+    allowed = int(max_false_alarms_per_scan * len(cases))
     if len(false_alarms) <= allowed:
         return 0.0
     first_too_many = false_alarms.sort_values(ascending=False).iloc[allowed]
@@ -65,20 +52,8 @@ def choose_for_sensitivity(
 ) -> float:
     """Choose the highest score threshold at which enough lesions of the tune part are reported.
 
-    A candidate counts where its score is at least this: 0 where even all of them hit too few.
-
-    Parameters
-    ----------
-    lesions : DataFrame
-        A row a lesion of the tune part: `patient_id`, `split`, and `best_score`, the highest of the
-        candidates that hit it; 0 where none does.
-
-    Raises
-    ------
-    OverlapError
-        Where a row is of another part: a threshold chosen on test patients flatters the test.
-    ValueError
-        Where there is no lesion.
+    A candidate counts where its score is at least this: 0 where even all of them hit too few. Of a
+    lesion without a hit, `best_score` is 0. Raises as `choose_operating_point` does.
     """
     _check_tune(lesions)
     if lesions.empty:
@@ -89,7 +64,8 @@ def choose_for_sensitivity(
 
 
 def _check_tune(table: pd.DataFrame) -> None:
-    others = table.loc[table["split"] != "tune"]
+    """Refuse other parts: a threshold chosen on test patients flatters the test."""
+    others = table[table["split"] != "tune"]
     if len(others):
         raise OverlapError(
             f"patient {others['patient_id'].iloc[0]} of part '{others['split'].iloc[0]}' was "
@@ -100,19 +76,11 @@ def _check_tune(table: pd.DataFrame) -> None:
 def froc(cases: pd.DataFrame, lesions: pd.DataFrame, candidates: pd.DataFrame) -> pd.DataFrame:
     """Trace sensitivity against false alarms a scan over every score threshold.
 
-    Of `lesions` only the required ones count (`status`, `best_score`); of `candidates` (`score`,
-    `outcome`) duplicates and disputed regions are neither hit nor false alarm.
-
-    Returns
-    -------
-    DataFrame
-        `threshold` (descending, from infinity: nothing is marked), `sensitivity`,
-        `false_alarms_per_scan`.
+    The tables are those of `Matching`. Thresholds fall from infinity, where nothing is marked.
     """
     scores = lesions.loc[lesions["status"] == "required", "best_score"].astype(float)
     false_alarms = candidates.loc[candidates["outcome"] == "false alarm", "score"]
-    thresholds = np.unique(np.concatenate([scores.dropna(), candidates["score"]]))[::-1]
-    thresholds = np.concatenate([[np.inf], thresholds])
+    thresholds = np.unique([np.inf, *scores.dropna(), *candidates["score"]])[::-1]
     reached = scores.fillna(-np.inf).to_numpy()  # a lesion never hit reaches no threshold
     n_hit = (reached[None] >= thresholds[:, None]).sum(axis=1)
     n_false = (false_alarms.to_numpy()[None] >= thresholds[:, None]).sum(axis=1)
@@ -125,14 +93,14 @@ def froc(cases: pd.DataFrame, lesions: pd.DataFrame, candidates: pd.DataFrame) -
     )
 
 
-def sensitivity_at(curve: pd.DataFrame, points: tuple[float, ...] = FROC_POINTS) -> pd.Series:
-    """Read the best sensitivity within each bound of false alarms a scan off a FROC curve.
+def sensitivity_at(curve: pd.DataFrame) -> pd.Series:
+    """Read the best sensitivity within each of `FROC_POINTS` off a curve; their mean is LUNA16's.
 
     The curve is taken as steps: only thresholds that exist are counted, nothing is interpolated
-    between them. The mean over `FROC_POINTS` is the LUNA16 score.
+    between them.
     """
     found = {
         point: curve.loc[curve["false_alarms_per_scan"] <= point, "sensitivity"].max()
-        for point in points
+        for point in FROC_POINTS
     }
     return pd.Series(found, name="sensitivity").rename_axis("false_alarms_per_scan")

@@ -17,6 +17,7 @@ from scipy import ndimage
 from medlib.annotation.agreement import dice, iou
 from medlib.annotation.case import Case
 from medlib.annotation.reference import MIN_READERS, more_than_half, reference_mask
+from medlib.annotation.surface import surface_voxels
 from medlib.images.volume import sphere_diameter_mm
 from medlib.risk.matching import MIN_IOU
 
@@ -46,13 +47,9 @@ OUTLINE_METRICS = {  # name: unit, words
 
 
 def score_outline(case: Case, marked: NDArray[np.bool_]) -> dict[str, Any]:
-    """Score what is marked in a window, on its own grid; NaN where undefined.
+    """Score what is marked in a window, on its own grid, by `OUTLINE_METRICS`; NaN where undefined.
 
-    Returns
-    -------
-    dict
-        ``voi_id``, ``patient_id``, ``n_readers``, ``diameter_mm`` (of the majority),
-        ``marked_mm3`` and the names of `OUTLINE_METRICS`.
+    The diameter is that of the majority.
     """
     readers = case.drawn_masks()
     reference = more_than_half(readers)
@@ -63,8 +60,8 @@ def score_outline(case: Case, marked: NDArray[np.bool_]) -> dict[str, Any]:
     # Each reader is left out in turn: who reads alone is held against nobody.
     others = [more_than_half(np.delete(readers, k, axis=0)) for k in range(len(readers))]
     pairs = [pair for pair in zip(readers, others, strict=True) if pair[1].any()]
-    model = _mean([dice(majority, marked) for _, majority in pairs])
-    reader = _mean([dice(majority, one) for one, majority in pairs])
+    held = [(dice(majority, marked), dice(majority, one)) for one, majority in pairs]
+    model, reader = np.mean(held or [(np.nan, np.nan)], axis=0).tolist()
     return {
         "voi_id": case.case_id,
         "patient_id": case.patient_id,
@@ -85,21 +82,12 @@ def score_outline(case: Case, marked: NDArray[np.bool_]) -> dict[str, Any]:
 def surface_distance_mm(
     a: NDArray[np.bool_], b: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
 ) -> float:
-    """Return the mean distance from each surface to the other, both ways; NaN if one is empty.
-
-    A surface is the mask's voxels with a face neighbour outside; distances are between voxel
-    centres.
-    """
+    """Return the mean distance from each surface to the other, both ways; NaN if one is empty."""
     if not a.any() or not b.any():
         return float("nan")
-    surfaces = [mask & ~ndimage.binary_erosion(mask) for mask in (a, b)]
+    surfaces = [surface_voxels(mask) for mask in (a, b)]
     distances = [
         ndimage.distance_transform_edt(~to, sampling=spacing_mm)[of]
         for of, to in (surfaces, surfaces[::-1])
     ]
     return float(np.concatenate(distances).mean())
-
-
-def _mean(values: list[float]) -> float:
-    defined = [value for value in values if not np.isnan(value)]
-    return float(np.mean(defined)) if defined else float("nan")

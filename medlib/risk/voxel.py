@@ -7,8 +7,7 @@ non-empty prediction has a Dice of 0, because there is a region and none of it i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,61 +19,31 @@ EMPTY_POLICY = (
 Mask = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class VoxelCounts:
-    """Numbers of voxels: the four fields of the confusion matrix, and the ratios made of them.
-
-    Of one pair of masks, or a column of each for many.
-    """
+class VoxelCounts(NamedTuple):
+    """The four fields of the confusion matrix: of one pair of masks, or a column for many."""
 
     true_positive: Any
     false_positive: Any
     false_negative: Any
     true_negative: Any
 
-    @property
-    def dice(self) -> Any:
-        """2 TP / (2 TP + FP + FN)."""
-        hits = 2 * self.true_positive
-        return ratio(hits, hits + self.false_positive + self.false_negative)
-
-    @property
-    def iou(self) -> Any:
-        """TP / (TP + FP + FN), the Jaccard index."""
-        union = self.true_positive + self.false_positive + self.false_negative
-        return ratio(self.true_positive, union)
-
-    @property
-    def sensitivity(self) -> Any:
-        """TP / (TP + FN), also called recall."""
-        return ratio(self.true_positive, self.true_positive + self.false_negative)
-
-    @property
-    def false_negative_rate(self) -> Any:
-        """FN / (TP + FN) = 1 - sensitivity."""
-        return ratio(self.false_negative, self.true_positive + self.false_negative)
-
-    @property
-    def specificity(self) -> Any:
-        """TN / (TN + FP)."""
-        return ratio(self.true_negative, self.true_negative + self.false_positive)
-
-    @property
-    def accuracy(self) -> Any:
-        """(TP + TN) / all: nearly 1 for whoever marks nothing, where lesions are rare."""
-        right = self.true_positive + self.true_negative
-        return ratio(right, right + self.false_positive + self.false_negative)
-
     def metrics(self) -> dict[str, Any]:
-        """Return every ratio by its name."""
-        return {name: getattr(self, name) for name in VOXEL_METRICS}
+        """Return the ratios made of them, by the empty policy.
+
+        Accuracy is nearly 1 for whoever marks nothing, where lesions are rare.
+        """
+        tp, fp, fn, tn = self
+        return {
+            "dice": _ratio(2 * tp, 2 * tp + fp + fn),
+            "iou": _ratio(tp, tp + fp + fn),
+            "sensitivity": _ratio(tp, tp + fn),
+            "false_negative_rate": _ratio(fn, tp + fn),
+            "specificity": _ratio(tn, tn + fp),
+            "accuracy": _ratio(tp + tn, tp + fp + fn + tn),
+        }
 
 
-VOXEL_METRICS = ("dice", "iou", "sensitivity", "false_negative_rate", "specificity", "accuracy")
-
-
-def ratio(part: Any, whole: Any) -> Any:
-    """Divide by the empty policy: NaN where `whole`, and with it `part`, is zero."""
+def _ratio(part: Any, whole: Any) -> Any:
     with np.errstate(invalid="ignore"):
         return np.true_divide(part, whole)
 
@@ -82,12 +51,9 @@ def ratio(part: Any, whole: Any) -> Any:
 def count_voxels(reference: Mask, prediction: Mask, ignored: Mask | None = None) -> VoxelCounts:
     """Count how two masks agree; ignored voxels are neither right nor wrong.
 
-    Raises
-    ------
-    ValueError
-        Where the masks are not boolean or differ in shape.
+    ValueError where the masks are not boolean or differ in shape.
     """
-    masks = [reference, prediction] if ignored is None else [reference, prediction, ignored]
+    masks = [mask for mask in (reference, prediction, ignored) if mask is not None]
     for mask in masks:
         if mask.dtype != bool:
             raise ValueError(

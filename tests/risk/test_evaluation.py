@@ -181,7 +181,7 @@ def test_a_whole_scan(tmp_path, run_folder):
 
 def test_what_cannot_be_read_leaves_nothing_behind(tmp_path, vois, run_folder):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"no cohort; expected .*lidc_voi\.csv .* or with cases"):
+    with pytest.raises(DataError, match=r"no cohort; expected .*lidc_voi\.csv .* or cases"):
         evaluate(tmp_path / "empty", tmp_path / "out", run_folder)
     with pytest.raises(RunError, match="not a run folder"):
         evaluate(vois, tmp_path / "out", tmp_path / "empty")
