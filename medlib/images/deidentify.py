@@ -43,18 +43,13 @@ _ACTIONS = {
     "clean": ("X_Z_U_STAR_TAGS",),
 }
 # Not in the standard's table, though they say what its PatientBirthDate says.
-_ALSO_REMOVED = ("PatientBirthDateInAlternativeCalendar", "PatientDeathDateInAlternativeCalendar")
+# PatientBirthDateInAlternativeCalendar and PatientDeathDateInAlternativeCalendar.
+_ALSO_REMOVED = ((0x0010, 0x0033), (0x0010, 0x0034))
 _NAMES = ("PatientID", "PatientName", "OtherPatientNames", "OtherPatientIDs", "AccessionNumber")
 _DUMMY = {"AS": "000Y", "DA": "19000101", "DT": "19000101000000", "TM": "000000", "UR": ""}
 _NUMBERS = ("DS", "IS", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV")
 _FREE_TEXT = ("LO", "LT", "SH", "ST", "UC", "UT")
-_NOT_AN_INSTANCE = (
-    "ClassUID",
-    "TransferSyntaxUID",
-    "CodingSchemeUID",
-    "ContextUID",
-    "MappingResourceUID",
-)
+_NO_INSTANCE = ("Class", "TransferSyntax", "CodingScheme", "Context", "MappingResource")
 _IMAGE_UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _SCREENSHOT = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture and its multi-frame kinds
@@ -62,48 +57,29 @@ _SCREENSHOT = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture and its multi-fra
 
 @dataclass(frozen=True)
 class Written:
-    """What `deidentify` did.
-
-    Attributes
-    ----------
-    left_out : mapping of str to int
-        Why files were not written -> how many.
-    n_blanked : int
-        Free texts emptied because they repeated a name or number of the patient.
-    """
+    """What `deidentify` did."""
 
     n_files: int
     n_series: int
     n_patients: int
-    left_out: Mapping[str, int]
-    n_blanked: int
+    left_out: Mapping[str, int]  # why files were not written -> how many
+    n_blanked: int  # free texts emptied because they repeated a name or number of the patient
 
 
 def deidentify(source: Path, out_dir: Path, key: bytes | None = None) -> Written:
-    """Write the DICOM images of a folder without what identifies their patient.
+    """Write the DICOM images of a folder, or one, without what identifies their patient.
 
-    Parameters
-    ----------
-    source : Path
-        A file, or a folder with any files in it.
-    out_dir : Path
-        Must not exist, or be empty. Gets ``<series>/<image>.dcm`` under new UIDs; all of it or
-        nothing is written.
-    key : bytes, optional
-        Secret from which new UIDs and patient numbers follow, at least 16 bytes: the same key
-        gives the same ones in a later run. By default a random one, which is then forgotten.
+    `out_dir` gets ``<series>/<image>.dcm`` under new UIDs, all of it or nothing. UIDs and patient
+    numbers follow from a secret key of 16 bytes or more: the same key gives the same ones in a
+    later run. By default it is a random one, which is then forgotten.
 
-    Raises
-    ------
-    InputError
-        If there is no image that can be written, `out_dir` holds something, or the key is short.
-
-    Notes
-    -----
     Only images are written. Documents (reports, dose reports, PDF) are left out, since a table
     cannot clean their text; so are images that say that text is burned into them, and screenshots
     that do not say that none is. Faces in a head CT and rare findings still identify people: this
     is the basic profile, not a promise of anonymity.
+
+    Raises InputError if there is no image that can be written, `out_dir` holds something, or the
+    key is short.
     """
     if not source.exists():
         raise InputError(f"{source}: nothing there; expected a DICOM file or a folder of them")
@@ -145,13 +121,7 @@ def _write_all(source: Path, out_dir: Path, key: bytes) -> Written:
 
 
 def deidentify_dataset(dataset: Dataset, key: bytes) -> int:
-    """Apply the basic profile to one image, in place, with a key from which new UIDs follow.
-
-    Returns
-    -------
-    int
-        How many free texts were emptied because they repeated a name or number of the patient.
-    """
+    """Apply the basic profile to one image, in place; return how many free texts were emptied."""
     words = identifying_words(dataset)
     patient = str(dataset.get("PatientID", "")) or str(dataset.get("PatientName", ""))
     dataset.remove_private_tags()
@@ -184,8 +154,7 @@ def identifying_words(dataset: Dataset) -> set[str]:
 
 def new_uid(old: str, key: bytes) -> str:
     """Return the UID that stands for `old` under a key, always the same: PS3.5, annex B.2."""
-    number = uuid.UUID(bytes=_digest(key, "uid", old)[:16], version=4).int
-    return f"2.25.{number}"
+    return f"2.25.{uuid.UUID(bytes=_digest(key, 'uid', old)[:16], version=4).int}"
 
 
 def _digest(key: bytes, kind: str, text: str) -> bytes:
@@ -201,8 +170,7 @@ def _actions() -> Mapping[tuple[int, ...], str]:
         for category in categories
         for tag in getattr(table, category)
     }
-    removed = [pydicom.tag.Tag(keyword) for keyword in _ALSO_REMOVED]
-    return actions | {(tag.group, tag.element): "remove" for tag in removed}
+    return actions | dict.fromkeys(_ALSO_REMOVED, "remove")
 
 
 def _action(element: DataElement) -> str:
@@ -216,7 +184,7 @@ def _action(element: DataElement) -> str:
     if element.VR in ("DA", "DT", "TM", "UN"):
         return "remove"
     if element.VR == "UI":
-        return "keep" if element.keyword.endswith(_NOT_AN_INSTANCE) else "uid"
+        return "keep" if element.keyword.removesuffix("UID").endswith(_NO_INSTANCE) else "uid"
     return {"PN": "empty", "SQ": "clean"}.get(element.VR, "keep")
 
 

@@ -129,8 +129,8 @@ def _nothing_to_read(name: str, contents: _Contents) -> InputError:
     if contents.others:
         count = contents.others + contents.documents
         return NoCTError(f"{name}: {count} DICOM file(s), none a CT image; {other}")
-    if count := contents.documents:
-        found = f"{count} DICOM document(s) (PDF, report, plan) and no image"
+    if contents.documents:
+        found = f"{contents.documents} DICOM document(s) (PDF, report, plan) and no image"
         return NotAnImageError(f"{name}: {found}; {other}")
     return NotDicomError(f"{name}: {contents.files} file(s), none in DICOM format; {other}")
 

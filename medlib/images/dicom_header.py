@@ -51,11 +51,10 @@ class Header:
 
     def get(self, keyword: str) -> Any:
         """Return an element's value; None if it is absent, empty or not what its VR promises."""
-        tag = _tag(keyword)
-        raw = self.dataset.get_item(tag, keep_deferred=True)
+        raw = self.dataset.get_item(_tag(keyword), keep_deferred=True)
         if not isinstance(raw, RawDataElement):
             return value_of(self.dataset, keyword)
-        key = (tag, raw.VR, raw.value)  # a value that all slices share is converted once
+        key = (raw.tag, raw.VR, raw.value)  # a value that all slices share is converted once
         if key not in self._memo:
             self._memo[key] = value_of(self.dataset, keyword)
         return self._memo[key]

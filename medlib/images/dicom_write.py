@@ -14,8 +14,7 @@ from pydicom.valuerep import DSfloat
 from medlib.images.volume import Volume
 
 _INTERCEPT = -1024
-_DATE = "20200101"  # fixed, so that the same volume gives the same bytes
-_TIME = "120000"
+_DATE, _TIME = "20200101", "120000"  # fixed, so that the same volume gives the same bytes
 
 
 def write_series(
@@ -29,28 +28,12 @@ def write_series(
     description: str = "",
     phantom: bool = False,
 ) -> list[Path]:
-    """Write a volume as a DICOM series, HU rounded to whole numbers.
+    """Write a volume as a DICOM series, HU rounded to whole numbers; return the files.
 
-    The same volume gives the same bytes: dates are fixed and missing UIDs follow from the
-    identity. Nothing names a person.
-
-    Parameters
-    ----------
-    folder : Path
-        Made if it does not exist; files ``0001.dcm`` and on, from the feet to the head. Either
-        all of them are written or none.
-    phantom : bool
-        Whether to mark the subject as a phantom (QualityControlSubject).
-
-    Returns
-    -------
-    list of Path
-        In the order of z.
-
-    Raises
-    ------
-    FileExistsError
-        If the folder holds DICOM files already.
+    They are ``0001.dcm`` and on, from the feet to the head, all of them or none. The same volume
+    gives the same bytes: dates are fixed and missing UIDs follow from the identity. Nothing names
+    a person; `phantom` marks the subject as one (QualityControlSubject). Raises FileExistsError if
+    the folder holds DICOM files already.
     """
     if any(folder.glob("*.dcm")):
         raise FileExistsError(f"{folder} holds DICOM files already")
@@ -83,10 +66,8 @@ def write_series(
 
 def _uid(volume: Volume, *what: str) -> str:
     """Return a UID that depends on nothing but the series and what it is for."""
-    identity = volume.identity
-    return generate_uid(
-        entropy_srcs=["medlib", identity.patient_id, identity.series_instance_uid, *what]
-    )
+    one = volume.identity
+    return generate_uid(entropy_srcs=["medlib", one.patient_id, one.series_instance_uid, *what])
 
 
 def _ds(value: float) -> DSfloat:
@@ -123,11 +104,8 @@ def _shared_header(volume: Volume) -> Dataset:
     header.SeriesNumber = 1
     header.AcquisitionNumber = 1
     header.PositionReferenceIndicator = ""
-    header.ImageOrientationPatient = [
-        _ds(float(value))
-        for axis in (0, 1)
-        for value in volume.affine[:3, axis] / np.linalg.norm(volume.affine[:3, axis])
-    ]
+    directions = volume.affine[:3, :2] / np.linalg.norm(volume.affine[:3, :2], axis=0)
+    header.ImageOrientationPatient = [_ds(value) for value in directions.T.ravel().tolist()]
     header.PixelSpacing = [_ds(spacing[1]), _ds(spacing[2])]
     header.WindowCenter, header.WindowWidth = "-600", "1500"
     header.RescaleIntercept, header.RescaleSlope = str(_INTERCEPT), "1"
@@ -141,8 +119,8 @@ def _make_slice(header: Dataset, volume: Volume, k: int) -> None:
     header.SOPInstanceUID = sops[k] if sops else _uid(volume, "slice", str(k))
     header.InstanceNumber = k + 1
     position = volume.affine[:3, 2] * k + volume.affine[:3, 3]
-    header.ImagePositionPatient = [_ds(float(value)) for value in position]
-    header.SliceLocation = _ds(float(position[2]))
+    header.ImagePositionPatient = [_ds(value) for value in position.tolist()]
+    header.SliceLocation = header.ImagePositionPatient[2]
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = generate_uid(entropy_srcs=["medlib", "implementation"])
