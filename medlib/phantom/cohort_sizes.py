@@ -23,11 +23,9 @@ class CohortProfile:
         return int(getattr(self, part))
 
 
-PROFILES = {
-    profile.name: profile
-    for profile in (
-        CohortProfile("quick", train=18, tune=4, test=8, external=6, clinical=False),
-        CohortProfile("many", train=72, tune=12, test=16, external=12, clinical=False),
-        CohortProfile("standard", train=48, tune=12, test=24, external=16, clinical=True),
-    )
-}
+_PROFILES = (
+    CohortProfile("quick", train=18, tune=4, test=8, external=6, clinical=False),
+    CohortProfile("many", train=72, tune=12, test=16, external=12, clinical=False),
+    CohortProfile("standard", train=48, tune=12, test=24, external=16, clinical=True),
+)
+PROFILES = {profile.name: profile for profile in _PROFILES}

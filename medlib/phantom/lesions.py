@@ -33,7 +33,7 @@ class PhantomLesion:
     """One lesion on a crop of a patient's grid, with its readers' median ratings."""
 
     occupancy: NDArray[np.float32]  # (z, y, x): the share of each voxel that it fills, 0..1
-    offset_zyx: tuple[int, int, int]  # index of the crop's first voxel in the patient's grid
+    offset_zyx: tuple[int, ...]  # index of the crop's first voxel in the patient's grid
     texture: float  # 1 (non-solid) to 5 (solid)
     calcification: float  # 1 (popcorn) to 6 (absent)
     margin: float  # 1 (poorly defined) to 5 (sharp)

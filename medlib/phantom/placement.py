@@ -26,7 +26,7 @@ Setting = Literal["free", "juxta-vascular", "juxta-pleural"]
 SETTINGS: tuple[Setting, ...] = ("free", "juxta-vascular", "juxta-pleural")
 SETTING_SHARES = (0.55, 0.25, 0.20)
 
-Index = tuple[int, int, int]
+Index = tuple[int, ...]
 Spacing = tuple[float, float, float]
 
 
@@ -134,22 +134,20 @@ def place(
         rng.choice(centres, min(CANDIDATES, centres.size), replace=False)
         for centres in (np.flatnonzero(suited), np.flatnonzero(anatomy.lung))
     ]
-    middle = np.array(shape) // 2
-    limit = np.array(anatomy.lung.shape) - shape
+    limit = np.array(anatomy.lung.shape) - shape - CLEARANCE_VOXELS
     possible: list[tuple[float, Index]] = []
     for centre in np.concatenate(tried):
-        offset = np.array(np.unravel_index(centre, anatomy.lung.shape)) - middle
-        if (offset < CLEARANCE_VOXELS).any() or (offset > limit - CLEARANCE_VOXELS).any():
+        offset = np.array(np.unravel_index(centre, anatomy.lung.shape)) - np.array(shape) // 2
+        if (offset < CLEARANCE_VOXELS).any() or (offset > limit).any():
             continue
-        start: Index = (int(offset[0]), int(offset[1]), int(offset[2]))
-        crop = crop_of(start, shape)
-        around = tuple(slice(s.start - CLEARANCE_VOXELS, s.stop + CLEARANCE_VOXELS) for s in crop)
-        if taken[around].any():
+        if taken[crop_of(offset - CLEARANCE_VOXELS, np.array(shape) + 2 * CLEARANCE_VOXELS)].any():
             continue
+        crop = crop_of(offset, shape)
         in_lung, in_vessel = (
             float(nodule.occupancy[mask[crop]].sum()) / weight
             for mask in (anatomy.lung, anatomy.vessel)
         )
+        start = tuple(offset.tolist())
         if _fits(setting, in_lung, in_vessel):
             return start
         possible.append((in_lung, start))
@@ -166,7 +164,6 @@ def _fits(setting: Setting, in_lung: float, in_vessel: float) -> bool:
     return in_lung > 0.98 and in_vessel < 0.02
 
 
-def crop_of(start: Iterable[int], shape: Iterable[int]) -> tuple[slice, slice, slice]:
+def crop_of(start: Iterable[int], shape: Iterable[int]) -> tuple[slice, ...]:
     """Return the slices of a block with its first voxel at `start`."""
-    z, y, x = (slice(a, a + n) for a, n in zip(start, shape, strict=True))
-    return z, y, x
+    return tuple(slice(a, a + n) for a, n in zip(start, shape, strict=True))

@@ -87,11 +87,10 @@ def _draw_stratified(
     """Draw one nodule from each of `count` equal pieces of the pool; no patient twice."""
     origins, patients = pool["origin"].to_numpy(), pool["patient_id"].to_numpy()
     drawn = []
-    for piece in np.array_split(np.arange(len(pool)), count) if count else []:
+    places = np.arange(len(pool))
+    for piece in np.array_split(places, count) if count else []:
         # Where the whole piece is used up, the nearest free nodule in the order stands in.
-        away = np.abs(np.arange(len(pool)) - rng.choice(piece))
-        in_piece = np.isin(np.arange(len(pool)), piece)
-        order = np.lexsort((away, ~in_piece))
+        order = np.lexsort((np.abs(places - rng.choice(piece)), ~np.isin(places, piece)))
         pick = next(i for i in order if patients[i] not in used)
         used.add(patients[pick])
         drawn.append(str(origins[pick]))
@@ -109,10 +108,8 @@ def make_case(plan: PatientPlan) -> tuple[Case, Build]:
     rng = np.random.default_rng([plan.seed, 2])
     anatomy = draw_anatomy(plan.seed, scanner, grid)
     depth_mm = anatomy.pleural_depth_mm() if plan.nodules else np.zeros(grid.shape_zyx, np.float32)
-    readers = np.zeros(grid.shape_zyx, dtype=np.uint8)
-    labels = np.zeros(grid.shape_zyx, dtype=np.uint8)
-    drawn: list[PhantomLesion] = []
-    rows = []
+    readers, labels = (np.zeros(grid.shape_zyx, dtype=np.uint8) for _ in range(2))
+    drawn, rows = [], []
     resampled = [
         resample_nodule(
             one.reader_masks(), one.spacing_mm, grid.spacing_mm, rng.uniform(-0.5, 0.5, 3), rng

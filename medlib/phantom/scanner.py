@@ -12,6 +12,7 @@ from medlib.phantom.anatomy import Anatomy
 from medlib.phantom.sites import Grid, Protocol, Scanner
 
 _HU_RANGE = (-1024, 3071)
+_UIDS = ("study", "series", "frame of reference")
 
 
 def acquire(anatomy: Anatomy, seed: int, patient_id: str = "PHANTOM") -> Volume:
@@ -84,10 +85,7 @@ def _sigma_of(correlation: float) -> float:
 def _identity(scanner: Scanner, patient_id: str, seed: int) -> SeriesIdentity:
     site = scanner.site
     source = ["medlib phantom", site.name, patient_id, str(seed)]
-    study, series, frame = (
-        generate_uid(entropy_srcs=[*source, what])
-        for what in ("study", "series", "frame of reference")
-    )
+    study, series, frame = (generate_uid(entropy_srcs=[*source, what]) for what in _UIDS)
     return SeriesIdentity(
         patient_id, study, series, frame, site.manufacturer, site.model, scanner.protocol.kernel
     )
