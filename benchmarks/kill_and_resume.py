@@ -27,8 +27,8 @@ from record import machine, place, write
 
 from medlib.baseline.config import train_config
 from medlib.baseline.network import save_weights
-from medlib.baseline.train import train
-from medlib.baseline.training_volume import training_volumes
+from medlib.baseline.train import train_on
+from medlib.baseline.training_mix import patient_crops
 from medlib.cohorts.cohort import open_cohort
 from medlib.paths import REFERENCE_RUNS
 
@@ -44,10 +44,10 @@ def train_once(folder: Path) -> None:
         update={"steps": STEPS, "tune_every": LOOK_EVERY, "tune_crops": 16, "batch_size": 4}
         | {"patience": STEPS}  # no early end: there must be time for all kills
     )
-    volumes = {s: training_volumes(cohort.cases(s), config, s, set()) for s in ("train", "tune")}
+    mix = patient_crops(cohort, config)
     (folder / "begun").write_text("")
-    trained = train(
-        config, volumes["train"], volumes["tune"], torch.device("cpu"), folder / "checkpoints"
+    trained = train_on(
+        mix.train, mix.tune, config, torch.device("cpu"), folder / "checkpoints"
     )
     save_weights(trained.network, folder / "weights.safetensors")
     trained.history.drop(columns="seconds").to_csv(folder / "history.csv", index=False)

@@ -103,7 +103,7 @@ def plain_crops(data, length: int) -> MixedCrops:
     config = CONFIG.model_copy(update={"lesion_share": 1.0})
     nodules = data["train"].nodules
     return MixedCrops(
-        [(share, Crops(volumes, config, 0, 0, grafts=[])) for share, volumes in nodules],
+        [(share, Crops(volumes, config, grafts=[])) for share, volumes in nodules],
         config,
         length,
         0,

@@ -5,6 +5,6 @@ from .inference import predict_volume as predict_volume
 from .losses import DiceBCELoss as DiceBCELoss
 from .make_run import find_or_make_run as find_or_make_run
 from .network import build_network as build_network
+from .prepared_cases import training_volumes as training_volumes
 from .run import Run as Run
 from .stored_predictions import predictions as predictions
-from .training_volume import training_volumes as training_volumes

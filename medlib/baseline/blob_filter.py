@@ -41,7 +41,10 @@ def dot_enhancement(
             ndimage.find_objects(where.astype(np.uint8))[0], blocks, room, strict=True
         )
     )
-    part, looked_at = _averaged(hu[box], blocks), _averaged(where[box], blocks) > 0
+    part, looked_at = (
+        _averaged(np.clip(hu[box], *HU_RANGE), blocks),
+        _averaged(where[box], blocks) > 0,
+    )
     with ThreadPoolExecutor(2) as pool:  # the filters let go of the interpreter
         sizes = pool.map(lambda s: _dots_of_size(part, coarse_mm, looked_at, s), SIGMAS_MM)
         dots = np.zeros(part.shape, dtype=np.float32)

@@ -1,6 +1,6 @@
-"""The evidence card of a run: what was made, from what, on what, and how it is checked.
+"""The evidence cards of a run: what was made, from what, on what, and how it is checked.
 
-Its first five fields are those of the project's evidence card: task output, artifacts, metric,
+Their first five fields are those of the project's evidence card: task output, artifacts, metric,
 failure check, expected output.
 """
 
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.device import best_device, describe, has_fast_bfloat16
+from medlib.baseline.training_sources import described
 from medlib.cohorts.cohort import Cohort, cohort_key
 
 if TYPE_CHECKING:
@@ -31,6 +32,20 @@ PACKAGES = (
     "numpy",
     "scipy",
 )
+OF_ONE = {
+    "config.json": "every choice of the run",
+    "weights.safetensors": "the network, half precision",
+    "history.csv": "the training curves",
+}
+JUDGED = {
+    "predictions": "probabilities and candidates of each method for each held-out case",
+    "evaluation": "metrics with intervals, chosen operating point",
+}
+OF_PAIR = {
+    "weights.safetensors": "the network that searches, half precision",
+    "evaluation": "real-vois.json, real-scans.json: held-out real CT; the others: the phantom",
+    "outliner": "the network that outlines: weights, configuration, curves and card",
+}
 
 
 class Part(NamedTuple):
@@ -41,20 +56,46 @@ class Part(NamedTuple):
     patients: dict[str, list[str]]
 
 
-def evidence_card(part: Part, cohort: Cohort, weights_sha256: str) -> dict[str, Any]:
-    """Describe a network that was trained, ready for JSON."""
-    config, trained, patients = part
+def evidence_cards(
+    parts: Sequence[Part], shas: Sequence[str], cohort: Cohort, phantom: Cohort, command: str
+) -> list[dict[str, Any]]:
+    """Describe the network of a run, or its search and its close look, ready for JSON.
+
+    What the evaluation chooses and tests, it adds: see `medlib.risk.run_evaluation`.
+    """
+    data: dict[str, Any] = {
+        "cohort": phantom.folder.name,
+        "cohort_sha256": cohort_key(phantom),
+        "n_cases": {str(s): len(g) for s, g in phantom.table.groupby("split")},
+    }
+    search, *rest = parts
+    if not rest:
+        return [_card(search, shas[0], OF_ONE | JUDGED, data | {"patients": search.patients})]
+    [outlines] = rest
+    of_cohort = described(cohort)
+    names = {"cohort": f"{of_cohort['cohort']}, {data['cohort']}", "phantom": data["cohort"]}
+    data |= of_cohort | names
+    saw_the_phantom = outlines.config.phantom_share > 0
+    patients = {
+        split: sorted({*names, *outlines.patients[split]})
+        for split, names in search.patients.items()
+    }
+    of_both = {"patients": patients, "outlines_saw_the_phantom": saw_the_phantom}
+    card = _card(search, shas[0], OF_ONE | OF_PAIR, data | of_both)
+    learned_from = data if saw_the_phantom else of_cohort
+    inner = _card(outlines, shas[1], OF_ONE, learned_from | {"patients": outlines.patients})
+    return [card | {"expected_output": f"this folder; {command} makes it again"}, inner]
+
+
+def _card(
+    part: Part, sha256: str, artifacts: dict[str, str], data: dict[str, Any]
+) -> dict[str, Any]:
+    config, trained, _ = part
     device = best_device()
     best = trained.history[trained.history["step"] == trained.best_step].iloc[0]
     return {
         "task_output": "segmentation mask of lung lesions, and a table of candidates with a score",
-        "artifacts": {
-            "config.json": "every choice of the run",
-            "weights.safetensors": "the network, half precision",
-            "history.csv": "the training curves",
-            "predictions": "probabilities and candidates of each method for each held-out case",
-            "evaluation": "metrics with intervals, chosen operating point",
-        },
+        "artifacts": artifacts,
         "metric": {
             "chosen_on": "tune" if config.keep == "best" else "nothing: the weights of the end",
             "best_step": trained.best_step,
@@ -70,15 +111,10 @@ def evidence_card(part: Part, cohort: Cohort, weights_sha256: str) -> dict[str, 
         "expected_output": "this folder; run again from the same keys it gives the same weights",
         "model": {
             "name": f"U-Net {config.encoder}",
-            "sha256": weights_sha256,
+            "sha256": sha256,
             "parameters": sum(p.numel() for p in trained.network.parameters()),
         },
-        "data": {
-            "cohort": cohort.folder.name,
-            "cohort_sha256": cohort_key(cohort),
-            "n_cases": {str(s): len(g) for s, g in cohort.table.groupby("split")},
-            "patients": patients,
-        },
+        "data": data,
         "environment": {
             "python": platform.python_version(),
             **{package: version(package) for package in PACKAGES},
@@ -93,50 +129,6 @@ def evidence_card(part: Part, cohort: Cohort, weights_sha256: str) -> dict[str, 
         },
         "seed": config.seed,
     }
-
-
-def pair_cards(
-    cards: Sequence[dict[str, Any]],
-    parts: Sequence[Part],
-    cohort: Cohort,
-    phantom: Cohort,
-    command: str,
-) -> list[dict[str, Any]]:
-    """Make the cards of a search and of its close look out of those of two networks.
-
-    What the evaluation chooses and tests, it adds: see `medlib.risk.run_evaluation`.
-    """
-    from medlib.baseline.training_mix import phantom_share
-    from medlib.baseline.training_sources import described
-
-    (search, outlines), (card, inner) = parts, cards
-    data = described(cohort)
-    learned_from = data | {
-        "cohort": f"{data['cohort']}, {phantom.folder.name}",
-        "phantom": phantom.folder.name,
-    }
-    saw_the_phantom = phantom_share(outlines.config) > 0
-    for absent in ("predictions", "evaluation"):
-        del inner["artifacts"][absent]
-    if saw_the_phantom:
-        inner["data"] |= learned_from
-    else:
-        inner["data"] = {"patients": outlines.patients, **data}
-    del card["artifacts"]["predictions"]  # not kept
-    card["artifacts"] |= {
-        "weights.safetensors": "the network that searches, half precision",
-        "outliner": "the network that outlines: weights, configuration, curves and card",
-        "evaluation": "real-vois.json, real-scans.json: held-out real CT; the others: the phantom",
-    }
-    card["data"] |= learned_from | {
-        "patients": {
-            split: sorted({*names, *outlines.patients[split]})
-            for split, names in search.patients.items()
-        },
-        "outlines_saw_the_phantom": saw_the_phantom,
-    }
-    card["expected_output"] = f"this folder; {command} makes it again"
-    return [card, inner]
 
 
 def now() -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from medlib.baseline.blob_filter import HU_RANGE, dot_enhancement
+from medlib.baseline.blob_filter import dot_enhancement
 from medlib.baseline.candidates import Prediction, find_candidates
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.grid import WorkingGrid
@@ -39,7 +39,7 @@ def predict_threshold(
     tissue = hu > TISSUE_HU
     if not is_window:
         tissue &= lung_field(hu, grid.spacing_mm)
-    dots = dot_enhancement(np.clip(hu, *HU_RANGE), grid.spacing_mm, tissue)
+    dots = dot_enhancement(hu, grid.spacing_mm, tissue)
     seeds, n_seeds = ndimage.label(dots > SEED_HU, structure=np.ones((3, 3, 3)))
     seeded = seeds > 0
     numbers = np.arange(1, n_seeds + 1)

@@ -85,10 +85,15 @@ class TrainConfig(BaseModel):
     candidate_level: float = Field(default=0.4, gt=0, lt=1)  # probability of a candidate's voxels
     min_diameter_mm: NonNegativeFloat = 2.5  # of the sphere of equal volume
 
+    @property
+    def phantom_share(self) -> float:
+        """Of the crops: what real CT and masses leave to the phantom."""
+        return round(1 - self.voi_crops - self.scan_crops - self.mass_crops, 6)
+
     @model_validator(mode="after")
     def _shares_are_no_more_than_all(self) -> TrainConfig:
-        asked = round(self.voi_crops + self.scan_crops + self.mass_crops, 6)
-        if asked > 1:
+        if self.phantom_share < 0:
+            asked = 1 - self.phantom_share
             raise ValueError(f"voi_crops, scan_crops and mass_crops are {asked:g} of all crops")
         return self
 
@@ -174,11 +179,6 @@ PROFILES: dict[str, TrainConfig] = {
 
 OUTLINE_PROFILE = "{profile}-outline"
 NOT_TO_CHANGE = ("profile", "cohort", "seed")  # they have options of their own, or name the data
-
-
-def is_pair(profile: str) -> bool:
-    """Say whether a run of this profile has two networks: another profile draws the outlines."""
-    return OUTLINE_PROFILE.format(profile=profile) in PROFILES
 
 
 def train_config(profile: str, seed: int = 0, changes: Sequence[str] = ()) -> TrainConfig:

@@ -28,13 +28,6 @@ WINDOW_MM = (30, 76)  # sides of the volumes of interest around LIDC nodules
 Crop = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
 
-class Bounds(NamedTuple):
-    """The rows and columns that a crop may show; beyond them it is mirrored."""
-
-    rows: range
-    columns: range
-
-
 class Place(NamedTuple):
     """Where a crop is centred, and the lesion set there, if any."""
 
@@ -44,7 +37,7 @@ class Place(NamedTuple):
     x: int
     graft: Graft | None = None
     graft_zyx: tuple[int, int, int] = (0, 0, 0)  # its centre
-    bounds: Bounds | None = None
+    bounds: tuple[range, ...] | None = None  # rows and columns shown; beyond them it is mirrored
 
 
 @dataclass(eq=False)
@@ -52,8 +45,8 @@ class DrawnCrops(Dataset[tuple[torch.Tensor, torch.Tensor]], ABC):
     """Crops drawn at random: crop i of a seed is always the same, whatever the order."""
 
     config: TrainConfig
-    length: int
-    seed: int
+    length: int = 0
+    seed: int = 0
     augmentation: Augmentation | None = None
 
     def __len__(self) -> int:
@@ -76,46 +69,42 @@ class DrawnCrops(Dataset[tuple[torch.Tensor, torch.Tensor]], ABC):
 class Crops(DrawnCrops):
     """Crops of `n_slices` slices and the target of the middle one.
 
-    Parameters
-    ----------
-    grafts : list of Graft, optional
-        Lesions to set elsewhere; by default those of the volumes.
+    `grafts` are lesions to set elsewhere; by default those of the volumes.
     """
 
     def __init__(
         self,
         volumes: list[TrainingVolume],
         config: TrainConfig,
-        length: int,
-        seed: int,
+        length: int = 0,
+        seed: int = 0,
         augmentation: Augmentation | None = None,
         grafts: list[Graft] | None = None,
     ) -> None:
         super().__init__(config, length, seed, augmentation)
         self.volumes = volumes
         self.lesions = [(v, lesion) for v, each in enumerate(volumes) for lesion in each.lesions]
-        if grafts is None:
-            grafts = [take(volumes[v].hu, lesion) for v, lesion in self.lesions]
-        self.grafts = grafts
+        own = (take(volumes[v].hu, lesion) for v, lesion in self.lesions)
+        self.grafts = list(own if grafts is None else grafts)
 
     def draw(self, rng: np.random.Generator) -> Crop:
         """Draw a place and cut there."""
         place = self.place(rng)
         if self.config.window_share and rng.random() < self.config.window_share:
-            place = place._replace(bounds=self._window(place, rng))
+            place = self._through_a_window(place, rng)
         return self.crop(place)
 
-    def _window(self, place: Place, rng: np.random.Generator) -> Bounds | None:
+    def _through_a_window(self, place: Place, rng: np.random.Generator) -> Place:
         """Bound the view as in a volume of interest, so that bounds do not tell of a nodule."""
         volume = self.volumes[place.volume]
         if volume.is_window:
-            return None
+            return place
         ranges = []
         for centre, length in zip((place.y, place.x), volume.hu.shape[1:], strict=True):
             side = int(rng.integers(*WINDOW_MM) / self.config.in_plane_spacing_mm)
             low = int(np.clip(centre - rng.integers(side), 0, max(length - side, 0)))
             ranges.append(range(low, min(low + side, length)))
-        return Bounds(*ranges)
+        return place._replace(bounds=tuple(ranges))
 
     def place(self, rng: np.random.Generator) -> Place:
         """Draw the centre of a crop."""
@@ -123,22 +112,21 @@ class Crops(DrawnCrops):
             v = int(rng.integers(len(self.volumes)))
             dense = rng.random() < self.config.dense_share
             return Place(v, *self._voxel(v, "dense" if dense else "lung", rng))
+        graft, set_in = None, (0, 0, 0)
         jitter = rng.integers(-self.config.jitter_px, self.config.jitter_px + 1, size=2)
         if not self.lesions or (self.grafts and rng.random() < self.config.graft_share):
             graft = vary(self.grafts[int(rng.integers(len(self.grafts)))], rng)
             v = int(rng.integers(len(self.volumes)))
             z, y, x = self._voxel(v, "aerated", rng)
             reach = len(graft.mask) // 2
-            slice_z = rng.integers(z - reach, z + reach + 1)
-            at_z = self._inside(v, slice_z)
-            return Place(v, at_z, y + jitter[0], x + jitter[1], graft, (z, y, x))
-        v, voxels = self.lesions[int(rng.integers(len(self.lesions)))]
-        slice_z = rng.integers(voxels[:, 0].min() - 1, voxels[:, 0].max() + 2)
-        y, x = voxels[:, 1:].mean(axis=0).astype(int) + jitter
-        return Place(v, self._inside(v, slice_z), int(y), int(x))
-
-    def _inside(self, v: int, z: np.integer) -> int:
-        return int(np.clip(z, 0, len(self.volumes[v].hu) - 1))
+            first, last, center_yx, set_in = z - reach, z + reach, (y, x), (z, y, x)
+        else:
+            v, voxels = self.lesions[int(rng.integers(len(self.lesions)))]
+            first, last = voxels[:, 0].min() - 1, voxels[:, 0].max() + 1
+            center_yx = voxels[:, 1:].mean(axis=0).astype(int)
+        z = int(np.clip(rng.integers(first, last + 1), 0, len(self.volumes[v].hu) - 1))
+        y, x = (center_yx + jitter).tolist()
+        return Place(v, z, y, x, graft, set_in)
 
     def _voxel(self, v: int, kind: str, rng: np.random.Generator) -> tuple[int, int, int]:
         """Draw a voxel of this kind; anywhere in the volume where there is none."""
@@ -155,11 +143,9 @@ class Crops(DrawnCrops):
         y0, x0 = place.y - size // 2, place.x - size // 2
         height, width = volume.hu.shape[1:]
         rows, columns = np.arange(y0, y0 + size), np.arange(x0, x0 + size)
-        bounds = place.bounds
-        if bounds is None and volume.is_window:
-            bounds = Bounds(range(height), range(width))
-        if bounds is not None:
-            rows, columns = mirrored(rows, bounds.rows), mirrored(columns, bounds.columns)
+        whole = (range(height), range(width)) if volume.is_window else ()
+        if bounds := place.bounds or whole:
+            rows, columns = map(mirrored, (rows, columns), bounds)
         shown = np.ix_(z, rows.clip(0, height - 1), columns.clip(0, width - 1))
         hu, target = volume.hu[shown], volume.target[shown]
         outside = ((rows < 0) | (rows >= height))[:, None] | (columns < 0) | (columns >= width)

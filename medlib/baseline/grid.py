@@ -7,6 +7,7 @@ slices; thicker slices stay as they are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,11 +132,11 @@ class WorkingGrid:
         ]
 
 
-def widened(box: Box, shape: tuple[int, ...], margin: int) -> Box:
-    """Add a margin on all sides of a box, as far as the image goes."""
+def widened(box: Box, shape: tuple[int, ...], margins: Sequence[int]) -> Box:
+    """Add margins along z, y, x on both sides of a box, as far as the image goes."""
     z, y, x = (
         slice(max(part.start - margin, 0), min(part.stop + margin, size))
-        for part, size in zip(box, shape, strict=True)
+        for part, size, margin in zip(box, shape, margins, strict=True)
     )
     return z, y, x
 

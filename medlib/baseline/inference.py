@@ -233,7 +233,7 @@ def _as_searched(
     The search and the close look mark from their own levels: what the search marks is lifted to
     that of the close look, as nobody looks again and it must not get lost.
     """
-    wide = widened(box, scan.grid.shape, 1)
+    wide = widened(box, scan.grid.shape, (1, 1, 1))
     room = [
         (old.start - new.start, new.stop - old.stop) for old, new in zip(box, wide, strict=True)
     ]

@@ -14,14 +14,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
-from medlib.baseline import processes
-from medlib.baseline.card import Part, evidence_card, pair_cards
-from medlib.baseline.config import OUTLINE_PROFILE, TrainConfig, is_pair, train_config
+from medlib.baseline import processes, training_sources
+from medlib.baseline.card import Part, evidence_cards
+from medlib.baseline.config import OUTLINE_PROFILE, PROFILES, TrainConfig, train_config
 from medlib.baseline.device import best_device
 from medlib.baseline.network import save_weights
 from medlib.baseline.run import CARD, CONFIG, HISTORY, OUTLINER, WEIGHTS, Run
 from medlib.cohorts.cohort import PHANTOM, REAL, Cohort, cohort_key, open_cohort
-from medlib.cohorts.splits import check_disjoint
 from medlib.errors import OverlapError, RunError
 from medlib.files import lock_on, put_in_place, write_file, write_json
 from medlib.keys import code_key, digest
@@ -76,8 +75,9 @@ def order(
     RunError
         If it cannot be: nothing has been opened yet.
     """
-    of_pair = is_pair(profile)
-    if of_pair and dataset not in (PHANTOM, REAL):
+    outlines = OUTLINE_PROFILE.format(profile=profile)
+    is_pair = outlines in PROFILES
+    if is_pair and dataset not in (PHANTOM, REAL):
         raise RunError(
             f"profile '{profile}' learns from real CT: use --dataset {REAL}, or --dataset "
             f"{PHANTOM} for the phantom in its place"
@@ -85,39 +85,34 @@ def order(
     dataset = dataset or PHANTOM
     if left_out and dataset != REAL:
         raise RunError(f"--leave-out {left_out}: only a run on {REAL} sees whole real scans")
-    if changes and (of_pair or dataset == REAL):
+    if changes and (is_pair or dataset == REAL):
         raise RunError(
             f"--set {changes[0]}: such a run has two networks with a profile each, in "
             "medlib/baseline/config.py; change it there"
         )
-    config = train_config(profile, seed, changes)
-    if of_pair:
-        outlines = train_config(OUTLINE_PROFILE.format(profile=profile), seed)
-        return Order((config, outlines), dataset, (), left_out)
-    if dataset == REAL:
+    configs = [train_config(profile, seed, changes)]
+    if is_pair:
+        configs.append(train_config(outlines, seed))
+    elif dataset == REAL:
         raise RunError(f"profile '{profile}' makes no run on real CT: use the profile 'lidc'")
-    if config.voi_crops or config.scan_crops or config.mass_crops:
+    elif configs[0].phantom_share < 1:
         raise RunError(
             f"profile '{profile}' learns from real CT: use --profile lidc --dataset {REAL}"
         )
-    return Order((config,), dataset, tuple(changes))
+    return Order(tuple(configs), dataset, tuple(changes), left_out)
 
 
 def open_data(wanted: Order) -> tuple[Cohort, Cohort]:
     """Open the cohort that is learned from, and the phantom that stands beside it (or is it)."""
-    from medlib.baseline.training_sources import check_scans, leave_out
-
     first = wanted.configs[0]
-    if not wanted.is_pair:
-        cohort = open_cohort(wanted.dataset, first.cohort, first.seed)
-        return cohort, cohort
-    phantom = open_cohort(PHANTOM, first.cohort, first.seed)
-    if wanted.dataset == PHANTOM:
+    dataset = PHANTOM if wanted.is_pair else wanted.dataset
+    phantom = open_cohort(dataset, first.cohort, first.seed)
+    if wanted.dataset == dataset:
         return phantom, phantom
     cohort = open_cohort(REAL)
     if wanted.left_out:
-        cohort = leave_out(cohort, wanted.left_out)
-    check_scans(cohort)
+        cohort = training_sources.leave_out(cohort, wanted.left_out)
+    training_sources.check_scans(cohort)
     return cohort, phantom
 
 
@@ -163,12 +158,11 @@ def find_or_make_run(
     keys = {
         "configuration": digest(*(config.model_dump_json() for config in wanted.configs)),
         "cohort": cohort_key(cohort),
-        "training code": code_key("medlib.baseline.train"),
+        "training code": code_key("medlib.baseline.train", "medlib.baseline.training_mix"),
     }
     if wanted.is_pair:
         splits = cohort.table[["case_id", "split"]].to_csv()  # a scan may be left out
         keys["cohort"] = digest(keys["cohort"], splits, cohort_key(phantom))
-        keys["training code"] = code_key("medlib.baseline.train", "medlib.baseline.training_mix")
     # Another command waits, then finds it; the processes of one training go together.
     lock = lock_on(folder) if not processes.rank() else None
     with lock or nullcontext():
@@ -204,8 +198,7 @@ def _make(
 ) -> Run:
     """Train and write the run beside its folder, then put it in place of what stood there."""
     checkpoints = folder.parent / f".{folder.name}.{digest(*keys.values())[:16]}"
-    train = _train_pair if wanted.is_pair else _train_one
-    parts = train(wanted, cohort, phantom, checkpoints)
+    parts = _train(wanted, cohort, phantom, checkpoints)
     if processes.rank():
         raise SystemExit(0)  # the first process writes
     with put_in_place(folder) as beside:
@@ -215,67 +208,38 @@ def _make(
             save_weights(part.trained.network, where / WEIGHTS)
             part.trained.history.to_csv(where / HISTORY, index=False)
         shas = [Run(beside / name).weights_sha256() for name in ("", OUTLINER)[: len(parts)]]
-        cards = [evidence_card(p, phantom, sha) for p, sha in zip(parts, shas, strict=True)]
-        if wanted.is_pair:
-            cards = pair_cards(cards, parts, cohort, phantom, wanted.command)
-            write_json(beside / OUTLINER / CARD, cards[1])
-        write_json(beside / CARD, {**cards[0], "keys": keys})
+        card, *inner = evidence_cards(parts, shas, cohort, phantom, wanted.command)
+        for of_outliner in inner:
+            write_json(beside / OUTLINER / CARD, of_outliner)
+        write_json(beside / CARD, {**card, "keys": keys})
     shutil.rmtree(checkpoints)
     return Run(folder)
 
 
-# Training needs Lightning, which takes seconds to import; finding a run does not.
-
-
-def _train_one(wanted: Order, cohort: Cohort, _: Cohort, checkpoints: Path) -> list[Part]:
-    from medlib.baseline.train import train
-    from medlib.baseline.training_volume import training_volumes
-
-    check_disjoint(cohort.table)
-    [config] = wanted.configs
-    patients = {
-        str(split): sorted(group["patient_id"].astype(str).unique())
-        for split, group in cohort.table.groupby("split")
-    }
-    volumes = {
-        split: training_volumes(
-            cohort.cases(split),
-            config,
-            split,
-            {p for other, members in patients.items() if other != split for p in members},
-        )
-        for split in ("train", "tune")
-    }
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    trained = train(config, volumes["train"], volumes["tune"], best_device(), checkpoints)
-    return [Part(config, trained, patients)]
-
-
-def _train_pair(wanted: Order, cohort: Cohort, phantom: Cohort, checkpoints: Path) -> list[Part]:
+def _train(wanted: Order, cohort: Cohort, phantom: Cohort, checkpoints: Path) -> list[Part]:
+    # Training needs Lightning, which takes seconds to import; finding a run does not.
+    from medlib.baseline import training_mix
     from medlib.baseline.train import train_on
-    from medlib.baseline.training_mix import (
-        outline_crops,
-        outline_data,
-        phantom_share,
-        search_crops,
-    )
-    from medlib.baseline.training_sources import outline_givers
 
-    givers = {part: outline_givers(cohort, part) for part in ("train", "tune")}
-    if both := givers["train"] & givers["tune"]:
-        raise OverlapError(f"{min(both)} gave outlines to train and to tune patients")
-    search, outlines = wanted.configs
-    synthetic = phantom if cohort is phantom or phantom_share(outlines) else None
-    parts = []
-    for config in (search, outlines):
-        if config is search:
-            mix = search_crops(cohort, phantom, config)
+    givers: dict[str, set[str]] = {}
+    if wanted.is_pair:
+        givers = {p: training_sources.outline_givers(cohort, p) for p in ("train", "tune")}
+        if both := givers["train"] & givers["tune"]:
+            raise OverlapError(f"{min(both)} gave outlines to train and to tune patients")
+    parts: list[Part] = []
+    for config in wanted.configs:
+        if not wanted.is_pair:
+            mix = training_mix.patient_crops(cohort, config)
+        elif not parts:
+            mix = training_mix.search_crops(cohort, phantom, config)
         else:
-            mix = outline_crops(outline_data(cohort, synthetic, config), config)
+            synthetic = phantom if cohort is phantom or config.phantom_share else None
+            data = training_mix.outline_data(cohort, synthetic, config)
+            mix = training_mix.outline_crops(data, config)
         of_one = checkpoints / config.profile
         of_one.mkdir(parents=True, exist_ok=True)
         trained = train_on(mix.train, mix.tune, config, best_device(), of_one)
         # Who gave the outlines of what is shown is no test either.
-        patients = {part: sorted({*names, *givers[part]}) for part, names in mix.patients.items()}
+        patients = {p: sorted({*names, *givers.get(p, ())}) for p, names in mix.patients.items()}
         parts.append(Part(config, trained, patients))
     return parts

@@ -17,7 +17,7 @@ from medlib.baseline.grid import Spacing, WorkingGrid, neighbour_slices, network
 # Pixels of the slices that go through the network together: a CPU is fastest where they fit its
 # cache, a GPU where they fill it.
 BATCH_PX = {"cpu": 2 * 320 * 320, "cuda": 64 * 320 * 320}
-CONTEXT_PX = 16  # seen around what is asked for
+CONTEXT = (0, 16, 16)  # slices, rows and columns seen around what is asked for
 VIEWS = ((), (1,), (2,), (1, 2))  # axes along which a window is mirrored
 STRIDE_PX = 32  # the encoder halves the image five times
 
@@ -40,7 +40,7 @@ def probability_where(
     probability = np.zeros(hu.shape, dtype=np.float32)
     boxes = ndimage.find_objects(allowed.view(np.uint8))
     if boxes:
-        _, rows, columns = widened(boxes[0], hu.shape, CONTEXT_PX)
+        _, rows, columns = widened(boxes[0], hu.shape, CONTEXT)
         inside = np.s_[:, rows, columns]
         wanted = np.any(allowed[inside], axis=(1, 2))
         probability[inside] = slice_probability(model, hu[inside], wanted)

@@ -27,12 +27,10 @@ from torch.utils.data import DataLoader, DistributedSampler, Subset
 
 from medlib import progress
 from medlib.baseline import processes
-from medlib.baseline.augment import Augmentation
 from medlib.baseline.config import TrainConfig
-from medlib.baseline.crops import Crops, DrawnCrops
+from medlib.baseline.crops import DrawnCrops
 from medlib.baseline.device import has_fast_bfloat16
 from medlib.baseline.segmenter import Segmenter
-from medlib.baseline.training_volume import TrainingVolume
 
 HISTORY_EVERY = 10  # steps between two rows of the training loss
 LAST = "last"  # checkpoint of the last look
@@ -152,27 +150,6 @@ class Batches(L.LightningDataModule):
         if self.device.type == "cpu":
             return 0
         return max((os.cpu_count() or 1) // processes.count_here() - 1, 1)
-
-
-def train(
-    config: TrainConfig,
-    train_volumes: list[TrainingVolume],
-    tune_volumes: list[TrainingVolume],
-    device: torch.device,
-    checkpoints: Path | None = None,
-) -> Trained:
-    """Train a network on the volumes of a cohort; see `train_on`."""
-    crops = Crops(
-        train_volumes,
-        config,
-        length=config.steps * config.batch_size,
-        seed=config.seed,
-        augmentation=Augmentation(config.augmentation),
-    )
-    # Tune crops show what is there: no copies, nothing changed.
-    as_they_are = config.model_copy(update={"graft_share": 0.0})
-    tune_crops = Crops(tune_volumes, as_they_are, length=config.tune_crops, seed=config.seed)
-    return train_on(crops, tune_crops, config, device, checkpoints)
 
 
 def train_on(

@@ -7,7 +7,7 @@ scans and the phantom's lungs. Where a cohort has no whole scans, the phantom st
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -17,13 +17,14 @@ from medlib.baseline.augment import Augmentation
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.crops import Crop, Crops, DrawnCrops
 from medlib.baseline.enlarged_nodules import NODULES_MM, with_masses
-from medlib.baseline.grafts import Graft, take
+from medlib.baseline.grafts import take
 from medlib.baseline.outline import ZOOMS, widest_mm, width_mm, zoomed
 from medlib.baseline.prepared_cases import (
     mass_of,
     phantom_volumes,
     prepare_scan,
     prepare_window,
+    training_volumes,
 )
 from medlib.baseline.training_sources import check_licences, training_windows, whole_scans
 from medlib.baseline.training_volume import TrainingVolume
@@ -34,11 +35,11 @@ SLICE_SPACINGS_MM = (2.5, 5.0)  # nodules are seen as in the phantom and as in t
 WINDOW_LESION_SHARE = 0.65  # of the crops the search sees of windows; the rest shows surroundings
 MASSES_IN_SCANS = 64  # few scans, each shown with many masses ...
 MASSES_PER_PHANTOM = 2  # ... and many phantom patients, each with few
-Shares = list[tuple[float, DrawnCrops]]
+Shares = list[tuple[float, DrawnCrops]]  # relative
 
 
 class Mix(NamedTuple):
-    """The crops that a network is trained and tuned on, and the patients of ``train``, ``tune``."""
+    """The crops that a network is trained and tuned on, and the patients by part."""
 
     train: DrawnCrops
     tune: DrawnCrops
@@ -46,11 +47,11 @@ class Mix(NamedTuple):
 
 
 class MixedCrops(DrawnCrops):
-    """Crops from several sources, each with its share; shares are relative."""
+    """Crops from several sources, each with its share."""
 
     def __init__(
         self,
-        sources: Sequence[tuple[float, DrawnCrops]],
+        sources: Shares,
         config: TrainConfig,
         length: int,
         seed: int,
@@ -69,6 +70,9 @@ class MixedCrops(DrawnCrops):
 class WindowCrops(Crops):
     """Crops of windows, mirrored and turned: so narrow a view shows no side."""
 
+    def __init__(self, volumes: list[TrainingVolume], config: TrainConfig) -> None:
+        super().__init__(volumes, config, grafts=[])
+
     def draw(self, rng: np.random.Generator) -> Crop:
         """Draw a crop and turn it, in plane and head to foot."""
         image, target = super().draw(rng)
@@ -81,9 +85,17 @@ class WindowCrops(Crops):
         return np.ascontiguousarray(image), np.ascontiguousarray(target)
 
 
-def phantom_share(config: TrainConfig) -> float:
-    """Return the share of the crops that real CT and masses leave to the phantom."""
-    return round(1 - config.voi_crops - config.scan_crops - config.mass_crops, 6)
+def patient_crops(cohort: Cohort, config: TrainConfig) -> Mix:
+    """Prepare the crops of a cohort's patients, as they are; see `training_volumes`."""
+    volumes = {split: training_volumes(cohort, config, split) for split in ("train", "tune")}
+    length, augmentation = config.steps * config.batch_size, Augmentation(config.augmentation)
+    as_they_are = config.model_copy(update={"graft_share": 0.0})
+    patients = cohort.table.groupby("split")["patient_id"].unique()
+    return Mix(
+        Crops(volumes["train"], config, length, config.seed, augmentation),
+        Crops(volumes["tune"], as_they_are, config.tune_crops, config.seed),
+        {str(split): sorted(map(str, names)) for split, names in patients.items()},
+    )
 
 
 def search_crops(cohort: Cohort, phantom: Cohort, config: TrainConfig) -> Mix:
@@ -100,41 +112,32 @@ def search_crops(cohort: Cohort, phantom: Cohort, config: TrainConfig) -> Mix:
         If the licence of an image does not allow to train on it.
     """
     check_licences(cohort)
-    patients: dict[str, list[str]] = {}
+    patients: dict[str, set[str]] = {}
     made: dict[str, Shares] = {}
+    grids = [config.model_copy(update={"slice_spacing_mm": each}) for each in SLICE_SPACINGS_MM]
+    of_windows = config.model_copy(update={"lesion_share": WINDOW_LESION_SHARE})
     for split in ("train", "tune"):
         nodules = training_windows(cohort, split)
-        windows = [
-            prepare_window(nodule, config, spacing)
-            for nodule in nodules
-            for spacing in SLICE_SPACINGS_MM
-        ]
+        windows = [[prepare_window(nodule, grid) for grid in grids] for nodule in nodules]
         scans = [prepare_scan(scan, config) for scan in whole_scans(cohort, split)]
         synthetic = phantom_volumes(phantom, split, config, [config])
-        as_drawn = config if split == "train" else config.model_copy(update={"graft_share": 0.0})
         thin, thick = (
-            _grafts(nodules, config, spacing) if split == "train" else []
-            for spacing in SLICE_SPACINGS_MM
+            [take(each[k].hu, voxels) for each in windows for voxels in each[k].lesions]
+            if split == "train"
+            else []
+            for k in range(len(grids))
         )
-        of_windows = config.model_copy(
-            update={"graft_share": 0.0, "lesion_share": WINDOW_LESION_SHARE}
-        )
-        patients[split] = sorted({volume.patient_id for volume in (*windows, *scans, *synthetic)})
+        seen = [volume for of_nodule in windows for volume in of_nodule]
+        patients[split] = {volume.patient_id for volume in (*seen, *scans, *synthetic)}
         whole, grafts = (scans, thick) if scans else (synthetic, thin)
         made[split] = [
-            (config.voi_crops, WindowCrops(windows, of_windows, 0, config.seed, grafts=[])),
-            (config.scan_crops, Crops(whole, as_drawn, 0, config.seed, grafts=grafts)),
-            (phantom_share(config), Crops(synthetic, as_drawn, 0, config.seed, grafts=thin)),
+            (config.voi_crops, WindowCrops(seen, of_windows)),
+            (config.scan_crops, Crops(whole, config, grafts=grafts)),
+            (config.phantom_share, Crops(synthetic, config, grafts=thin)),
         ]
         if config.mass_crops:
             made[split] += _mass_crops(cohort, phantom, nodules, split, config)
     return _mixed(made, patients, config)
-
-
-def _grafts(nodules: list[Case], config: TrainConfig, slice_spacing_mm: float) -> list[Graft]:
-    """Take the nodules out of their windows, for scans with this distance of slices."""
-    found = (prepare_window(nodule, config, slice_spacing_mm) for nodule in nodules)
-    return [take(volume.hu, lesion) for volume in found for lesion in volume.lesions]
 
 
 def _mass_crops(
@@ -144,15 +147,8 @@ def _mass_crops(
 
     The phantom's own lesions are left out of the loss: from afar nobody looks for what is small. So
     crops without a mass lie on anything dense, not on what looks like a nodule.
-
-    Raises
-    ------
-    DataError
-        If no nodule of this part can be enlarged.
     """
-    far = zoomed(config, ZOOMS[-1]).model_copy(
-        update={"graft_share": 0.0, "window_share": 0.0, "hard_hu": 0.0}
-    )
+    far = zoomed(config, ZOOMS[-1]).model_copy(update={"window_share": 0.0, "hard_hu": 0.0})
     masses = [mass for nodule in nodules if (mass := mass_of(nodule, far)) is not None]
     if not masses:
         smallest, largest = NODULES_MM
@@ -164,23 +160,24 @@ def _mass_crops(
     synthetic = phantom_volumes(phantom, split, far, [far], known=set())
     places = [(scans, MASSES_IN_SCANS)] if scans else []
     places.append((synthetic, MASSES_PER_PHANTOM * len(synthetic)))
-    share = config.mass_crops / len(places)
     crops: Shares = []
     for k, (volumes, n) in enumerate(places):
         shown = with_masses(volumes, masses, n, np.random.default_rng((config.seed, k)))
-        crops.append((share, Crops(shown, far, 0, config.seed, grafts=[])))
+        crops.append((config.mass_crops / len(places), Crops(shown, far, grafts=[])))
     return crops
 
 
-def _mixed(made: Mapping[str, Shares], patients: dict[str, list[str]], config: TrainConfig) -> Mix:
+def _mixed(
+    made: Mapping[str, Shares], patients: Mapping[str, set[str]], config: TrainConfig
+) -> Mix:
     """Mix the sources of the train and of the tune part, which may share no patient."""
-    if both := set(patients["train"]) & set(patients["tune"]):
+    if both := patients["train"] & patients["tune"]:
         raise OverlapError(f"patient {min(both)} stands in train and in tune; mend the split")
-    length, seed = config.steps * config.batch_size, config.seed
+    length, augmentation = config.steps * config.batch_size, Augmentation(config.augmentation)
     return Mix(
-        MixedCrops(made["train"], config, length, seed, Augmentation(config.augmentation)),
-        MixedCrops(made["tune"], config, config.tune_crops, seed),
-        patients,
+        MixedCrops(made["train"], config, length, config.seed, augmentation),
+        MixedCrops(made["tune"], config, config.tune_crops, config.seed),
+        {split: sorted(names) for split, names in patients.items()},
     )
 
 
@@ -193,7 +190,7 @@ class OutlineData(NamedTuple):
     nodules: list[tuple[float, list[TrainingVolume]]]  # with a share of the crops of nodules
     scans: list[TrainingVolume]  # for what is no nodule
     phantom: list[TrainingVolume]  # at each zoom
-    patients: list[str]
+    patients: set[str]
 
 
 def outline_data(
@@ -206,32 +203,31 @@ def outline_data(
     `voi_crops` and `scan_crops` leave nothing to it.
     """
     check_licences(cohort)
-    near, far = ZOOMS
     grids = [zoomed(config, zoom) for zoom in ZOOMS]
+    near_mm, far_mm = (widest_mm(config, zoom) for zoom in ZOOMS)
     thick = config.model_copy(update={"slice_spacing_mm": SLICE_SPACINGS_MM[-1]})
     # Grid, the widths that are seen through it, share of the crops of nodules.
     views = (
-        (config, (0.0, widest_mm(config, near)), 0.7),
-        (grids[1], (widest_mm(config, near) / 2, widest_mm(config, far)), 0.15),
-        (thick, (0.0, widest_mm(config, near)), 0.15),
+        (config, (0.0, near_mm), 0.7),
+        (grids[1], (near_mm / 2, far_mm), 0.15),
+        (thick, (0.0, near_mm), 0.15),
     )
     data = {}
     for split in ("train", "tune"):
-        windows = training_windows(cohort, split)
-        widths = [width_mm(window.reference, window.volume.spacing_mm) for window in windows]
+        windows = [
+            (window, width_mm(window.reference, window.volume.spacing_mm))
+            for window in training_windows(cohort, split)
+        ]
         nodules: list[tuple[float, list[TrainingVolume]]] = []
-        for seen, (narrowest, widest), share in views:
-            fitting = [
-                prepare_window(window, seen, seen.slice_spacing_mm, by_share=True)
-                for window, width in zip(windows, widths, strict=True)
-                if narrowest <= width <= widest
-            ]
-            nodules.append((share, fitting))
+        for grid, (narrowest, widest), share in views:
+            fitting = [window for window, width in windows if narrowest <= width <= widest]
+            seen = [prepare_window(window, grid, by_share=True) for window in fitting]
+            nodules.append((share, seen))
         scans = [prepare_scan(scan, config) for scan in whole_scans(cohort, split)]
         synthetic = phantom_volumes(phantom, split, config, grids) if phantom else []
-        patients = {window.patient_id for window in windows}
+        patients = {window.patient_id for window, _ in windows}
         patients |= {volume.patient_id for volume in [*scans, *synthetic]}
-        data[split] = OutlineData(nodules, scans, synthetic, sorted(patients))
+        data[split] = OutlineData(nodules, scans, synthetic, patients)
     return data
 
 
@@ -247,8 +243,7 @@ def outline_crops(data: Mapping[str, OutlineData], config: TrainConfig) -> Mix:
     DataError
         If the configuration leaves a share to the phantom and the data hold none.
     """
-    empty = config.model_copy(update={"lesion_share": 0.0})
-    rest = phantom_share(config)
+    empty, rest = config.model_copy(update={"lesion_share": 0.0}), config.phantom_share
     made: dict[str, Shares] = {}
     for split, part in data.items():
         if rest and not part.phantom:
@@ -259,8 +254,6 @@ def outline_crops(data: Mapping[str, OutlineData], config: TrainConfig) -> Mix:
             (rest, part.phantom, config),
         ]
         made[split] = [
-            (share, WindowCrops(volumes, drawn, 0, config.seed, grafts=[]))
-            for share, volumes, drawn in sources
-            if share
+            (share, WindowCrops(volumes, seen)) for share, volumes, seen in sources if share
         ]
     return _mixed(made, {split: part.patients for split, part in data.items()}, config)

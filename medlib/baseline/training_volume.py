@@ -1,9 +1,4 @@
-"""A patient on the working grid, with what a network learns there and what is left out.
-
-Voxels of a lesion that one reader alone marked are left out of the loss. To call them background
-would teach the network to deny what a radiologist saw; to call them lesion, what three others did
-not. The evaluation treats them in the same way: neither a miss nor a false alarm.
-"""
+"""A patient on the working grid, with what a network learns there and what is left out."""
 
 from __future__ import annotations
 
@@ -14,14 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medlib.annotation.case import Case
-from medlib.annotation.reference import lesion_status, reference_mask
-from medlib.baseline.blob_filter import HU_RANGE, dot_enhancement
+from medlib.baseline.blob_filter import dot_enhancement
 from medlib.baseline.config import TrainConfig
-from medlib.baseline.grid import Spacing, WorkingGrid
-from medlib.errors import DataError, OverlapError
-from medlib.images.lungs import lung_field
-from medlib.parallel import in_order
+from medlib.baseline.grid import Spacing
 
 BACKGROUND, LESION, IGNORED = 0, 1, 255
 LESION_SHARE = 0.5  # from this share of readers on, a voxel is lesion
@@ -48,33 +38,23 @@ class TrainingVolume:
     aerated: NDArray[np.int32]
     is_window: bool = False  # cut out around a nodule: what lies beyond is not air but mirrored
 
-
-def prepare(case: Case, config: TrainConfig) -> TrainingVolume:
-    """Bring a case to the working grid and mark lesion, background and what is left out."""
-    grid = WorkingGrid.of(case.volume.hu.shape, case.volume.spacing_mm, config)
-    hu = grid.from_source(case.volume.hu)
-    lung = lung_field(hu, grid.spacing_mm)
-    reference = reference_mask(case.readers)
-    target = np.full(grid.shape, BACKGROUND, dtype=np.uint8)
-    required = []
-    for label, n_readers in zip(case.lesions["label"], case.lesions["n_readers"], strict=True):
-        union = case.lesion_labels == label
-        if lesion_status(int(n_readers)) == "required":
-            voxels = grid.from_source(union & reference) >= 0.5
-            target[voxels] = LESION
-            if voxels.any():
-                required.append(np.argwhere(voxels))
-        else:
-            target[(grid.from_source(union) > 0) & (target == BACKGROUND)] = IGNORED
-    return TrainingVolume(
-        patient_id=case.patient_id,
-        hu=np.rint(hu).astype(np.int16),
-        target=target,
-        lesions=tuple(required),
-        lung=flat_indices(lung),
-        dense=dense_voxels(hu, grid.spacing_mm, lung, target != BACKGROUND, config),
-        aerated=flat_indices(lung & (hu <= DENSE_HU)),
-    )
+    @classmethod
+    def of(
+        cls,
+        patient_id: str,
+        hu: NDArray[np.float32],
+        target: NDArray[np.uint8] | NDArray[np.float32],
+        lesions: Iterable[NDArray[np.bool_]],
+        lung: NDArray[np.bool_],
+        dense: NDArray[np.int32],
+        *,
+        is_window: bool = False,
+    ) -> TrainingVolume:
+        """Keep of masks the voxels."""
+        voxels = tuple(np.argwhere(lesion) for lesion in lesions if lesion.any())
+        aerated = flat_indices(lung & (hu <= DENSE_HU))
+        rounded, inside = np.rint(hu).astype(np.int16), flat_indices(lung)
+        return cls(patient_id, rounded, target, voxels, inside, dense, aerated, is_window)
 
 
 def flat_indices(where: NDArray[np.bool_]) -> NDArray[np.int32]:
@@ -99,31 +79,5 @@ def dense_voxels(
     if not config.hard_hu:
         return flat_indices(dense)
     free = dense & ~ndimage.binary_dilation(marked, iterations=CLEAR_VOXELS)
-    dots = dot_enhancement(np.clip(hu, *HU_RANGE), spacing_mm, free)
-    hard = flat_indices(dots > config.hard_hu)
+    hard = flat_indices(dot_enhancement(hu, spacing_mm, free) > config.hard_hu)
     return hard if len(hard) >= ENOUGH_VOXELS else flat_indices(free)
-
-
-def training_volumes(
-    cases: Iterable[Case], config: TrainConfig, split: str, other_patients: set[str]
-) -> list[TrainingVolume]:
-    """Prepare the cases of one split; `other_patients` stand in the other splits.
-
-    Raises
-    ------
-    OverlapError
-        If a case belongs to another split, or its patient stands in another split too.
-    """
-
-    def checked(case: Case) -> TrainingVolume:
-        if case.split != split or case.patient_id in other_patients:
-            raise OverlapError(
-                f"patient {case.patient_id} (case {case.case_id}, split '{case.split}') came as "
-                f"'{split}' data: a patient belongs to one split; mend the cohort's table"
-            )
-        return prepare(case, config)
-
-    volumes = list(in_order(checked, cases))
-    if not volumes:
-        raise DataError(f"the cohort has no case in its '{split}' part: give it at least one")
-    return volumes

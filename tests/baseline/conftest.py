@@ -5,8 +5,8 @@ import torch
 from toy import ToyCohort, toy_cohort
 
 from medlib.baseline.config import TrainConfig
-from medlib.baseline.train import Trained, train
-from medlib.baseline.training_volume import training_volumes
+from medlib.baseline.train import Trained, train_on
+from medlib.baseline.training_mix import patient_crops
 
 TINY = TrainConfig(
     profile="tiny",
@@ -34,8 +34,5 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> ToyCohort:
 
 @pytest.fixture(scope="session")
 def trained(cohort: ToyCohort) -> Trained:
-    volumes = {
-        split: training_volumes(cohort.cases(split), TINY, split, set())
-        for split in ("train", "tune")
-    }
-    return train(TINY, volumes["train"], volumes["tune"], torch.device("cpu"))
+    mix = patient_crops(cohort, TINY)
+    return train_on(mix.train, mix.tune, TINY, torch.device("cpu"))

@@ -3,12 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from toy import Ball, toy_case
+from toy import Ball, ToyCohort, toy_case
 
 from medlib.baseline.augment import Augmentation
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.crops import Crops, DrawnCrops, Place
-from medlib.baseline.training_volume import IGNORED, LESION, prepare, training_volumes
+from medlib.baseline.prepared_cases import prepare, training_volumes
+from medlib.baseline.training_volume import IGNORED, LESION
 from medlib.errors import DataError, OverlapError
 
 AGREED = Ball((20.0, 64.0, 36.0), 6.0, n_readers=3)
@@ -24,20 +25,15 @@ def test_required_lesions_are_the_target_and_disputed_ones_are_left_out(tiny: Tr
     assert set(volume.dense) < set(volume.lung)
 
 
-@pytest.mark.parametrize("case_split", ["test", "external", "tune"])
-def test_a_case_of_another_split_is_refused(tiny: TrainConfig, case_split: str):
-    with pytest.raises(OverlapError, match=f"toy-1 .* split '{case_split}'"):
-        training_volumes([toy_case([AGREED], split=case_split)], tiny, "train", set())
-
-
 def test_a_train_patient_who_stands_in_another_split_too_is_refused(tiny: TrainConfig):
-    with pytest.raises(OverlapError, match="a patient belongs to one split"):
-        training_volumes([toy_case([AGREED])], tiny, "train", {"toy-1"})
+    twice = ToyCohort((toy_case([AGREED]), toy_case([AGREED], split="test")))
+    with pytest.raises(OverlapError, match="toy-1 in test, train"):
+        training_volumes(twice, tiny, "train")
 
 
 def test_an_empty_part_is_refused(tiny: TrainConfig):
     with pytest.raises(DataError, match="no case in its 'tune' part"):
-        training_volumes([], tiny, "tune", set())
+        training_volumes(ToyCohort((toy_case([AGREED]),)), tiny, "tune")
 
 
 def test_every_crop_without_a_copied_lesion_comes_from_one_volume(tiny: TrainConfig):

@@ -14,8 +14,9 @@ from medlib.baseline.config import TrainConfig
 from medlib.baseline.crops import Crops
 from medlib.baseline.inference import predict_volume
 from medlib.baseline.network import build_network
-from medlib.baseline.train import HISTORY_EVERY, Batches, Trained, train, train_on
-from medlib.baseline.training_volume import training_volumes
+from medlib.baseline.prepared_cases import training_volumes
+from medlib.baseline.train import HISTORY_EVERY, Batches, Trained, train_on
+from medlib.baseline.training_mix import patient_crops
 
 CPU = torch.device("cpu")
 
@@ -41,11 +42,11 @@ def test_the_history_tells_both_curves(trained: Trained, tiny: TrainConfig):
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(cohort, tiny: TrainConfig):
     config = tiny.model_copy(update={"steps": 4, "tune_every": 2, "batch_size": 2})
-    volumes = training_volumes(cohort.cases("train"), config, "train", set())
-    tune = training_volumes(cohort.cases("tune"), config, "tune", set())
 
     def weights(seed: int) -> list[torch.Tensor]:
-        trained = train(config.model_copy(update={"seed": seed}), volumes, tune, CPU)
+        seeded = config.model_copy(update={"seed": seed})
+        mix = patient_crops(cohort, seeded)
+        trained = train_on(mix.train, mix.tune, seeded, CPU)
         return list(trained.network.state_dict().values())
 
     first, again, other = weights(0), weights(0), weights(1)
@@ -138,10 +139,7 @@ def whole(cohort, tiny):
     config = tiny.model_copy(
         update={"steps": 12, "tune_every": 4, "batch_size": 2, "tune_crops": 4}
     )
-    volumes = {
-        split: training_volumes(cohort.cases(split), config, split, set())
-        for split in ("train", "tune")
-    }
+    volumes = {split: training_volumes(cohort, config, split) for split in ("train", "tune")}
     crops = Crops(volumes["train"], config, 24, 0, Augmentation())
     unkilled = train_on(crops, Crops(volumes["tune"], config, 4, 0), config, CPU)
     return config, volumes, unkilled
@@ -172,8 +170,7 @@ def test_the_weights_of_the_end_are_kept_where_the_configuration_says_so(cohort,
         update={"steps": 12, "tune_every": 4, "batch_size": 2, "tune_crops": 4, "keep": "last"}
     )
     train_crops, tune_crops = (
-        Crops(training_volumes(cohort.cases(split), config, split, set()), config, 24, 0)
-        for split in ("train", "tune")
+        Crops(training_volumes(cohort, config, split), config, 24, 0) for split in ("train", "tune")
     )
     trained = train_on(train_crops, tune_crops, config, CPU, tmp_path)
     assert trained.best_step == 12
@@ -186,11 +183,12 @@ def test_the_encoder_may_wait_and_then_learn_at_a_small_rate(cohort, tiny):
     config = tiny.model_copy(
         update={"steps": 2, "tune_every": 2, "batch_size": 2, "tune_crops": 2, "crop_px": 32}
     )
-    volumes = training_volumes(cohort.cases("train"), config, "train", set())
+    mix = patient_crops(cohort, config)
     begun = dict(build_network(config).get_submodule("encoder").named_parameters())
 
     def encoder_moved(**changes: float) -> float:
-        trained = train(config.model_copy(update=changes), volumes, volumes, CPU).network
+        changed = config.model_copy(update=changes)
+        trained = train_on(mix.train, mix.tune, changed, CPU).network
         after = trained.get_submodule("encoder").named_parameters()
         return sum(float((tensor - begun[name]).detach().abs().sum()) for name, tensor in after)
 
@@ -201,10 +199,7 @@ def test_the_encoder_may_wait_and_then_learn_at_a_small_rate(cohort, tiny):
 def test_a_training_says_how_far_it_is(cohort, tiny, tmp_path, monkeypatch):
     n_steps = 2 * HISTORY_EVERY
     config = tiny.model_copy(update={"steps": n_steps, "tune_every": n_steps, "batch_size": 2})
-    volumes = {
-        split: training_volumes(cohort.cases(split), config, split, set())
-        for split in ("train", "tune")
-    }
+    volumes = {split: training_volumes(cohort, config, split) for split in ("train", "tune")}
     moves = []
 
     class Bar:
@@ -218,7 +213,8 @@ def test_a_training_says_how_far_it_is(cohort, tiny, tmp_path, monkeypatch):
             moves.append("closed")
 
     monkeypatch.setattr(train_module.progress, "Bar", Bar)
-    trained = train(config, volumes["train"], volumes["tune"], CPU, tmp_path)
+    mix = patient_crops(cohort, config)
+    trained = train_on(mix.train, mix.tune, config, CPU, tmp_path)
     steps = [(row.step, f"loss {row.train_loss:.3f}") for row in trained.history.itertuples()]
     assert moves == [("training steps", n_steps), *steps, "closed"]
     moves.clear()

@@ -11,14 +11,14 @@ from toy import Ball, ToyCohort, toy_case, toy_volume
 from medlib.annotation.case import Case
 from medlib.baseline import prepared_cases
 from medlib.baseline.config import TrainConfig, without_phantom
-from medlib.baseline.crops import Bounds, Crops, Place, mirrored
+from medlib.baseline.crops import Crops, Place, mirrored
 from medlib.baseline.grid import WorkingGrid
 from medlib.baseline.network_passes import Model, predict_window
 from medlib.baseline.outline import ZOOMS, zoomed
 from medlib.baseline.prepared_cases import (
     mass_of,
     phantom_volumes,
-    prepare_phantom,
+    prepare,
     prepare_scan,
     prepare_window,
 )
@@ -29,7 +29,6 @@ from medlib.baseline.training_mix import (
     WindowCrops,
     outline_crops,
     outline_data,
-    phantom_share,
     search_crops,
 )
 from medlib.baseline.training_volume import (
@@ -63,13 +62,14 @@ def test_the_target_of_a_window_is_what_two_readers_drew():
     hu[readers[0]] = 20
     volume = Volume(hu, np.diag([1.0, 1.0, 1.25, 1.0]), SeriesIdentity("p", "", ""))
     window = case_of(volume, readers, "p", is_window=True)
-    fine = prepare_window(window, CONFIG, 1.25)
+    thin = CONFIG.model_copy(update={"slice_spacing_mm": 1.25})
+    fine = prepare_window(window, thin)
     assert fine.is_window
     assert fine.target.sum() == 2 * 64
     assert len(fine.lesions[0]) == 2 * 64
-    coarse = prepare_window(window, CONFIG, 2.5)
+    coarse = prepare_window(window, CONFIG)
     assert coarse.hu.shape == (2, 40, 40)
-    shares = prepare_window(window, CONFIG, 1.25, by_share=True)
+    shares = prepare_window(window, thin, by_share=True)
     assert shares.target[2, 20, 20] == pytest.approx(1)
     assert shares.target[2, 12, 12] == pytest.approx(1 / 3)
     assert len(shares.lesions[0]) == 2 * 64  # where it lies, two of them say
@@ -97,7 +97,7 @@ def test_phantom_lesions_of_patients_kept_for_testing_are_left_out():
     case = toy_case([Ball((20, 64, 36), 5), Ball((20, 64, 92), 7)])
     origins = ["LIDC-IDRI-0001/1", "LIDC-IDRI-0999/2"]
     case = replace(case, lesions=case.lesions.assign(origin=origins))
-    volume = prepare_phantom(case, CONFIG, {"LIDC-IDRI-0001"})
+    volume = prepare(case, CONFIG, {"LIDC-IDRI-0001"})
     assert len(volume.lesions) == 1
     assert (volume.target[:, :, :64] != IGNORED).all()
     assert (volume.target[:, :, 64:] == IGNORED).sum() > 0
@@ -116,7 +116,7 @@ def test_beyond_its_bounds_a_window_is_mirrored():
     image, _ = crops.crop(Place(0, 0, 10, 10))
     seen = np.rint((image[..., 1] + 1) * 200)
     assert np.array_equal(seen, np.pad(hu[0], 6, mode="symmetric"))
-    bounded, _ = crops.crop(Place(0, 0, 10, 10, bounds=Bounds(range(8, 12), range(8, 12))))
+    bounded, _ = crops.crop(Place(0, 0, 10, 10, bounds=(range(8, 12), range(8, 12))))
     assert set(np.unique(np.rint((bounded + 1) * 200))) == set(hu[0, 8:12, 8:12].ravel())
 
 
@@ -130,8 +130,8 @@ def constant(value: int, is_window: bool) -> TrainingVolume:
 
 def test_sources_are_mixed_by_their_shares_and_drawn_again_alike():
     sources = [
-        (0.75, WindowCrops([constant(-900, True)], CONFIG, 0, 0)),
-        (0.25, WindowCrops([constant(300, True)], CONFIG, 0, 0)),
+        (0.75, WindowCrops([constant(-900, True)], CONFIG)),
+        (0.25, WindowCrops([constant(300, True)], CONFIG)),
     ]
     crops = MixedCrops(sources, CONFIG, 200, 0)
     dark = [float(crops[i][0].mean()) < 0 for i in range(200)]
@@ -143,7 +143,7 @@ def test_windows_are_turned_with_their_target():
     volume = constant(-900, True)
     volume.target[:, 2:5, 3:12] = LESION
     volume.hu[volume.target == LESION] = 100
-    crops = WindowCrops([volume], CONFIG, 0, 0)
+    crops = WindowCrops([volume], CONFIG)
     for seed in range(20):
         image, target = crops.draw(np.random.default_rng(seed))
         assert np.array_equal(image[..., 1] > 0, target == LESION)
@@ -304,7 +304,7 @@ def test_masses_are_learned_from_afar_and_nothing_small_is_asked_for_there(monke
         for source in (in_scans, in_phantom):
             seen = source.config
             assert seen.in_plane_spacing_mm == far.in_plane_spacing_mm
-            assert seen.graft_share == seen.window_share == seen.hard_hu == 0
+            assert seen.window_share == seen.hard_hu == len(source.grafts) == 0
         as_it_is, *with_mass = in_scans.volumes
         assert len(with_mass) == MASSES_IN_SCANS
         assert (as_it_is.target == LESION).any()  # its own tumour
@@ -379,7 +379,7 @@ def test_without_the_phantom_real_ct_has_all_crops_in_proportion(shares):
     shares = {"voi_crops": voi_crops, "scan_crops": scan_crops, "mass_crops": 0.05}
     config = CONFIG.model_copy(update=shares)
     alone = without_phantom(config)
-    assert phantom_share(alone) == alone.mass_crops == 0
+    assert alone.phantom_share == alone.mass_crops == 0
     assert alone.scan_crops * voi_crops == pytest.approx(alone.voi_crops * scan_crops, abs=1e-5)
 
 

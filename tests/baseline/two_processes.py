@@ -14,8 +14,8 @@ from toy import Ball, toy_case
 
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.crops import Crops
+from medlib.baseline.prepared_cases import prepare
 from medlib.baseline.train import train_on
-from medlib.baseline.training_volume import prepare
 
 out = Path(sys.argv[1])
 config = TrainConfig(
