@@ -60,7 +60,7 @@ from medlib.annotation.agreement import dice
 from medlib.annotation.case import Case
 from medlib.annotation.reference import more_than_half
 from medlib.baseline.comparators import predict_threshold
-from medlib.baseline.config import train_config, without_phantom
+from medlib.baseline.config import train_config
 from medlib.baseline.crops import Crops
 from medlib.baseline.device import best_device, describe
 from medlib.baseline.network import build_network
@@ -73,6 +73,7 @@ from medlib.cohorts.cohort import REAL, Cohort, open_cohort
 from medlib.paths import REFERENCE_RUNS
 from medlib.risk.intervals import bootstrap_mean
 from medlib.risk.outline_scores import OUTLINE_METRICS, score_outline
+from studies.ablation import without_phantom
 
 NNUNET, DOTS, ABOVE = "nnunet", "dots", "threshold"
 UNTRAINED = (DOTS, ABOVE)

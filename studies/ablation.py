@@ -26,7 +26,7 @@ import torch
 
 from medlib import progress
 from medlib.annotation.case import Case
-from medlib.baseline.config import TrainConfig, train_config, without_phantom
+from medlib.baseline.config import TrainConfig, train_config
 from medlib.baseline.device import best_device, describe
 from medlib.baseline.network_passes import Model
 from medlib.baseline.outline import outline_window
@@ -68,6 +68,14 @@ VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "DenseNet-121": (RANDOM, "encoder", {"encoder": "densenet121", "pretrained": False}),
 }
 QUICK = (BASE, "cross-entropy", "one slice (2D)", RANDOM)
+
+
+def without_phantom(config: TrainConfig) -> TrainConfig:
+    """Return the configuration with all crops from real CT, its two shares in proportion."""
+    real = config.voi_crops + config.scan_crops
+    voi_crops = round(config.voi_crops / real, 6)
+    shares = {"voi_crops": voi_crops, "scan_crops": round(1 - voi_crops, 6), "mass_crops": 0.0}
+    return config.model_copy(update=shares)
 
 
 def variant_config(name: str, steps: int, seed: int, *, has_scans: bool = True) -> TrainConfig:

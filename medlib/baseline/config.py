@@ -184,12 +184,7 @@ NOT_TO_CHANGE = ("profile", "cohort", "seed")  # they have options of their own,
 def train_config(profile: str, seed: int = 0, changes: Sequence[str] = ()) -> TrainConfig:
     """Return the configuration of a profile with this seed, and fields changed by ``FIELD=VALUE``.
 
-    Lists are given as JSON.
-
-    Raises
-    ------
-    RunError
-        If there is no such profile or field, or the field does not take the value.
+    Lists are given as JSON. Raises RunError for what is no profile, field or value.
     """
     if profile not in PROFILES:
         raise RunError(f"profile '{profile}' is unknown: choose one of {', '.join(PROFILES)}")
@@ -214,11 +209,3 @@ def _changed(config: TrainConfig, change: str) -> TrainConfig:
         return TrainConfig.model_validate({**config.model_dump(), name: value})
     except ValidationError as error:
         raise RunError(f"{name} cannot be '{text}': {error.errors()[0]['msg'].lower()}") from None
-
-
-def without_phantom(config: TrainConfig) -> TrainConfig:
-    """Return the configuration with all crops from real CT, its two shares in proportion."""
-    real = config.voi_crops + config.scan_crops
-    voi_crops = round(config.voi_crops / real, 6)
-    shares = {"voi_crops": voi_crops, "scan_crops": round(1 - voi_crops, 6), "mass_crops": 0.0}
-    return config.model_copy(update=shares)

@@ -89,13 +89,8 @@ class WorkingGrid:
     def box_to_source(self, box: Box) -> tuple[Box, tuple[NDArray[np.intp], ...]]:
         """Find the source voxels that a box of working voxels covers, at least in part.
 
-        Returns
-        -------
-        part : tuple of slice
-            Of source voxels.
-        index : tuple of ndarray
-            Brings an array of the box to the part, each voxel from the one that holds it or, at the
-            edges, from the nearest: ``array[index]``.
+        Returned with it: an index that brings an array of the box there, ``array[index]``, each
+        voxel from the one that holds it or, at the edges, from the nearest.
         """
         z, rows, columns = (
             slice(part.start * size // have, min(-(-part.stop * size // have), source))

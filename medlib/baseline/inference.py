@@ -49,10 +49,10 @@ class Scan(NamedTuple):
         """Bring a volume to the working grid and find its lungs."""
         grid = WorkingGrid.of(volume.hu.shape, volume.spacing_mm, config)
         hu = grid.from_source(volume.hu)
-        if is_window:
-            return cls(volume, grid, hu, np.ones(grid.shape, dtype=bool), is_window)
-        lung = lung_field(hu, grid.spacing_mm)
-        allowed = near_lung(lung, grid.spacing_mm, config.lung_margin_mm)
+        allowed = np.ones(grid.shape, dtype=bool)
+        if not is_window:
+            lung = lung_field(hu, grid.spacing_mm)
+            allowed = near_lung(lung, grid.spacing_mm, config.lung_margin_mm)
         return cls(volume, grid, hu, allowed, is_window)
 
 
@@ -77,20 +77,10 @@ def predict_volume(
 ) -> Prediction:
     """Find candidate lesions in a CT volume of any pixel size and slice spacing.
 
-    Parameters
-    ----------
-    network : nn.Module
-        The search: maps (batch, n_slices, y, x) in -1..1 to logits (batch, 1, y, x).
-    outliner : Model, optional
-        The close look. Without one, what the search marks is the answer.
-    is_window : bool
-        The volume was cut out of a scan around a nodule, with which it ends: a lesion may be
-        anywhere in it, no lung field is looked for, and no mass.
-
-    Returns
-    -------
-    Prediction
-        On the volume's grid; without candidates where there is no lung.
+    `network` searches, `outliner` looks closely; without one, what the search marks is the answer.
+    With `is_window` the volume was cut out of a scan around a nodule, with which it ends: a lesion
+    may be anywhere in it, no lung field is looked for, and no mass. Where there is no lung, there
+    are no candidates.
     """
     model = Model(network, config, device)
     scan = Scan.of(volume, config, is_window=is_window)
@@ -137,15 +127,10 @@ def search(scan: Scan, model: Model, close: TrainConfig) -> list[Candidate]:
 def look_closely(
     scan: Scan, candidates: list[Candidate], outliner: Model
 ) -> tuple[NDArray[np.float32], list[Candidate]]:
-    """Outline what the search found, and draw it.
+    """Outline what the search found: the probability on the volume's grid, and what is drawn there.
 
-    Returns
-    -------
-    drawn : ndarray of float32, shape (z, y, x)
-        Probability on the volume's grid.
-    candidates : list of Candidate
-        Those that are drawn. The close look may have found nothing inside; a mass that was found
-        from afar is left out where enough of it is drawn already.
+    The close look may have found nothing inside a candidate; a mass that was found from afar is
+    left out where enough of it is drawn already.
     """
     level = outliner.config.candidate_level
     drawn, kept = np.zeros(scan.volume.hu.shape, dtype=np.float32), []

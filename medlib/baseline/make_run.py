@@ -126,21 +126,11 @@ def find_or_make_run(
 ) -> Run:
     """Return the run made from these inputs; train it where there is none. Prints which it was.
 
-    Parameters
-    ----------
-    profile : str
-        A name in `medlib.baseline.config.PROFILES`.
-    dataset : str, optional
-        As `open_cohort` takes it: the phantom by default, but for a profile with two networks,
-        where it has to be said.
-    seed : int
-        Of the phantom and of the training.
-    run_dir : Path, optional
-        Where the run stands; by default under the project's build folder.
-    changes : sequence of str
-        To the profile, each ``FIELD=VALUE``; see `medlib.baseline.config.train_config`.
-    left_out : str, optional
-        A whole real scan that training would see, kept for testing.
+    `dataset` is as `open_cohort` takes it: the phantom by default, but for a profile with two
+    networks, where it has to be said. The seed is that of the phantom and of the training.
+    `changes` to the profile are each ``FIELD=VALUE``; see `medlib.baseline.config.train_config`.
+    `left_out` is a whole real scan that training would see, kept for testing. A run stands in
+    `run_dir`, by default under the project's build folder.
 
     Raises
     ------

@@ -22,12 +22,7 @@ def build_network(config: TrainConfig, *, pretrained: bool | None = None) -> nn.
     """Build the U-Net; by default the configuration says whether it starts from ImageNet.
 
     It maps images (batch, n_slices, y, x) in -1..1, y and x multiples of 32, to the logits
-    (batch, 1, y, x) of the middle slice.
-
-    Raises
-    ------
-    RunError
-        If there is no such encoder.
+    (batch, 1, y, x) of the middle slice. Raises RunError if there is no such encoder.
     """
     try:
         network = smp.Unet(

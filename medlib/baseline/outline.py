@@ -78,14 +78,9 @@ def outline(
     where they do not, through the surer of the two, or the wide one if neither fits the narrow one.
     Nothing where a thin candidate is longer than the window and swells nowhere: that is a vessel.
 
-    Parameters
-    ----------
-    box : tuple of slice
-        Around the candidate, in voxels of the volume [z, y, x].
-    own : ndarray of bool, optional
-        The candidate's voxels in its box; where none is left on the volume's grid, the box stands
-        for them. Without them the lesion is looked for in the middle of the box, and its size is
-        not known beforehand.
+    `own` are the candidate's voxels in its box of the volume; where none is left on the volume's
+    grid, the box stands for them. Without `own` the lesion is looked for in the middle of the box,
+    and its size is not known beforehand.
     """
     corner = np.array([part.start for part in box])
     config, (near, far) = outliner.config, ZOOMS

@@ -38,14 +38,9 @@ BOX_MARGINS = (1, 8, 8)  # slices, rows and columns around a box that are left o
 
 
 def training_volumes(cohort: Cohort, config: TrainConfig, split: str) -> list[TrainingVolume]:
-    """Prepare the cases of one part.
+    """Prepare the cases of one part of a cohort.
 
-    Raises
-    ------
-    OverlapError
-        If a patient stands in two parts of the cohort.
-    DataError
-        If the part is empty.
+    Raises OverlapError if a patient stands in two parts, DataError if this one is empty.
     """
     check_disjoint(cohort.table)
     volumes = list(in_order(lambda case: prepare(case, config), cohort.cases(split)))

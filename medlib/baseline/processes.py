@@ -28,13 +28,7 @@ def count_here() -> int:
 
 
 def share_of(batch_size: int) -> int:
-    """Return how many crops of a batch this process takes.
-
-    Raises
-    ------
-    RunError
-        If the batch cannot be divided evenly.
-    """
+    """Return how many crops of a batch this process takes; RunError if it cannot be divided."""
     if batch_size % count():
         raise RunError(
             f"a batch of {batch_size} crops cannot be divided among {count()} processes; start a "

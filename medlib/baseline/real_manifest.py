@@ -23,17 +23,9 @@ COLUMNS = ("file", "sha256", "patient_id", "split", "licence", *PLACE)
 
 
 def manifest(real: Cohort) -> pd.DataFrame:
-    """List the tables of the real CT and every file that they name.
+    """List the tables of the real CT and every file that they name, with columns `COLUMNS`.
 
-    Returns
-    -------
-    DataFrame
-        Columns `COLUMNS`; empty where a file has no such thing.
-
-    Raises
-    ------
-    DataError
-        If a file cannot be read.
+    Raises DataError if a file cannot be read.
     """
     windows, scans = REAL_PARTS
     of_part = {

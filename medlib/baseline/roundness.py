@@ -30,13 +30,8 @@ def roundness(
     where all three are negative, else 0: near 1 in a ball, near 0 in a tube or on a wall, whatever
     the contrast. Eigenvalues as in Li, Sone and Doi, Medical Physics 30:2040-2051, 2003.
 
-    Parameters
-    ----------
-    center_zyx : sequence of float
-        Voxel index.
-    ends_with_the_nodule : bool
-        The volume's first and last slice are those of a nodule: what lies beyond is taken for
-        aerated lung. Else it is taken to go on as it ends.
+    Beyond its edge an image is taken to go on as it ends; where its first and last slice are those
+    of a nodule (`ends_with_the_nodule`), with aerated lung above and below.
     """
     if ends_with_the_nodule:
         room = [int(np.ceil(REACH * SIGMAS_MM[-1] / volume.spacing_mm[0])), 0, 0]

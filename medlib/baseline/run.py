@@ -49,13 +49,12 @@ class Run:
     def card(self) -> dict[str, Any]:
         """The evidence card; see `medlib.baseline.card`."""
         try:
-            card: dict[str, Any] = json.loads(self._file(CARD).read_bytes())
+            return dict(json.loads(self._file(CARD).read_bytes()))
         except ValueError as error:  # cut short, or edited
             raise RunError(
                 f"the run folder {self.folder.name} has a {CARD} that is no JSON: restore it, or "
                 "make the run again"
             ) from error
-        return card
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -74,11 +73,9 @@ class Run:
 
     def weights_sha256(self) -> str:
         """Return the SHA-256 of the weights, the outliner's behind them: which model this is."""
-        total = hashlib.sha256(self._file(WEIGHTS).read_bytes())
         outliner = self.folder / OUTLINER / WEIGHTS
-        if outliner.is_file():
-            total.update(outliner.read_bytes())
-        return total.hexdigest()
+        behind = outliner.read_bytes() if outliner.is_file() else b""
+        return hashlib.sha256(self._file(WEIGHTS).read_bytes() + behind).hexdigest()
 
     def model_key(self) -> str:
         """Return the digest of all that its answers rest on, code apart: weights and choices."""

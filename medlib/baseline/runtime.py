@@ -31,19 +31,8 @@ class ForInference(nn.Module):
     It is compiled once there is enough to do, for as many threads as torch then has. Torch computes
     before (so answers repeat to rounding only), on a GPU, in training, where gradients are asked
     for, under autocast (OpenVINO keeps to single precision here), and where OpenVINO is missing,
-    fails or disagrees, of which there is a warning.
-
-    Parameters
-    ----------
-    network : nn.Module
-        From the first answer on its weights stay.
-    pays_px : int
-        Pixels that torch answers for first.
-
-    Attributes
-    ----------
-    runtime_name : str
-        What computed the last answer: ``"OpenVINO"`` or ``"torch"``.
+    fails or disagrees, of which there is a warning. From the first answer on the weights stay.
+    Torch answers for `pays_px` pixels first; `runtime_name` says what computed the last answer.
     """
 
     def __init__(self, network: nn.Module, pays_px: int = PAYS_PX) -> None:
@@ -95,14 +84,8 @@ class ForInference(nn.Module):
 def compiled(network: nn.Module, n_slices: int) -> Answer:
     """Compile a network for OpenVINO, in single precision and for images of any size and number.
 
-    What is returned may be called from several threads.
-
-    Raises
-    ------
-    ImportError
-        If OpenVINO is not installed.
-    RuntimeError
-        If it cannot convert the network, or answers otherwise than torch does.
+    What is returned may be called from several threads. Whatever is amiss, down to an answer that
+    is not torch's, is raised.
     """
     import openvino
 

@@ -37,12 +37,8 @@ def stored_predictor(run: Run, cohort: Cohort, method: str) -> Callable[[Case], 
     """Return `predictor`, with its answers for a cohort kept in the run folder.
 
     They are in ``predictions/<method>/<case_id>.npz``, and made again when the run, the cohort or
-    the code of the prediction changed.
-
-    Raises
-    ------
-    OverlapError
-        When asked for a case to be tested of a patient on whom the run was trained.
+    the code of the prediction changed. Raises OverlapError for a case to be tested of a patient on
+    whom the run was trained.
     """
     see = predictor(run, method)
     key = digest(

@@ -162,13 +162,8 @@ def train_on(
     """Train a network; keep the weights that the configuration says.
 
     The same configuration and crops give the same weights on the same CPU with as many threads and
-    the same library versions.
-
-    Parameters
-    ----------
-    checkpoints : Path, optional
-        A folder where the training is saved at every look, and from which it goes on if it was
-        cut off; by default a temporary one.
+    the same library versions. In `checkpoints`, by default a temporary folder, the training is
+    saved at every look, and goes on from there if it was cut off.
     """
     L.seed_everything(config.seed, verbose=False)
     # Deterministic kernels, yes; filling every new tensor would cost a sixth of the time.

@@ -102,14 +102,8 @@ def search_crops(cohort: Cohort, phantom: Cohort, config: TrainConfig) -> Mix:
     """Prepare the crops for a network that searches whole scans.
 
     `voi_crops`, `scan_crops` and `mass_crops` of the configuration are the shares of windows, of
-    whole scans and of masses; the phantom has the rest.
-
-    Raises
-    ------
-    OverlapError
-        If a patient would stand in train and in tune.
-    DataError
-        If the licence of an image does not allow to train on it.
+    whole scans and of masses; the phantom has the rest. Raises OverlapError for a patient in both
+    parts, DataError where a licence does not allow to train.
     """
     check_licences(cohort)
     patients: dict[str, set[str]] = {}
@@ -236,12 +230,7 @@ def outline_crops(data: Mapping[str, OutlineData], config: TrainConfig) -> Mix:
 
     They are centred, give or take `jitter_px`, on a nodule; the others lie on a vessel or a wall,
     in the same volumes and in whole scans (where there are none, in the phantom), where there may
-    be nothing to draw.
-
-    Raises
-    ------
-    DataError
-        If the configuration leaves a share to the phantom and the data hold none.
+    be nothing to draw. Raises DataError if a share is left to the phantom and there is none.
     """
     empty, rest = config.model_copy(update={"lesion_share": 0.0}), config.phantom_share
     made: dict[str, Shares] = {}

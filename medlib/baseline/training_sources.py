@@ -50,15 +50,14 @@ def training_windows(cohort: Cohort, split: str) -> list[Case]:
 
 
 def whole_scans(cohort: Cohort, split: str) -> Iterator[Case]:
-    """Yield the whole scans of one part whose tumour is outlined or boxed."""
-    for case_id in scans_of(cohort, split)["case_id"]:
-        yield cohort.case(case_id)
+    """Read the whole scans of one part whose tumour is outlined or boxed."""
+    return map(cohort.case, _scan_ids(cohort, split))
 
 
-def scans_of(cohort: Cohort, split: str) -> pd.DataFrame:
-    """Return the rows of what `whole_scans` yields."""
+def _scan_ids(cohort: Cohort, split: str) -> list[str]:
     rows = _part(cohort, split)
-    return rows[~rows["is_window"] & rows["label_kind"].isin(("outline", "boxes"))]
+    is_scan = ~rows["is_window"] & rows["label_kind"].isin(("outline", "boxes"))
+    return list(rows.loc[is_scan, "case_id"])
 
 
 def _part(cohort: Cohort, split: str) -> pd.DataFrame:
@@ -87,13 +86,7 @@ def _usable(case: Case) -> pd.Series:
 
 
 def check_licences(cohort: Cohort) -> None:
-    """Refuse images to learn from whose licence does not let the weights be shared.
-
-    Raises
-    ------
-    DataError
-        If one is stated that is not of `MAY_TRAIN`, or non-commercial.
-    """
+    """Raise DataError for images to learn from whose licence does not let weights be shared."""
     rows = pd.concat([_part(cohort, "train"), _part(cohort, "tune")])
     for name, licence in zip(rows["case_id"], rows["licence"].fillna(""), strict=True):
         may_train = licence.startswith(MAY_TRAIN) and NON_COMMERCIAL not in licence.split("(")[0]
@@ -114,7 +107,7 @@ def leave_out(cohort: Cohort, scan: str) -> Cohort:
     DataError
         If training does not see such a scan, or would see none without it.
     """
-    trained, tuned = (list(scans_of(cohort, split)["case_id"]) for split in ("train", "tune"))
+    trained, tuned = (_scan_ids(cohort, split) for split in ("train", "tune"))
     if scan not in trained + tuned:
         seen = ", ".join(trained + tuned) or "-"
         raise DataError(f"no scan '{scan}' is seen by training; leave out one of {seen}")
@@ -130,15 +123,9 @@ def leave_out(cohort: Cohort, scan: str) -> Cohort:
 
 
 def check_scans(cohort: Cohort) -> None:
-    """Refuse a cohort of windows without a whole scan to train on, or to watch the training by.
-
-    Raises
-    ------
-    DataError
-        If one is missing.
-    """
+    """Raise DataError where there is no whole scan to train on, or to watch the training by."""
     for split in ("train", "tune"):
-        if scans_of(cohort, split).empty:
+        if not _scan_ids(cohort, split):
             raise DataError(
                 f"{cohort.folder / REAL_PARTS[1]} has no scan of the {split} part; it needs one of "
                 f"{', '.join(SCANS[split])}"

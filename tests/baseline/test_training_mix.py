@@ -10,7 +10,7 @@ from toy import Ball, ToyCohort, toy_case, toy_volume
 
 from medlib.annotation.case import Case
 from medlib.baseline import prepared_cases
-from medlib.baseline.config import TrainConfig, without_phantom
+from medlib.baseline.config import TrainConfig
 from medlib.baseline.crops import Crops, Place, mirrored
 from medlib.baseline.grid import WorkingGrid
 from medlib.baseline.network_passes import Model, predict_window
@@ -371,16 +371,6 @@ def test_only_so_many_phantom_patients_are_prepared():
 
     config = CONFIG.model_copy(update={"phantom_patients": 2})
     assert len(phantom_volumes(Endless(), "train", config, [config])) == 2
-
-
-@pytest.mark.parametrize("shares", [(0.77, 0.13), (0.5, 0.2), (0.9, 0.0), (0.85, 0.15)])
-def test_without_the_phantom_real_ct_has_all_crops_in_proportion(shares):
-    voi_crops, scan_crops = shares
-    shares = {"voi_crops": voi_crops, "scan_crops": scan_crops, "mass_crops": 0.05}
-    config = CONFIG.model_copy(update=shares)
-    alone = without_phantom(config)
-    assert alone.phantom_share == alone.mass_crops == 0
-    assert alone.scan_crops * voi_crops == pytest.approx(alone.voi_crops * scan_crops, abs=1e-5)
 
 
 def test_hard_places_answer_to_the_dot_filter_and_lie_away_from_what_is_marked():

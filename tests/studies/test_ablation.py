@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from medlib.baseline.config import train_config
 from medlib.errors import RunError
 from studies import ablation as ablation_study
 from studies.ablation import (
@@ -15,6 +16,7 @@ from studies.ablation import (
     study,
     summary,
     variant_config,
+    without_phantom,
 )
 
 
@@ -105,3 +107,13 @@ def test_the_quick_study_is_found_where_nothing_has_changed(tmp_path, monkeypatc
     ablation_study.quick_study(phantom)
     assert len(judged) == 4 * len(ablation_study.QUICK)
     assert len(list(tmp_path.glob("ablation-phantom-*"))) == 3
+
+
+@pytest.mark.parametrize("shares", [(0.77, 0.13), (0.5, 0.2), (0.9, 0.0), (0.85, 0.15)])
+def test_without_the_phantom_real_ct_has_all_crops_in_proportion(shares):
+    voi_crops, scan_crops = shares
+    shares = {"voi_crops": voi_crops, "scan_crops": scan_crops, "mass_crops": 0.05}
+    config = train_config("quick").model_copy(update=shares)
+    alone = without_phantom(config)
+    assert alone.phantom_share == alone.mass_crops == 0
+    assert alone.scan_crops * voi_crops == pytest.approx(alone.voi_crops * scan_crops, abs=1e-5)
