@@ -16,19 +16,13 @@ Mask = NDArray[np.bool_]
 
 
 def dice(first: Mask, second: Mask) -> float:
-    """Overlap of two masks, ``2 |A and B| / (|A| + |B|)`` (Dice, Ecology 26:297-302, 1945).
-
-    NaN where both are empty.
-    """
+    """Return ``2 |A and B| / (|A| + |B|)`` (Dice, Ecology 26:297-302, 1945); NaN if both empty."""
     total = int(first.sum()) + int(second.sum())
     return 2.0 * int((first & second).sum()) / total if total else float("nan")
 
 
 def iou(first: Mask, second: Mask) -> float:
-    """Overlap of two masks, ``|A and B| / |A or B|`` (Jaccard), which is ``dice / (2 - dice)``.
-
-    NaN where both are empty.
-    """
+    """Return ``|A and B| / |A or B|`` (Jaccard), ``dice / (2 - dice)``; NaN if both empty."""
     union = int((first | second).sum())
     return int((first & second).sum()) / union if union else float("nan")
 
@@ -54,20 +48,14 @@ def pairwise_agreement(masks: Mask) -> list[PairAgreement]:
 
 @dataclass(frozen=True)
 class MajorityAgreement:
-    """One reader's outline against what most of the others marked.
-
-    The rate is the share of the majority's voxels that the reader left out; NaN where it has none.
-    """
+    """One reader's outline against what most of the others marked."""
 
     dice_3d: float
-    voxel_false_negative_rate: float
+    voxel_false_negative_rate: float  # share of the majority's voxels left out; NaN of none
 
 
 def reader_vs_majority(masks: Mask) -> list[MajorityAgreement]:
-    """Compare each reader with what more than half of all the others marked.
-
-    `masks` of at least three readers (ValueError): one other is no majority, of three others two.
-    """
+    """Compare each reader with what more than half of the others marked: of three others, two."""
     if len(masks) < 3:
         raise ValueError(f"a majority of others needs at least 3 readers, got {len(masks)}")
     found = []
@@ -79,40 +67,24 @@ def reader_vs_majority(masks: Mask) -> list[MajorityAgreement]:
     return found
 
 
-def lesion_detection(n_readers: int, panel_size: int = PANEL_SIZE) -> tuple[int, int, int]:
-    """Read one lesion against the rest of the panel, once for each reader of the panel.
+def lesion_detection(n_readers: int) -> tuple[int, int, int]:
+    """Return hits, misses and false positives of a panel, of which `n_readers` marked a lesion.
 
-    For each reader the reference standard is what the other readers say: a lesion where at least
-    two of them marked it. A mark that no other reader shares is a false positive; a mark that one
-    other shares is disputed and counts as neither. `n_readers` of the panel marked the lesion.
-
-    Returns
-    -------
-    hits, misses, false_positives : int
-        Summed over the readers of the panel.
+    Each reader is held against the others: a lesion is what at least two of them marked. A mark
+    that no other reader shares is a false positive; one that a single other shares is disputed and
+    counts as neither.
     """
-    if not 0 < n_readers <= panel_size:
-        raise ValueError(f"{n_readers} readers marked it; expected 1 to {panel_size}")
     hits = n_readers if n_readers - 1 >= 2 else 0
-    misses = panel_size - n_readers if n_readers >= 2 else 0
+    misses = PANEL_SIZE - n_readers if n_readers >= 2 else 0
     return hits, misses, int(n_readers == 1)
 
 
 def coincidences(counts: ArrayLike) -> NDArray[np.float64]:
     """Return the coincidence matrix of each unit :cite:p:`krippendorff2018`.
 
-    Matrices of several units add up, so a resample of patients needs no second look at its units.
-
-    Parameters
-    ----------
-    counts : array_like of int, shape (unit, category)
-        How many readers gave each category 1, 2, ...
-
-    Returns
-    -------
-    ndarray, shape (unit, category, category)
-        Pairs of ratings within the unit, each pair weighted by one over its ratings less one;
-        zeros for a unit with fewer than two ratings.
+    `counts`, shape (unit, category): how many readers gave each category. Matrices, shape (unit,
+    category, category), hold pairs of ratings within the unit, each weighted by one over its
+    ratings less one. Those of several units add up: a resample of patients is a sum.
     """
     table = np.asarray(counts, dtype=float)
     n_ratings = table.sum(axis=1)
@@ -123,13 +95,10 @@ def coincidences(counts: ArrayLike) -> NDArray[np.float64]:
 
 
 def ordinal_alpha(coincidence: NDArray[np.float64]) -> float:
-    """Krippendorff's ordinal alpha: agreement of ratings beyond chance :cite:p:`krippendorff2018`.
+    """Return Krippendorff's ordinal alpha of the summed `coincidences`: 1 perfect, 0 chance.
 
     The package `krippendorff` gives the same from counts; this one is fast enough for a thousand
-    resamples.
-
-    `coincidence` is the sum of `coincidences` over units. 1 is perfect agreement, 0 is chance; NaN
-    where alpha is undefined: no pair of ratings, or one category only.
+    resamples. NaN where alpha is undefined: no pair of ratings, or one category only.
     """
     given = coincidence.sum(axis=0)
     if (given > 0).sum() < 2:
@@ -145,29 +114,13 @@ def percentile_among_readers(
 ) -> float:
     """Say where an overlap lies among those that readers reach on nodules of that size.
 
-    Parameters
-    ----------
-    dice_3d, diameter_mm : float
-        Overlap of a model (or of a further reader) with a reference standard; of which lesion.
-    readers : DataFrame
-        A row a reader and nodule with `dice_3d` and `diameter_mm`: best
-        `reader_study.majority_table`, one reader against the majority of the others.
-    n_nearest : int
-        How many rows, those nearest in the logarithm of the diameter, to compare with.
-
-    Returns
-    -------
-    float
-        Share of those rows below `dice_3d`, ties counted half. NaN where `dice_3d` is; ValueError
-        without a reader to compare with, or where the diameter is not positive.
+    `readers` has a row a reader and nodule with `dice_3d` and `diameter_mm`: best
+    `reader_study.majority_table`. Returned is the share of the `n_nearest` rows, in the logarithm
+    of the diameter, that lie below `dice_3d`, ties counted half; NaN where `dice_3d` is.
     """
-    if not diameter_mm > 0:
-        raise ValueError(f"diameter_mm must be positive, got {diameter_mm}")
-    known = readers.dropna(subset=["dice_3d"])
-    if known.empty:
-        raise ValueError("there is no reader's dice_3d to compare with")
     if np.isnan(dice_3d):
         return float("nan")
+    known = readers.dropna(subset=["dice_3d"])
     away = np.abs(np.log(known["diameter_mm"].to_numpy() / diameter_mm))
     nearest = known["dice_3d"].to_numpy()[np.argsort(away, kind="stable")[:n_nearest]]
     return float(((nearest < dice_3d).sum() + (nearest == dice_3d).sum() / 2) / len(nearest))

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from medlib.annotation.lidc import RATINGS
 from medlib.annotation.reference import MIN_READERS, reader_masks, reference_mask
 from medlib.images.volume import Volume, sphere_diameter_mm
 
@@ -19,56 +20,33 @@ LESION_COLUMNS = (
     "n_readers",  # how many of the four drew it
     "diameter_mm",  # of the sphere of the readers' median volume
     "origin",  # whose outlines they are: "LIDC-IDRI-0078/3", or the patient
-    "subtlety",
-    "internal_structure",
-    "calcification",
-    "sphericity",
-    "margin",
-    "lobulation",
-    "spiculation",
-    "texture",
-    "malignancy",  # medians of the readers' ratings
+    *RATINGS,  # medians of the readers'
 )
 LabelKind = Literal["readers", "outline", "algorithms", "boxes", "none"]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One CT of a patient, or a window cut out of one.
+    """One CT of a patient, or a window cut out of one; arrays have the shape of the volume.
 
-    Attributes
-    ----------
-    case_id, patient_id, site, split : str
-        `split` is ``train``, ``tune``, ``calibrate``, ``test`` or ``external``.
-    volume : Volume
-    readers : ndarray of uint8, shape (z, y, x)
-        Bit field: bit r is set where reader r of that lesion has the voxel inside. Readers are
-        anonymous: bit 0 of two lesions need not be one person. An outline or an algorithms' mask is
-        bit 0; of boxes, what lies in any of them.
-    lesion_labels : ndarray of uint8, shape (z, y, x)
-        0 outside, k inside the union of all outlines of lesion k.
-    lesions : DataFrame
-        A row a lesion, columns `LESION_COLUMNS`; NaN where not known.
-    label_kind : str
-        Who says where the lesions are: ``readers``, each with an outline; one ``outline``;
-        ``algorithms``; ``boxes``, which hold the lesion and more; or ``none``: nobody did.
-    is_window : bool
-        Cut out around a lesion: no whole scan, and nothing is known of what lies beyond.
-    doubtful : ndarray of bool, shape (z, y, x), optional
-        What may count neither as lesion nor as healthy.
+    `readers` is a bit field: bit r is set where reader r of that lesion has the voxel inside.
+    Readers are anonymous: bit 0 of two lesions need not be one person. An outline or an algorithms'
+    mask is bit 0; of boxes, what lies in any of them. `label_kind` is who says where the lesions
+    are: ``readers``, each with an outline; one ``outline``; ``algorithms``; ``boxes``, which hold
+    the lesion and more; or ``none``: nobody did.
     """
 
     case_id: str
     patient_id: str
     site: str
-    split: str
+    split: str  # train, tune, calibrate, test or external
     volume: Volume
     readers: NDArray[np.uint8]
-    lesion_labels: NDArray[np.uint8]
-    lesions: pd.DataFrame
+    lesion_labels: NDArray[np.uint8]  # k inside the union of all outlines of lesion k
+    lesions: pd.DataFrame  # a row a lesion, columns `LESION_COLUMNS`; NaN where not known
     label_kind: LabelKind = "readers"
-    is_window: bool = False
-    doubtful: NDArray[np.bool_] | None = None
+    is_window: bool = False  # cut out around a lesion: nothing is known of what lies beyond
+    doubtful: NDArray[np.bool_] | None = None  # what may count neither as lesion nor as healthy
 
     @property
     def reference(self) -> NDArray[np.bool_]:
@@ -86,12 +64,7 @@ class Case:
         """Return one lesion's block of the grid (z, y, x) and what its readers marked there.
 
         `margin` voxels are around the lesion, as far as the grid goes. Other lesions that reach
-        into the block are left out of the bit field.
-
-        Raises
-        ------
-        ValueError
-            If there is no such lesion.
+        into the block are left out of the bit field. ValueError if there is no such lesion.
         """
         found = ndimage.find_objects(self.lesion_labels, max_label=label)[-1]
         if found is None:

@@ -46,13 +46,13 @@ def protocol() -> None:
 def check(input_path: Input, series: Series) -> None:
     """Check an annotation against the protocol: exit 0 without findings, 1 with some."""
     from medlib.annotation.drawings import GridMismatchError
-    from medlib.annotation.validate import grid_mismatch, validate_annotation
+    from medlib.annotation.validate import Finding, validate_annotation
 
     volume = _volume(series, input_path)
     try:
         annotation = _annotation(input_path, volume)
     except GridMismatchError as error:
-        findings = [grid_mismatch(str(error))]
+        findings = [Finding("grid-mismatch", "the file", str(error))]
     else:
         findings = validate_annotation(annotation, volume)
         typer.echo(

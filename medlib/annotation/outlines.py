@@ -31,7 +31,7 @@ def enclosed(line_yx: NDArray[np.number], shape_yx: tuple[int, int]) -> NDArray[
     high = np.minimum(np.ceil(line_yx.max(axis=0)) + 1, shape_yx).astype(int)
     size = np.maximum(high - low, 0)
     mask = np.zeros(shape_yx, dtype=bool)
-    polygon = Polygon(np.concatenate([line_yx, line_yx[:1]]), closed=True)
+    polygon = Polygon(np.concatenate([line_yx, line_yx[:1]]))
     inside = polygon.contains_points(np.argwhere(np.ones(size)) + low)
     mask[low[0] : high[0], low[1] : high[1]] = inside.reshape(size)
     return mask
@@ -40,11 +40,7 @@ def enclosed(line_yx: NDArray[np.number], shape_yx: tuple[int, int]) -> NDArray[
 def outline_plane(
     lines: Sequence[tuple[bool, NDArray[np.int64]]], shape_yx: tuple[int, int]
 ) -> NDArray[np.bool_]:
-    """Rasterise one reader's lines on one slice, each with whether it is an inclusion.
-
-    Voxels strictly inside an inclusion belong to the nodule, the line's own voxels do not; then
-    everything inside or on an exclusion is taken out.
-    """
+    """Rasterise one reader's lines on one slice, each with whether it is an inclusion."""
     mask = np.zeros(shape_yx, dtype=bool)
     # Inclusions first and in their own order: a later one may cover an earlier one's line.
     for inclusion, line in sorted(lines, key=lambda one: not one[0]):

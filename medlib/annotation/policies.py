@@ -17,17 +17,13 @@ STAPLE_MARGIN = 1  # voxels of background around the union
 STAPLE_ITERATIONS = 100
 OURS = "at least two"
 
-Label = NDArray[np.float32]  # 0 to 1
-
 
 def staple(readers: Readers) -> Mask:
     """Return the voxels that STAPLE holds more likely lesion than not :cite:p:`warfield2004`.
 
-    It weighs each reader by a sensitivity and specificity estimated from the others
-    (`SimpleITK.STAPLEImageFilter`). Only readers who drew the lesion take part: one who drew
-    nothing would count as blind. The estimate depends on how much background there is, so the grid
-    is always the block of the union with `STAPLE_MARGIN` voxels around it. With one reader the
-    result is that reader.
+    Only readers who drew the lesion take part: one who drew nothing would count as blind. The
+    estimate depends on how much background there is, so the grid is always the block of the union
+    with `STAPLE_MARGIN` voxels around it.
     """
     import SimpleITK as sitk  # noqa: N813 - its usual name
 
@@ -43,17 +39,13 @@ def staple(readers: Readers) -> Mask:
     estimate.SetForegroundValue(1)
     estimate.SetMaximumIterations(STAPLE_ITERATIONS)
     likely = sitk.GetArrayFromImage(estimate.Execute(images)) >= 0.5
-    inner = (slice(STAPLE_MARGIN, -STAPLE_MARGIN),) * 3
     mask = np.zeros(readers.shape, dtype=bool)
-    mask[block] = likely[inner]
+    mask[block] = likely[(slice(STAPLE_MARGIN, -STAPLE_MARGIN),) * 3]
     return mask
 
 
-def soft_mean(readers: Readers) -> Label:
-    """Return the share of the panel of four that marked each voxel: a label of 0 to 1.
-
-    A reader who drew nothing says 0. From 0.5 it is "at least two".
-    """
+def soft_mean(readers: Readers) -> NDArray[np.float32]:
+    """Return the share of the panel that marked each voxel; a reader who drew nothing says 0."""
     return (votes(readers) / np.float32(PANEL_SIZE)).astype(np.float32)
 
 
@@ -67,13 +59,10 @@ MASK_POLICIES: Mapping[str, Callable[[Readers], Mask]] = {
 }
 
 
-def _as_label(policy: Callable[[Readers], Mask]) -> Callable[[Readers], Label]:
-    return lambda readers: policy(readers).astype(np.float32)
-
-
-LABEL_POLICIES: Mapping[str, Callable[[Readers], Label]] = {
-    name: _as_label(policy) for name, policy in MASK_POLICIES.items()
-} | {"soft mean": soft_mean}
+LABEL_POLICIES: Mapping[str, Callable[[Readers], NDArray[Any]]] = {
+    **MASK_POLICIES,
+    "soft mean": soft_mean,
+}
 
 
 def bit_field(masks: NDArray[np.bool_]) -> Readers:

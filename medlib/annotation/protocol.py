@@ -1,13 +1,14 @@
 """The annotation protocol: rules for readers and numbers for checks, from one file.
 
-``data_manifests/annotation_protocol.json`` holds both. Its sentences take their numbers from its
-own fields, so that what a reader is told and what a file is checked against cannot part.
+Its sentences take their numbers from its own fields, so that what a reader is told and what a file
+is checked against cannot part.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -25,11 +26,13 @@ Count = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1)]
 
 
-class _Part(BaseModel):
+class Record(BaseModel):
+    """What stands in a file of ours: every field known, none to change."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class LesionRule(_Part):
+class LesionRule(Record):
     """What is outlined and what is not."""
 
     min_axial_diameter_mm: Positive
@@ -37,14 +40,14 @@ class LesionRule(_Part):
     is_not: tuple[Text, ...]
 
 
-class WindowRule(_Part):
+class WindowRule(Record):
     """A display window in HU."""
 
     center_hu: float
     width_hu: Positive
 
 
-class DisplayRule(_Part):
+class DisplayRule(Record):
     """How the images are looked at."""
 
     lung: WindowRule
@@ -52,7 +55,7 @@ class DisplayRule(_Part):
     how: Text
 
 
-class LineRule(_Part):
+class LineRule(Record):
     """How a line is drawn, and what tells a slip."""
 
     min_points: Annotated[int, Field(ge=3)]
@@ -67,7 +70,7 @@ class LineRule(_Part):
     too_small: Text
 
 
-class DrawRule(_Part):
+class DrawRule(Record):
     """One kind of density, or something at or in the lesion, and where the line goes."""
 
     name: Text
@@ -75,7 +78,7 @@ class DrawRule(_Part):
     draw: Text
 
 
-class ReadingRule(_Part):
+class ReadingRule(Record):
     """Who reads, and how often."""
 
     readers_per_case: Count
@@ -83,21 +86,21 @@ class ReadingRule(_Part):
     how: tuple[Text, ...]
 
 
-class Gate(_Part):
+class Gate(Record):
     """Least agreement of two readers before somebody else has to look."""
 
     below_mm: Positive | None  # diameter; None for all that are larger
     min_dice: Share
 
 
-class EscalationRule(_Part):
+class EscalationRule(Record):
     """When a further reader decides, and how."""
 
     when: tuple[Text, ...]
     then: Text
 
 
-class TrainingRule(_Part):
+class TrainingRule(Record):
     """What a new reader passes first."""
 
     cases: Count
@@ -109,7 +112,7 @@ class TrainingRule(_Part):
     how: Text
 
 
-class Protocol(_Part):
+class Protocol(Record):
     """The whole protocol. Sentences may hold fields in braces: ``{line.min_voxels}``."""
 
     name: Text
@@ -164,33 +167,24 @@ class Protocol(_Part):
             "Each is an impression from this one CT. None is a diagnosis.",
             "Who reads": _bullets(self.reading.how),
             "When to escalate": f"{_bullets(self.escalation.when)}\n\n"
-            f"Gates, least 3D Dice of two readers: {'; '.join(self._gates())}.\n\n"
+            f"Gates, least 3D Dice of two readers: {self._gates()}.\n\n"
             f"{self.escalation.then}",
             "Before the first real case": self.training.how,
         }
         return {heading: self._filled(text) for heading, text in sections.items()}
 
-    def _gates(self) -> list[str]:
-        said: list[str] = []
-        start_mm = 0.0
-        for gate in self.gates:
-            if gate.below_mm is None:
-                size = f"{start_mm:g} mm and more"
-            else:
-                size = (
-                    f"{start_mm:g} to {gate.below_mm:g} mm"
-                    if said
-                    else f"below {gate.below_mm:g} mm"
-                )
-                start_mm = gate.below_mm
-            said.append(f"{size}: {gate.min_dice:.2f}")
-        return said
+    def _gates(self) -> str:
+        limits = [f"{gate.below_mm:g}" for gate in self.gates[:-1]]
+        sizes = [f"below {limit} mm" for limit in limits[:1]]
+        sizes += [f"{low} to {high} mm" for low, high in pairwise(limits)]
+        sizes += [f"{['0', *limits][-1]} mm and more"]
+        pairs = zip(sizes, self.gates, strict=True)
+        return "; ".join(f"{size}: {gate.min_dice:.2f}" for size, gate in pairs)
 
     def _filled(self, text: str) -> str:
         """Fill a text with the protocol's own numbers."""
-        roots = {name: getattr(self, name) for name in type(self).model_fields}
         try:
-            return text.format_map(roots)
+            return text.format(**dict(self))
         except (AttributeError, KeyError, IndexError) as error:
             raise ValueError(f"{text!r} names no field of the protocol ({error})") from None
 
@@ -203,14 +197,8 @@ def _bullets(items: Iterable[str]) -> str:
     return "\n".join(f"- {_capital(item).removesuffix('.')}." for item in items)
 
 
-def read_protocol(path: Path = PROTOCOL) -> Protocol:
-    """Read and check a protocol.
-
-    Raises
-    ------
-    DataError
-        If the file is missing or not a whole protocol.
-    """
+def read_protocol(path: Path) -> Protocol:
+    """Read and check a protocol; DataError if the file is missing or not a whole one."""
     try:
         return Protocol.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -225,4 +213,4 @@ def read_protocol(path: Path = PROTOCOL) -> Protocol:
 @cache
 def default_protocol() -> Protocol:
     """Return the project's protocol."""
-    return read_protocol()
+    return read_protocol(PROTOCOL)

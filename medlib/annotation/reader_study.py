@@ -1,8 +1,6 @@
 """The agreement of the LIDC-IDRI readers as tables: a row a nodule, a pair, a reader or a scan.
 
-Every table carries `patient_id`, so that intervals can be taken over patients. One pass over the
-database fills them; it is kept on disk under a key made from the database and from the code that
-measures.
+Every table carries `patient_id`, so that intervals can be taken over patients.
 """
 
 from __future__ import annotations
@@ -30,16 +28,9 @@ Row = dict[str, object]
 
 
 def nodule_table() -> pd.DataFrame:
-    """Return a row a nodule, clusters with more outlines than readers left out.
+    """Return a row a nodule with the columns of `_facts`, oversized clusters left out.
 
-    Returns
-    -------
-    DataFrame
-        `origin`, `patient_id`, `scan_id`, `n_readers`, `diameter_mm` (of the sphere of the
-        readers' median volume), `min_voxels` (of the smallest reader mask), `agreed_voxels`
-        (marked by at least two readers, or by the one), `union_over_mean` (volume of the union
-        over the readers' mean), `slice_spacing_mm`, `texture`, `subtlety` (medians). All other
-        tables of nodules carry these columns too.
+    All other tables of nodules carry these columns too.
     """
     return _measured()["nodules"]
 
@@ -53,51 +44,33 @@ def pair_table() -> pd.DataFrame:
 
 
 def oversized_pair_table() -> pd.DataFrame:
-    """Return a row a pair of outlines of a cluster with more outlines than readers.
-
-    Such clusters stay out of every other table; this one shows what counting them would do.
-    """
+    """Return a row a pair of outlines of an oversized cluster, which no other table holds."""
     return _with_iou(_measured()["oversized"])
 
 
 def policy_table() -> pd.DataFrame:
     """Return a row a nodule and policy of `policies.LABEL_POLICIES`; STAPLE for every third nodule.
 
-    Returns
-    -------
-    DataFrame
-        `policy`, `voxels` (for a soft label its sum), `volume_over_mean` (over the readers' mean
-        volume; NaN where every reader's mask is empty) and `dice_with_reader` (mean over the
-        readers who drew it, soft where the label is).
+    `voxels` is the sum of a soft label, `volume_over_mean` that over the readers' mean volume,
+    `dice_with_reader` the mean over those who drew the nodule, soft where the label is.
     """
-    facts = nodule_table()
-    return _measured()["policies"].merge(facts, on="origin", validate="many_to_one")
+    return _measured()["policies"].merge(nodule_table(), on="origin", validate="many_to_one")
 
 
 def majority_table() -> pd.DataFrame:
-    """Return a row a reader of a four-reader nodule against the majority of the other three.
-
-    With `agreement.MajorityAgreement` and `iou_3d`.
-    """
+    """Return a row a reader of a four-reader nodule: `agreement.MajorityAgreement`, `iou_3d`."""
     return _with_iou(_measured()["majority"])
 
 
 def alone_table() -> pd.DataFrame:
-    """Return a row a nodule: one reader's hits, misses and marks that nobody shares.
-
-    `hits`, `misses` and `false_positives` as in `agreement.lesion_detection`, over the panel.
-    """
+    """Return a row a nodule with the panel's counts of `agreement.lesion_detection`."""
     table = nodule_table()
     counted = [agreement.lesion_detection(n) for n in table["n_readers"]]
     return table.join(pd.DataFrame(counted, columns=DETECTION, index=table.index))
 
 
 def detection_table() -> pd.DataFrame:
-    """Return a row a scan: each of the four readers against the other three, lesion by lesion.
-
-    The sums of `alone_table` and `n_reads`, the readers summed over. Scans on which no nodule was
-    outlined have zeros.
-    """
+    """Return a row a scan: the sums of `alone_table`, and `n_reads`, the readers summed over."""
     by_scan = alone_table().groupby("scan_id")[DETECTION].sum()
     scans = lidc.scans()[["patient_id"]].join(by_scan).fillna(dict.fromkeys(DETECTION, 0))
     scans[DETECTION] = scans[DETECTION].astype(int)
@@ -105,11 +78,7 @@ def detection_table() -> pd.DataFrame:
 
 
 def miss_table() -> pd.DataFrame:
-    """Return a row a reader and nodule that at least two of the other readers drew.
-
-    `missed` is 1 where this reader did not draw it, else 0: its mean is one reader's lesion
-    false-negative rate.
-    """
+    """Return a row a reader and nodule that at least two others drew; `missed` is 0 or 1."""
     table = alone_table()
     parts = [
         table.loc[table.index.repeat(table[column])].assign(missed=missed)
@@ -119,10 +88,7 @@ def miss_table() -> pd.DataFrame:
 
 
 def rating_table(rating: str) -> pd.DataFrame:
-    """Return a row a nodule with two to four readers: how many gave which of `lidc.RATINGS`.
-
-    `origin`, `patient_id`, and a column for each category (1, 2, ...) with its count.
-    """
+    """Return a row a nodule with two to four readers: how many gave category 1, 2, ..."""
     marked = [nodule for nodule in nodules.nodules() if 2 <= nodule.n_readers <= 4]
     given: dict[int, int] = lidc.reader_annotations()[rating].to_dict()
     categories = range(1, max(given.values()) + 1)
@@ -130,23 +96,16 @@ def rating_table(rating: str) -> pd.DataFrame:
         np.bincount([given[i] for i in nodule.annotation_ids], minlength=len(categories) + 1)[1:]
         for nodule in marked
     ]
-    table = pd.DataFrame(counts, columns=list(categories))
-    table.insert(0, "origin", [nodule.origin for nodule in marked])
-    table.insert(1, "patient_id", [nodule.patient_id for nodule in marked])
-    return table
+    who = pd.DataFrame([[n.origin, n.patient_id] for n in marked], columns=["origin", "patient_id"])
+    return who.join(pd.DataFrame(counts, columns=list(categories)))
 
 
 def coincidence_table(rating: str) -> pd.DataFrame:
-    """Return a row a patient: the summed coincidences of one of `lidc.RATINGS`.
-
-    `patient_id`, and a column for each pair of categories (``"1-1"``, ``"1-2"``, ...).
-    """
+    """Return a row a patient: the summed coincidences of a rating, one a pair of categories."""
     table = rating_table(rating)
-    categories = [column for column in table.columns if isinstance(column, int)]
-    names = [f"{first}-{second}" for first in categories for second in categories]
-    units = agreement.coincidences(table[categories].to_numpy()).reshape(len(table), -1)
-    by_unit = pd.DataFrame(units, columns=names)
-    return by_unit.groupby(table["patient_id"]).sum().reset_index()
+    counts = table.drop(columns=["origin", "patient_id"]).to_numpy()
+    units = pd.DataFrame(agreement.coincidences(counts).reshape(len(table), -1))
+    return units.groupby(table["patient_id"]).sum().reset_index()
 
 
 def alpha(table: pd.DataFrame) -> float:
@@ -186,19 +145,18 @@ def _facts(nodule: Nodule, masks: NDArray[np.bool_]) -> Row:
     voxels = masks.sum(axis=(1, 2, 3))
     volume_mm3 = float(np.median(voxels) * np.prod(nodule.spacing_mm))
     union = int(masks.any(axis=0).sum())
-    rated = nodule.ratings.median()
     return {
         "origin": nodule.origin,
         "patient_id": nodule.patient_id,
         "scan_id": nodule.scan_id,
         "n_readers": nodule.n_readers,
-        "diameter_mm": sphere_diameter_mm(volume_mm3),
-        "min_voxels": int(voxels.min()),
+        "diameter_mm": sphere_diameter_mm(volume_mm3),  # of the median volume
+        "min_voxels": int(voxels.min()),  # of the smallest reader mask
+        # marked by at least two readers, or by the one
         "agreed_voxels": int((masks.sum(axis=0) >= min(2, nodule.n_readers)).sum()),
         "union_over_mean": union / voxels.mean() if union else float("nan"),
         "slice_spacing_mm": nodule.spacing_mm[0],
-        "texture": float(rated["texture"]),
-        "subtlety": float(rated["subtlety"]),
+        **nodule.ratings[["texture", "subtlety"]].median(),
     }
 
 

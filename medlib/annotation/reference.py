@@ -23,23 +23,14 @@ def votes(readers: Readers) -> NDArray[np.uint8]:
 
 
 def reader_masks(readers: Readers) -> Mask:
-    """Take the bit field of one lesion apart: shape (reader, z, y, x).
-
-    As many readers as the highest bit that is set; none where no bit is.
-    """
+    """Take a lesion's bit field apart: (reader, z, y, x), as many as the highest bit set."""
     n_readers = int(readers.max(initial=0)).bit_length()
     bits = np.arange(n_readers, dtype=np.uint8).reshape(-1, 1, 1, 1)
     return (readers[None] >> bits & 1).astype(bool)
 
 
 def reference_mask(readers: Readers, min_readers: int = MIN_READERS) -> Mask:
-    """Return the voxels that at least `min_readers` readers marked: this project's standard.
-
-    Raises
-    ------
-    ValueError
-        If `readers` is no bit field, or `min_readers` does not lie between 1 and 8.
-    """
+    """Return the voxels that at least `min_readers` readers marked: this project's standard."""
     if readers.dtype != np.uint8:
         raise ValueError(f"readers must be a uint8 bit field, got {readers.dtype}")
     if not 1 <= min_readers <= 8:
@@ -48,9 +39,9 @@ def reference_mask(readers: Readers, min_readers: int = MIN_READERS) -> Mask:
 
 
 def more_than_half(masks: Mask) -> Mask:
-    """Return the voxels that more than half of these readers marked; (reader, z, y, x) stacked.
+    """Return the voxels that more than half of these readers marked: (reader, z, y, x) stacked.
 
-    Another policy than `reference_mask`: how many voxels it takes depends on who is asked.
+    Another policy than `reference_mask`: what it takes depends on how many are asked.
     """
     return np.asarray(2 * masks.sum(axis=0) > len(masks))
 
@@ -58,9 +49,7 @@ def more_than_half(masks: Mask) -> Mask:
 def lesion_status(n_readers: int) -> Literal["required", "disputed"]:
     """Say what a lesion that so many readers outlined means for the evaluation.
 
-    ``"required"`` from `MIN_READERS`: missing it is a miss. ``"disputed"`` where one reader alone
-    outlined it: finding it is no false alarm, and leaving it out is no miss. ValueError for none.
+    Missing a required one is a miss; finding a disputed one is no false alarm, leaving it out no
+    miss.
     """
-    if n_readers < 1:
-        raise ValueError(f"a lesion has at least one reader, got {n_readers}")
     return "required" if n_readers >= MIN_READERS else "disputed"

@@ -17,23 +17,19 @@ from datetime import date as Date
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from medlib.annotation.contour_table import parse_table, table_text
 from medlib.annotation.diff import difference
 from medlib.annotation.drawings import Annotation, GridMismatchError, SeriesGrid
-from medlib.annotation.protocol import default_protocol
+from medlib.annotation.protocol import Record, default_protocol
 from medlib.errors import DataError, InputError, first_fault
 from medlib.files import lock_on, write_file
 
 MANIFEST_FILE = "annotations.json"
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Rating(_Record):
+class Rating(Record):
     """What one reader rated of one lesion."""
 
     lesion: int = Field(ge=1)
@@ -41,7 +37,7 @@ class Rating(_Record):
     ratings: Mapping[str, int]
 
 
-class Version(_Record):
+class Version(Record):
     """One version of an annotation."""
 
     number: int = Field(ge=1)
@@ -63,7 +59,7 @@ class Version(_Record):
         return hashlib.sha256(table + b"\0" + text.encode()).hexdigest()
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """The history of one series' annotation."""
 
     series_instance_uid: str
@@ -80,15 +76,7 @@ class Manifest(_Record):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read a history and check every checksum in it.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    DataError
-        If it is damaged, or something in it was changed afterwards.
-    """
+    """Read a history; InputError if there is none, DataError if anything in it was changed."""
     path = folder / MANIFEST_FILE
     if not path.is_file():
         raise InputError(
@@ -116,10 +104,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_version(folder: Path, number: int | None = None) -> Annotation:
-    """Read a version of an annotation; the newest where no number is given.
-
-    Errors as of `read_manifest`, and InputError where there is no such version.
-    """
+    """Read a version of an annotation, the newest where no number is given."""
     manifest = read_manifest(folder)
     if number is not None and not 1 <= number <= len(manifest.versions):
         raise InputError(
@@ -132,25 +117,12 @@ def read_version(folder: Path, number: int | None = None) -> Annotation:
     return parse_table(text, manifest.grid, version.file, ratings)
 
 
-def revise(
-    folder: Path,
-    annotation: Annotation,
-    *,
-    role: str,
-    reason: str,
-    date: Date,
-) -> Version:
+def revise(folder: Path, annotation: Annotation, *, role: str, reason: str, date: Date) -> Version:
     """Add a version, the whole annotation as it is from now on; the first begins the history.
 
-    The caller gives the date, so that the same call gives the same bytes.
-
-    Raises
-    ------
-    InputError
-        If the role is none of the protocol's, the reason is empty, nothing changed, or the date
-        lies before the last version's.
-    GridMismatchError
-        If the annotation lies on another grid than the versions before.
+    The caller gives the date, so that the same call gives the same bytes. InputError for a role
+    that the protocol does not know, an empty reason, no change, another grid, or a date before the
+    last version's.
     """
     rules = default_protocol()
     if role not in rules.roles:
@@ -160,7 +132,6 @@ def revise(
         )
     if not reason.strip():
         raise InputError("the reason is empty; say in a few words why it was changed")
-    grid = annotation.grid
     with lock_on(folder):
         earlier: tuple[Version, ...] = ()
         if (folder / MANIFEST_FILE).exists():
@@ -179,19 +150,14 @@ def revise(
             lesions=len(annotation.lesions),
             readers=len(annotation.readers),
             ratings=tuple(
-                Rating(lesion=lesion, reader=reader, ratings=dict(given))
+                Rating(lesion=lesion, reader=reader, ratings=given)
                 for (lesion, reader), given in sorted(annotation.ratings.items())
             ),
             parent_sha256=earlier[-1].sha256 if earlier else None,
         )
         version = record.model_copy(update={"sha256": record.checksum(table)})
-        manifest = Manifest(
-            series_instance_uid=grid.series_instance_uid,
-            shape_zyx=grid.shape_zyx,
-            affine=tuple(tuple(row) for row in grid.affine.tolist()),
-            sop_instance_uids=grid.sop_instance_uids,
-            versions=(*earlier, version),
-        )
+        where = vars(annotation.grid) | {"affine": annotation.grid.affine.tolist()}
+        manifest = Manifest(**where, versions=(*earlier, version))
         # The table first: a history never names a file that is not there.
         write_file(folder / version.file, table)
         write_file(folder / MANIFEST_FILE, manifest.model_dump_json(indent=1) + "\n")

@@ -19,14 +19,10 @@ from scipy.spatial import cKDTree
 
 @dataclass(frozen=True)
 class SurfaceDistances:
-    """Distances of two surfaces; NaN where a mask is empty.
+    """Distances of two surfaces; NaN where a mask is empty."""
 
-    The mean is over the surface voxels of both masks together (average symmetric surface distance),
-    `hausdorff_95_mm` the greater of the two directions' 95th percentiles.
-    """
-
-    mean_surface_distance_mm: float
-    hausdorff_95_mm: float
+    mean_surface_distance_mm: float  # over the surface voxels of both masks together
+    hausdorff_95_mm: float  # the greater of the two directions' 95th percentiles
 
 
 def surface_voxels(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -37,7 +33,7 @@ def surface_voxels(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def pairwise_surface_distances(
     masks: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
 ) -> list[SurfaceDistances]:
-    """Compare every two readers of one nodule, in the order of `agreement.pairwise_agreement`."""
+    """Compare every two readers of one nodule, (0, 1), (0, 2) ...; masks (reader, z, y, x)."""
     points = [np.argwhere(surface_voxels(mask)) * spacing_mm for mask in masks]
     trees = [cKDTree(p, compact_nodes=False, balanced_tree=False) for p in points]
     return [

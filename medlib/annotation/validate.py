@@ -89,7 +89,9 @@ def validate_annotation(
     """
     rules = protocol or default_protocol()
     if not annotation.grid.same_as(SeriesGrid.of(volume)):
-        return [grid_mismatch("the annotation's grid is not that of the series")]
+        return [
+            Finding("grid-mismatch", "the file", "the annotation's grid is not that of the series")
+        ]
     findings = [found for line in annotation.lines for found in _line(line, annotation.grid, rules)]
     if annotation.masks:
         field = lung_field(volume.hu, volume.spacing_mm) if lung is None else lung
@@ -107,22 +109,12 @@ def findings_table(findings: list[Finding]) -> pd.DataFrame:
     return pd.DataFrame([[getattr(f, c) for c in columns] for f in findings], columns=columns)
 
 
-def grid_mismatch(found: str) -> Finding:
-    """Say that an annotation does not lie on its series."""
-    return Finding("grid-mismatch", "the file", found)
-
-
 def axial_diameter_mm(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> float:
-    """Return the longest diameter within one slice, from voxel edge to voxel edge.
-
-    Distance of the two farthest voxel centres of a slice plus one pixel; 0 for an empty mask.
-    """
+    """Return the distance of the two farthest voxel centres of one slice plus one pixel."""
     _, dy, dx = spacing_mm
     longest = 0.0
-    for plane in mask:
+    for plane in mask[mask.any(axis=(1, 2))]:
         rows = np.flatnonzero(plane.any(axis=1))
-        if not len(rows):
-            continue
         # The farthest pair are ends of rows.
         first = plane[rows].argmax(axis=1)
         last = plane.shape[1] - 1 - plane[rows, ::-1].argmax(axis=1)
