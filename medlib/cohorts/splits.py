@@ -7,12 +7,9 @@ import pandas as pd
 from medlib.errors import OverlapError
 
 
-def check_disjoint(
-    table: pd.DataFrame, split_column: str = "split", patient_column: str = "patient_id"
-) -> None:
+def check_disjoint(table: pd.DataFrame, patient_column: str = "patient_id") -> None:
     """Raise `OverlapError` if a patient stands in more than one part."""
-    places = table[[patient_column, split_column]].drop_duplicates()
-    parts = places.groupby(patient_column)[split_column].agg(list)
+    parts = table.groupby(patient_column)["split"].unique()
     torn = parts[parts.map(len) > 1]
     if len(torn):
         raise OverlapError(
