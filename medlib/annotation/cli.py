@@ -77,18 +77,12 @@ def convert(
     ] = None,
 ) -> None:
     """Write an annotation in another format."""
-    from medlib.annotation.formats import FORMATS, write_annotation
-    from medlib.errors import InputError
+    from medlib.annotation.formats import write_annotation
 
-    kind = next((name for name in FORMATS if name == to), None)
-    if to is not None and kind is None:
-        raise InputError(f"--to {to}: no such format; expected one of {', '.join(FORMATS)}")
     volume = _volume(series, input_path)
     annotation = _annotation(input_path, volume)
-    written = write_annotation(annotation, out, volume, series, kind)
-    typer.echo(
-        f"{out}: {written}, {len(annotation.lesions)} lesions, {len(annotation.masks)} masks"
-    )
+    kind = write_annotation(annotation, out, volume, series, to)
+    typer.echo(f"{out}: {kind}, {len(annotation.lesions)} lesions, {len(annotation.masks)} masks")
 
 
 @annotation_app.command()
@@ -138,10 +132,10 @@ def revise(
         _show(broken)
         typer.echo("nothing was written: mend these first", err=True)
         raise typer.Exit(1)
-    was = revision.read_version(folder) if (folder / revision.MANIFEST_FILE).exists() else None
     version = revision.revise(folder, revised, role=role, reason=reason, date=date.date())
     typer.echo(f"{folder}: version {version.number}, {version.lesions} lesions")
-    if was is not None:
+    if version.number > 1:
+        was = revision.read_version(folder, version.number - 1)
         typer.echo(str(difference(was, revised)))
 
 

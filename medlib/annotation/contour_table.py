@@ -51,23 +51,15 @@ def table_text(annotation: Annotation) -> str:
 
 
 def parse_table(
-    text: str,
-    grid: SeriesGrid,
-    name: str,
-    ratings: Ratings | None = None,
+    text: str, grid: SeriesGrid, name: str, ratings: Ratings | None = None
 ) -> Annotation:
     """Read a contour table onto the grid of its series; `name` is that of the file, for errors.
 
-    Raises
-    ------
-    InputError
-        If it is no contour table.
-    GridMismatchError
-        If a row's image and its height are two slices.
+    GridMismatchError if a row's image and its height are two slices.
     """
     try:
         table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+    except ValueError as error:  # pandas' own are ValueErrors
         raise InputError(f"{name}: no table ({error}); expected CSV with a header") from None
     if missing := [column for column in COLUMNS if column not in table]:
         raise InputError(
@@ -96,10 +88,7 @@ def from_lines(
     readers: Sequence[int] = (),
     ratings: Ratings | None = None,
 ) -> Annotation:
-    """Turn readers' lines on whole voxels into masks by LIDC's convention.
-
-    Lines that leave the image by more than a voxel stay in `Annotation.lines` and in no mask.
-    """
+    """Turn lines on whole voxels into masks by LIDC's convention, but for those off the image."""
     return rasterised(grid, lines, _plane, readers, ratings)
 
 

@@ -36,13 +36,7 @@ class Corrections:
 
 
 def read_answers(folder: Path) -> list[Mapping[str, Any]]:
-    """Read the answers beside a report; of several on one mark the last stands.
-
-    Raises
-    ------
-    InputError
-        If there are none, or a line is no answer.
-    """
+    """Read the answers beside a report; of several on one mark the last stands."""
     path = folder / ANSWERS_FILE
     if not path.is_file():
         raise InputError(f"{path}: no answers here; expected the folder that was reviewed")
@@ -75,13 +69,8 @@ def apply_corrections(
     Only what was answered with ``correct`` is drawn anew: a mark of the model under its number, and
     for the case as a whole every number that the model did not use. A corrected region that meets
     a known lesion is that lesion (the one with which it shares most voxels), otherwise a new one.
-    ``confirm``, ``reject`` and ``escalate`` draw nothing.
-
-    Raises
-    ------
-    InputError
-        If the answers are of another series or of several roles, ask for a correction that the
-        mask does not hold, or ask for none.
+    ``confirm``, ``reject`` and ``escalate`` draw nothing. InputError if the answers are of another
+    series or of several roles, ask for a correction that the mask does not hold, or for none.
     """
     roles = sorted({str(answer["role"]) for answer in answers})
     if len(roles) != 1:

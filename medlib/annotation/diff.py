@@ -7,24 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from medlib.annotation.drawings import (
-    Annotation,
-    GridMismatchError,
-    LesionMask,
-    on_common_block,
-)
+from medlib.annotation.drawings import Annotation, GridMismatchError, LesionMask, on_common_block
 
 
 @dataclass(frozen=True)
 class MaskChange:
-    """One reader's mask of one lesion, before and after.
-
-    `change` is ``"added"``, ``"removed"`` or ``"changed"``.
-    """
+    """One reader's mask of one lesion, before and after."""
 
     lesion: int
     reader: int
-    change: str
+    change: str  # added, removed or changed
     voxels_added: int
     voxels_removed: int
     before_ml: float
@@ -75,11 +67,7 @@ class Difference:
 
     def __str__(self) -> str:
         *lists, (_, masks), (_, ratings) = vars(self).items()
-        lines = [
-            f"{name.replace('_', ' ')}: {', '.join(map(str, items))}"
-            for name, items in lists
-            if items
-        ]
+        lines = [f"{k.replace('_', ' ')}: {', '.join(map(str, v))}" for k, v in lists if v]
         return "\n".join([*lines, *map(str, masks), *map(str, ratings)]) or "no difference"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
 
 import pydicom
 from pydicom.errors import InvalidDicomError
@@ -15,8 +14,7 @@ from medlib.errors import InputError
 from medlib.files import write_file
 from medlib.images.volume import Volume
 
-Format = Literal["table", "seg", "rtstruct", "nifti"]
-FORMATS: tuple[Format, ...] = get_args(Format)
+FORMATS = ("table", "seg", "rtstruct", "nifti")
 NIFTI = (".nii", ".nii.gz")
 EXPECTED = (
     "expected a contour table (.csv), a DICOM SEG or RTSTRUCT (.dcm), a NIfTI label file "
@@ -27,12 +25,7 @@ EXPECTED = (
 def read_annotation(path: Path, volume: Volume) -> Annotation:
     """Read an annotation of a series, whatever its format.
 
-    Raises
-    ------
-    InputError
-        If the file cannot be read as any of them.
-    GridMismatchError
-        If it can, but belongs to another grid.
+    InputError if it is none, of these GridMismatchError if it belongs to another grid.
     """
     if not path.exists():
         raise InputError(f"{path}: nothing there; {EXPECTED}; check the path")
@@ -64,31 +57,17 @@ def read_annotation(path: Path, volume: Volume) -> Annotation:
 
 
 def write_annotation(
-    annotation: Annotation,
-    path: Path,
-    volume: Volume,
-    series: Path,
-    kind: Format | None = None,
-) -> Format:
+    annotation: Annotation, path: Path, volume: Volume, series: Path, kind: str | None = None
+) -> str:
     """Write an annotation of a series, and return the format written.
 
-    Parameters
-    ----------
-    annotation : Annotation
-    path : Path
-    volume : Volume
-        The series.
-    series : Path
-        Its folder; SEG and RTSTRUCT take patient and study from there.
-    kind : str, optional
-        One of `FORMATS`; left out, the name decides: .csv, .nii.gz, .dcm (a SEG), or a folder.
-
-    Raises
-    ------
-    InputError
-        If the format cannot hold the annotation, or the name says none.
+    One of `FORMATS`; left out, the name decides: .csv, .nii.gz, .dcm (a SEG), or a folder. SEG and
+    RTSTRUCT take patient and study from `series`, its folder. InputError if the format cannot hold
+    the annotation, or there is no such format.
     """
-    chosen = kind or _kind(path)
+    chosen = _kind(path) if kind is None else kind
+    if chosen not in FORMATS:
+        raise InputError(f"--to {kind}: no such format; expected one of {', '.join(FORMATS)}")
     if chosen == "table":
         write_file(path, contour_table.table_text(annotation))
     elif chosen == "seg":
@@ -102,10 +81,10 @@ def write_annotation(
     return chosen
 
 
-def _kind(path: Path) -> Format:
+def _kind(path: Path) -> str:
     if path.name.endswith(NIFTI):
         return "nifti"
-    by_suffix: dict[str, Format] = {".csv": "table", ".dcm": "seg", "": "nifti"}
+    by_suffix = {".csv": "table", ".dcm": "seg", "": "nifti"}
     if path.suffix in by_suffix:
         return by_suffix[path.suffix]
     raise InputError(

@@ -33,10 +33,7 @@ def write_labels(annotation: Annotation, path: Path, volume: Volume) -> None:
 
 
 def write_pair(annotation: Annotation, folder: Path, volume: Volume) -> None:
-    """Write up to eight readers' lesions as a bit field and a label file.
-
-    InputError for more readers, or where lesions overlap.
-    """
+    """Write up to eight readers' lesions as a bit field and a label file; no overlap."""
     if max(annotation.readers, default=0) > MAX_READERS:
         raise InputError(
             f"a bit field holds readers 1 to {MAX_READERS}, the annotation has reader "
@@ -69,17 +66,11 @@ def _labels(annotation: Annotation) -> NDArray[np.uint8 | np.uint16]:
 def read_labels(path: Path, volume: Volume) -> Annotation:
     """Read a label file as the lesions of one reader; errors as of `read_label_values`."""
     labels = read_label_values(path, volume)
-    return Annotation.gather(SeriesGrid.of(volume), _lesions(labels, labels > 0, 1), (), (1,))
+    return Annotation.gather(SeriesGrid.of(volume), _lesions(labels, np.sign(labels)), (), (1,))
 
 
 def read_pair(folder: Path, volume: Volume) -> Annotation:
-    """Read a cohort's bit field and label file; errors as of `read_label_values`.
-
-    Raises
-    ------
-    InputError
-        If a reader marked voxels of no lesion.
-    """
+    """Read a cohort's bit field and label file; errors as of `read_label_values`."""
     readers = read_label_values(folder / READERS_FILE, volume)
     labels = read_label_values(folder / LABELS_FILE, volume)
     if astray := int(((readers > 0) & (labels == 0)).sum()):
@@ -87,36 +78,24 @@ def read_pair(folder: Path, volume: Volume) -> Annotation:
             f"{folder}: {astray} voxels of {READERS_FILE} belong to no lesion of {LABELS_FILE}; "
             "expected one pair; write both again"
         )
-    masks = [
-        mask
-        for bit in range(int(readers.max(initial=0)).bit_length())
-        for mask in _lesions(labels, (readers >> bit & 1).astype(bool), bit + 1)
-    ]
-    return Annotation.gather(SeriesGrid.of(volume), masks)
+    return Annotation.gather(SeriesGrid.of(volume), _lesions(labels, readers))
 
 
-def _lesions(
-    labels: NDArray[np.integer], marked: NDArray[np.bool_], reader: int
-) -> list[LesionMask]:
+def _lesions(labels: NDArray[np.integer], readers: NDArray[np.integer]) -> list[LesionMask]:
     found = []
     for number, block in enumerate(ndimage.find_objects(labels), start=1):
-        if block is not None:
-            mask = (labels[block] == number) & marked[block]
-            z, y, x = (side.start for side in block)
-            found.append(LesionMask.cut(number, reader, mask, (z, y, x)))
+        if block is None:
+            continue
+        z, y, x = (side.start for side in block)
+        marked = np.where(labels[block] == number, readers[block], 0)
+        for bit in range(int(marked.max()).bit_length()):
+            mask = (marked >> bit & 1).astype(bool)
+            found.append(LesionMask.cut(number, bit + 1, mask, (z, y, x)))
     return [mask for mask in found if mask.n_voxels]
 
 
 def read_label_values(path: Path, volume: Volume) -> NDArray[np.integer]:
-    """Read the whole numbers of a NIfTI file on the grid of its series.
-
-    Raises
-    ------
-    InputError
-        If the file is no NIfTI, or holds other values.
-    GridMismatchError
-        If its grid is not that of the series.
-    """
+    """Read the whole numbers of a NIfTI file; GridMismatchError if its grid is another."""
     try:
         values = image_files.read_mask(path, volume)
     except InputError as error:

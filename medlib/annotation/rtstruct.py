@@ -22,13 +22,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
 from pydicom.valuerep import DSfloat
 
-from medlib.annotation.drawings import (
-    Annotation,
-    LesionMask,
-    Line,
-    SeriesGrid,
-    rasterised,
-)
+from medlib.annotation.drawings import Annotation, LesionMask, Line, SeriesGrid, rasterised
 from medlib.annotation.mask_outlines import border_walks, edge_polygon
 from medlib.annotation.outlines import enclosed
 from medlib.annotation.source_images import (
@@ -60,15 +54,7 @@ _PATIENT_AND_STUDY = (
 
 
 def write_rtstruct(annotation: Annotation, path: Path, series: Path) -> None:
-    """Write every mask as a structure of one file.
-
-    Patient, study and the references to each image come from the folder `series` of the images.
-
-    Raises
-    ------
-    InputError
-        If there is no mask to write, or an image is not in `series`.
-    """
+    """Write every mask as a structure; patient and study come from the images' folder."""
     grid = annotation.grid
     images = source_images(annotation, series, "RTSTRUCT")
     contours = [_contours(mask, grid) for mask in annotation.masks]
@@ -183,15 +169,7 @@ def _contour(image: Dataset, points_mm: NDArray[np.float64]) -> Dataset:
 
 
 def read_rtstruct(path: Path, grid: SeriesGrid) -> Annotation:
-    """Read a structure set onto the grid of its series.
-
-    Raises
-    ------
-    InputError
-        If the file is no structure set.
-    GridMismatchError
-        If it belongs to another series.
-    """
+    """Read a structure set; GridMismatchError if it belongs to another series."""
     try:
         dataset = pydicom.dcmread(path)
         if dataset.get("SOPClassUID") != RTStructureSetStorage:

@@ -38,15 +38,7 @@ SERIES_NUMBER = 300
 
 
 def write_seg(annotation: Annotation, path: Path, series: Path) -> None:
-    """Write every mask as a segment of one file, Explicit VR Little Endian.
-
-    Patient, study and the references to each image come from the folder `series` of the images.
-
-    Raises
-    ------
-    InputError
-        If there is no mask to write, or an image is not in `series`.
-    """
+    """Write every mask as a segment; patient, study and references come from the images' folder."""
     images = source_images(annotation, series, "SEG")
     slices, pixels = _frames(annotation)
     series_uid = annotation.grid.series_instance_uid
@@ -108,13 +100,8 @@ def _description(number: int, mask: LesionMask, series_uid: str) -> hd.seg.Segme
 def read_seg(path: Path, grid: SeriesGrid) -> Annotation:
     """Read a BINARY segmentation onto the grid of its series, by geometry.
 
-    Raises
-    ------
-    InputError
-        If the file is no BINARY DICOM SEG.
-    GridMismatchError
-        If it belongs to another series, its voxels do not coincide with those of the series, or a
-        frame lies elsewhere than the image that it was drawn on.
+    GridMismatchError if it belongs to another series, its voxels do not coincide with those of the
+    series, or a frame lies elsewhere than the image that it was drawn on.
     """
     try:
         segmentation = hd.seg.segread(path)

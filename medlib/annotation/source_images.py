@@ -36,10 +36,7 @@ def derived_uid(*what: str) -> UID:
 def source_images(annotation: Annotation, folder: Path, kind: str) -> list[Dataset]:
     """Return the header of each slice's image from the folder of the series, without pixels.
 
-    Raises
-    ------
-    InputError
-        If an image is not there, or a DICOM file of this kind cannot hold the annotation.
+    InputError if one is not there, or a DICOM file of this kind cannot hold the annotation.
     """
     wanted = annotation.grid.sop_instance_uids
     filled = sum(mask.n_voxels > 0 for mask in annotation.masks)
