@@ -48,13 +48,11 @@ SCAN_METRICS = {
 def window_row(case: pd.Series, tables: Matching, threshold: float) -> dict[str, Any]:
     """Return what is known of one window: its row of the cases, and the two tables cut to it."""
     lesion = tables.lesions.iloc[0]
-    hit_score = 0.0 if np.isnan(lesion["best_score"]) else float(lesion["best_score"])
-    best = hit_score if lesion["status"] == "required" else np.nan
+    best = float(np.nan_to_num(lesion["best_score"])) if lesion["status"] == "required" else np.nan
     is_reported = best > 0 and best >= threshold  # 0: no candidate, at any point
     alarms = _scores(tables.candidates[~_touches(tables.candidates)])
-    n_doubtful = case.get("n_doubtful_voxels", 0)
     # Where all of it is doubtful two nodules were drawn as one, and there is no other.
-    has_others = 0 < n_doubtful < case["n_voxels"]
+    has_others = 0 < case.get("n_doubtful_voxels", 0) < case["n_voxels"]
     n_alarms = sum(alarm >= threshold for alarm in alarms)
     return {
         "voi_id": case["case_id"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,20 +38,11 @@ def evaluate_dataset(
 ) -> list[dict[str, Any]]:
     """Evaluate a run, by default the shipped one, on what `open_cohort` opens.
 
-    Parameters
-    ----------
-    out : Path
-        Gets ``metrics.json``: each case, and a summary with patient-level intervals; of each kind,
-        where the cohort holds windows and whole scans. Besides ``cases/``, see `judge_cohort`.
-    save_masks : bool
-        Write ``masks/<case>_pred.nii.gz`` too, each on the grid of its case.
+    `out` gets ``metrics.json``: each case, and a summary with patient-level intervals; of each
+    kind, where the cohort holds windows and whole scans. Besides ``cases/``, see `judge_cohort`,
+    and ``masks/<case>_pred.nii.gz`` if wanted, each on the grid of its case.
 
-    Raises
-    ------
-    DataError, InputError
-        If the data cannot be read, or nothing can be written.
-    RunError
-        If there is no run, or it was never evaluated.
+    DataError, InputError or RunError where data or run cannot be read, or nothing be written.
     """
     if out.exists() and not out.is_dir():
         raise DataError(f"{out}: is a file; name a folder for the results")
@@ -61,9 +51,15 @@ def evaluate_dataset(
         raise RunError(f"{run.folder}: not a run folder (it has no {CARD}); make one: medlib train")
     threshold = operating_point(run)
     cohort = open_cohort(dataset, run.config.cohort, run.config.seed)
-    with _writing(out):
+    try:
         found = evaluate(run, cohort, threshold, out, save_masks=save_masks)
         write_json(out / METRICS_FILE, found[0] if len(found) == 1 else found)
+    except OSError as error:
+        if not str(error.filename).startswith(str(out)):
+            raise
+        raise DataError(
+            f"{out}: cannot write here ({error.strerror}); choose another --out"
+        ) from error
     return found
 
 
@@ -165,15 +161,3 @@ def in_words(content: dict[str, Any]) -> Iterator[str]:
         yield f"{part.replace('_', ' ')}: {found['n_cases']} {content['kind']}"
         for name, words in content["metrics"].items() if found["n_cases"] else ():
             yield f"  {words}: {estimate_in_words(found[name])}"
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if not str(error.filename).startswith(str(folder)):
-            raise
-        raise DataError(
-            f"{folder}: cannot write here ({error.strerror}); choose another --out"
-        ) from error

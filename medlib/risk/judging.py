@@ -69,16 +69,8 @@ def judge_cohort(
 ) -> Matching:
     """Judge every case of a cohort; what `store` has under the same key is taken as it is.
 
-    Parameters
-    ----------
-    store : Path
-        Gets a file a case.
-    key : str
-        Of all that the rows rest on, but for the case itself.
-    what : str
-        Is being done, for people.
-    in_turn : callable
-        Maps over the cases: `map`, or `medlib.parallel.in_order`.
+    `store` gets a file a case, `key` is of all that the rows rest on but for the case itself, and
+    `in_turn` may be `medlib.parallel.in_order`.
     """
 
     def of(case_id: str) -> Matching:

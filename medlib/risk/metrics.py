@@ -73,14 +73,8 @@ QUESTIONS = (
 def at_operating_point(matching: Matching, threshold: float) -> Matching:
     """Add to each table what holds once only candidates of this score are reported.
 
-    Returns
-    -------
-    Matching
-        `lesions` with `hit` and `missed` (1 or 0; NaN for disputed lesions), `hit_dice` and
-        `hit_iou` (NaN where not hit); `candidates` with `reported` and `accepted` (the simulated
-        review: 1 or 0; NaN for what is not reported or disputed); `cases` with `n_hit`,
-        `n_missed`, `n_false_alarms`, `n_duplicates`, and the voxel metrics of all that is
-        reported, disputed lesions left out.
+    `hit` and `missed` are NaN for disputed lesions; `accepted`, the simulated review, for what is
+    disputed or not reported. The voxel metrics of a scan leave disputed lesions out.
     """
     lesions, candidates = matching.lesions.copy(), matching.candidates.copy()
     required = lesions["status"] == "required"
@@ -126,19 +120,10 @@ def estimate(name: str, matching: Matching, seed: int = 0) -> Estimate:
 
 
 def estimate_by(name: str, matching: Matching, groups: pd.Series, seed: int = 0) -> pd.DataFrame:
-    """Estimate one of `METRICS` in each group of its rows.
+    """Estimate one of `METRICS` in each group of its rows; counts are of where it is defined.
 
-    Parameters
-    ----------
-    groups : Series
-        The group of each row of the metric's table, on its index; rows without one (NaN) stay
-        out. A categorical keeps its order, and groups without rows stay in.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by group: `rows` and `patients` where the metric is defined, `value`, `low`,
-        `high`.
+    `groups` has the index of the metric's table; rows without a group (NaN) stay out. A categorical
+    keeps its order, and groups without rows stay in.
     """
     metric = METRICS[name]
     table = getattr(matching, metric.table)
@@ -153,9 +138,6 @@ def estimate_by(name: str, matching: Matching, groups: pd.Series, seed: int = 0)
 
 def select(matching: Matching, **values: str) -> Matching:
     """Cut the tables to the rows where columns have these values: ``split="test"``."""
-    tables = []
-    for table in (matching.lesions, matching.candidates, matching.cases):
-        for column, value in values.items():
-            table = table[table[column] == value]
-        tables.append(table)
-    return Matching(*tables)
+    tables = (matching.lesions, matching.candidates, matching.cases)
+    wanted = pd.Series(values, dtype=object)
+    return Matching(*(table[(table[wanted.index] == wanted).all(axis=1)] for table in tables))

@@ -149,18 +149,13 @@ def _evaluate_pair(
     threshold = choose_operating_point_on_nodules(see, windows(learned_from, "tune"))
     write_json(folder / files.OPERATING_POINT, {"network": threshold})
     matched = _judged(run, phantom, HELD_OUT, "network", see)
-    by_distance = {
-        name: {
-            part: {
-                point: vars(found)
-                for point, found in luna16(select(matched, split=part), required).items()
-            }
-            for part in HELD_OUT
-        }
-        for name, required in (("luna16", LUNA16), ("luna16_own", OWN))
-    }
-    metrics = _write_tables(matched, threshold, "network", folder)
-    write_json(folder / files.METRICS_FILE, {"network": metrics, **by_distance})
+    metrics = {"network": _write_tables(matched, threshold, "network", folder)}
+    for name, required in (("luna16", LUNA16), ("luna16_own", OWN)):
+        metrics[name] = {}
+        for split in HELD_OUT:
+            found_at = luna16(select(matched, split=split), required)
+            metrics[name][split] = {point: vars(found) for point, found in found_at.items()}
+    write_json(folder / files.METRICS_FILE, metrics)
     of_windows = real.table["is_window"].astype(bool)
     for name, rows in ((files.REAL_VOIS, of_windows), (files.REAL_SCANS, ~of_windows)):
         part, store = replace(real, table=real.table[rows]), run.folder / JUDGED / name

@@ -25,11 +25,7 @@ LEVELS = (0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
 def choose_level(outliner: Model, windows: Iterable[Case]) -> tuple[float, dict[str, float]]:
     """Choose the probability from which the close look marks a voxel: best mean Dice in windows.
 
-    Returns
-    -------
-    level : float
-    by_level : dict
-        The mean Dice at each level.
+    Also return the mean Dice at each level.
     """
     outliners = [
         outliner._replace(config=outliner.config.model_copy(update={"candidate_level": level}))
