@@ -5,11 +5,8 @@ Of several that hit one lesion the surest counts, the others count for nothing, 
 that hits a lesion which is not required. All others are false alarms. The score is the mean of the
 sensitivities at seven rates of false alarms a scan, from 1/8 to 8 (Setio et al., Medical Image
 Analysis 42:1-13, 2017). Required by LUNA16 is what at least three of four readers drew, from 3 mm;
-`LUNA16` has that, `OWN` what this project requires, which is more. The curve is read as steps; and
-patients are resampled, of whom a phantom has one scan each.
-
-The rule is hard on large lesions that are marked in part, and on small ones marked beside their
-centre; overlap is not asked for.
+`LUNA16` has that, `OWN` what this project requires, which is more. The rule is hard on large
+lesions that are marked in part, and on small ones marked beside their centre.
 """
 
 from __future__ import annotations

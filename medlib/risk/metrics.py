@@ -111,15 +111,15 @@ def _count(cases: pd.DataFrame, lesions: pd.DataFrame, reported: pd.DataFrame) -
     return cases.assign(**VoxelCounts(right, marked - right, reference - right, rest).metrics())
 
 
-def estimate(name: str, matching: Matching, seed: int = 0) -> Estimate:
+def estimate(name: str, matching: Matching) -> Estimate:
     """Estimate one of `METRICS` over the tables of `at_operating_point`, with its interval."""
     metric = METRICS[name]
     table = getattr(matching, metric.table)
-    found = bootstrap_mean(table, metric.column, seed=seed, unit=metric.unit)
+    found = bootstrap_mean(table, metric.column, unit=metric.unit)
     return replace(found, method=f"{metric.words}: {found.method}")
 
 
-def estimate_by(name: str, matching: Matching, groups: pd.Series, seed: int = 0) -> pd.DataFrame:
+def estimate_by(name: str, matching: Matching, groups: pd.Series) -> pd.DataFrame:
     """Estimate one of `METRICS` in each group of its rows; counts are of where it is defined.
 
     `groups` has the index of the metric's table; rows without a group (NaN) stay out. A categorical
@@ -130,7 +130,7 @@ def estimate_by(name: str, matching: Matching, groups: pd.Series, seed: int = 0)
     table = table[table[metric.column].notna()]
     found = {}
     for group, rows in table.groupby(groups.reindex(table.index), observed=False):
-        mean = bootstrap_mean(rows, metric.column, seed=seed)
+        mean = bootstrap_mean(rows, metric.column)
         found[group] = (len(rows), mean.n, mean.value, mean.low, mean.high)
     columns = ["rows", "patients", "value", "low", "high"]
     return pd.DataFrame.from_dict(found, orient="index", columns=columns).rename_axis(groups.name)

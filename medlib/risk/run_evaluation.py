@@ -50,8 +50,8 @@ def evaluated_run(
 ) -> Evaluation:
     """Return a run with its evaluation; make what there is not. Prints which it was.
 
-    Takes and raises what `medlib.baseline.make_run.find_or_make_run` does. In a training of
-    several processes, the first alone evaluates, and the others end here.
+    Takes and raises what `find_or_make_run` does. In a training of several processes, the first
+    alone evaluates, and the others end here.
     """
     wanted = order(profile, dataset, seed, changes, left_out)
     real = open_cohort(REAL) if wanted.is_pair else None
