@@ -123,11 +123,5 @@ def _contours() -> Mapping[int, tuple[Contour, ...]]:
 
 
 def contours(annotation_id: int) -> tuple[Contour, ...]:
-    """Return the contours of one annotation in the database's order; DataError where none is."""
-    try:
-        return _contours()[annotation_id]
-    except KeyError:
-        raise DataError(
-            f"annotation {annotation_id} has no contours; expected one of the "
-            f"{len(reader_annotations()):,} ids of lidc.reader_annotations()"
-        ) from None
+    """Return the contours of one annotation in the database's order."""
+    return _contours()[annotation_id]

@@ -60,8 +60,7 @@ class Nodule:
 
 
 def cluster_outlines(
-    points_mm: Sequence[NDArray[np.float64]],
-    tolerance_mm: float,
+    points_mm: Sequence[NDArray[np.float64]], tolerance_mm: float
 ) -> list[list[int]]:
     """Group the outlines of one scan that show the same nodule.
 

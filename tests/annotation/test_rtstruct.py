@@ -105,7 +105,7 @@ def test_lines_that_cannot_be_drawn_are_found_not_lost(structures, annotation, v
 
 
 def test_what_is_no_structure_set_is_refused(structures, annotation, series, tmp_path):
-    with pytest.raises(InputError, match="not an RTSTRUCT"):
+    with pytest.raises(InputError, match="not a readable RTSTRUCT"):
         read_rtstruct(next(series.glob("*.dcm")), annotation.grid)
     with pytest.raises(GridMismatchError, match="was drawn on series"):
         read_rtstruct(structures, replace(annotation.grid, series_instance_uid="1.2.9"))
