@@ -63,12 +63,9 @@ def count_voxels(reference: Mask, prediction: Mask, ignored: Mask | None = None)
             raise ValueError(f"masks must share one grid, got {[m.shape for m in masks]}")
     if ignored is not None:
         reference, prediction = reference[~ignored], prediction[~ignored]
-    n_both = int(np.count_nonzero(reference & prediction))
-    n_reference = int(np.count_nonzero(reference))
-    n_prediction = int(np.count_nonzero(prediction))
     return VoxelCounts(
-        true_positive=n_both,
-        false_positive=n_prediction - n_both,
-        false_negative=n_reference - n_both,
-        true_negative=reference.size - n_reference - n_prediction + n_both,
+        true_positive=int((reference & prediction).sum()),
+        false_positive=int((~reference & prediction).sum()),
+        false_negative=int((reference & ~prediction).sum()),
+        true_negative=int((~reference & ~prediction).sum()),
     )
