@@ -37,7 +37,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -51,6 +50,7 @@ import numpy as np
 import pandas as pd
 import SimpleITK
 import torch
+from peers_handover import HELD_OUT, run_nnunet
 from record import write
 from segmentation_models_pytorch.losses import DiceLoss
 from torch import nn
@@ -68,7 +68,7 @@ from medlib.baseline.network_passes import Model
 from medlib.baseline.outline import central_region, outline_window
 from medlib.baseline.train import train_on
 from medlib.baseline.training_mix import MixedCrops, outline_crops, outline_data
-from medlib.baseline.training_sources import checksum, training_windows, windows
+from medlib.baseline.training_sources import checksum, windows
 from medlib.cohorts.cohort import REAL, Cohort, open_cohort
 from medlib.paths import REFERENCE_RUNS
 from medlib.risk.intervals import bootstrap_mean
@@ -78,8 +78,6 @@ from studies.ablation import without_phantom
 NNUNET, DOTS, ABOVE = "nnunet", "dots", "threshold"
 UNTRAINED = (DOTS, ABOVE)
 PEERS = ("medlib", "smp", "monai", NNUNET, *UNTRAINED)
-NNUNET_SCRIPT = Path(__file__).with_name("peers_nnunet.py")
-HELD_OUT = ("test", "external")
 HALF_WAY_HU = -400.0  # between lung and soft tissue
 LEVEL = 0.5
 TRIALS = (20, 80)  # steps
@@ -181,48 +179,6 @@ def judge(real: Cohort, mark: Callable[[Case], np.ndarray]) -> pd.DataFrame:
     """Score what is marked in each held-out volume."""
     found = (window for split in HELD_OUT for window in windows(real, split))
     return pd.DataFrame([score_outline(window, mark(window)) for window in found])
-
-
-def write_nifti(array: np.ndarray, like: Case, path: Path) -> None:
-    """Write whole numbers with the voxel size of a volume of interest, without its place."""
-    image = SimpleITK.GetImageFromArray(array.astype(np.int16))
-    image.SetSpacing(like.volume.spacing_mm[::-1])
-    SimpleITK.WriteImage(image, path)
-
-
-def run_nnunet(real: Cohort, seconds: float, python: str, folder: Path) -> dict:
-    """Hand the volumes over to nnU-Net in its own environment; its masks come to FOLDER/masks.
-
-    Returns what `peers_nnunet.py` reports.
-    """
-    own = {
-        part: str(folder / part) for part in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
-    }
-    dataset = folder / "nnUNet_raw" / "Dataset001_nodules"
-    images, labels, held_out = dataset / "imagesTr", dataset / "labelsTr", folder / "held_out"
-    for part in (images, labels, held_out):
-        part.mkdir(parents=True)
-    train = training_windows(real, "train")
-    for found in train:
-        write_nifti(found.volume.hu, found, images / f"{found.case_id}_0000.nii.gz")
-        write_nifti(more_than_half(found.drawn_masks()), found, labels / f"{found.case_id}.nii.gz")
-    for found in (found for split in HELD_OUT for found in windows(real, split)):
-        write_nifti(found.volume.hu, found, held_out / f"{found.case_id}_0000.nii.gz")
-    description = {
-        "channel_names": {"0": "CT"},
-        "labels": {"background": 0, "nodule": 1},
-        "numTraining": len(train),
-        "file_ending": ".nii.gz",
-    }
-    (dataset / "dataset.json").write_text(json.dumps(description))
-    report, log = folder / "report.json", folder / "log.txt"
-    command = [python, NNUNET_SCRIPT, "--seconds", str(seconds), "--report", report]
-    command += ["--images", held_out, "--masks", folder / "masks"]
-    with log.open("w") as output:
-        done = subprocess.run(command, env={**os.environ, **own}, stdout=output, stderr=output)
-    if done.returncode:
-        sys.exit("\n".join(log.read_text().splitlines()[-20:]))
-    return json.loads(report.read_bytes())
 
 
 def in_the_middle(marked: np.ndarray, found: Case) -> np.ndarray:
