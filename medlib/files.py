@@ -22,10 +22,10 @@ SUMS_FILE = "SHA256SUMS"
 
 @contextmanager
 def put_in_place(target: Path) -> Iterator[Path]:
-    """Yield a path beside `target`; what stands there at the end takes its place by one rename.
+    """Yield a path beside `target`; what stands there at the end takes its place.
 
-    For a file or a folder (which the caller makes). After an error or a kill, `target` is what it
-    was before.
+    For a file, or a folder (which the caller makes; one that stands there moves aside first). After
+    an error `target` is what it was before.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     # The ending stays: writers choose the format by it.
@@ -36,6 +36,10 @@ def put_in_place(target: Path) -> Iterator[Path]:
         if target.is_dir():
             target.rename(old)
         beside.replace(target)
+    except BaseException:
+        if old.exists():
+            old.rename(target)
+        raise
     finally:
         for left in (beside, old):
             if left.is_dir():

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -49,3 +52,23 @@ def test_a_chapter_comes_in_by_the_doors(page) -> None:
     behind = {name for name in named if name.count(".") > (1 if name.startswith("medlib") else 0)}
     assert behind == set()
     assert len(named) <= 8
+
+
+DOORS = [
+    ".".join(door.parent.relative_to(PACKAGES).parts)
+    for package in ("medlib", "book", "studies", "tools")
+    for door in sorted((PACKAGES / package).rglob("__init__.pyi"))
+]
+
+
+@pytest.mark.parametrize("room", DOORS)
+def test_every_name_at_a_door_opens(room: str) -> None:
+    names = names_at_door(room)
+    assert names
+    for name in names:
+        assert getattr(import_module(room), name) is not None
+
+
+def test_a_door_imports_nothing_before_a_name_is_used() -> None:
+    code = f"import sys, {', '.join(DOORS)}; sys.exit('numpy' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
