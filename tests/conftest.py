@@ -75,7 +75,7 @@ def real_series(real_ct, tmp_path_factory) -> list[Volume]:
 @pytest.fixture
 def volume() -> Volume:
     """Six slices, every voxel another value; some rooms have their own."""
-    hu = np.arange(6 * 12 * 10, dtype=np.float32).reshape(6, 12, 10) * 4 - 1024
+    hu = np.arange(6 * 12 * 10, dtype=np.float32).reshape(6, 12, 10) * 2 - 1024
     affine = np.diag([0.7, 0.75, 2.5, 1.0])
     affine[:3, 3] = (-170.3, -160.1, -212.5)
     return Volume(hu, affine, SeriesIdentity("P-1", "1.2.3", "1.2.3.4", "1.2.3.5", "M", "X", "K"))

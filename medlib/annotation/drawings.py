@@ -28,19 +28,28 @@ class GridMismatchError(InputError):
 
 @dataclass(frozen=True)
 class SeriesGrid(OnGrid):
-    """Where the voxels of a series lie; `affine` and `sop_instance_uids` as in `Volume`."""
+    """Where the voxels of a series lie; the rest as in `Volume`."""
 
     series_instance_uid: str
     shape_zyx: tuple[int, int, int]
     affine: NDArray[np.float64]
     sop_instance_uids: tuple[str, ...] = ()
+    source_affine: NDArray[np.float64] | None = None
+    frame_numbers: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, volume: Volume) -> SeriesGrid:
         """Take the grid of a volume."""
         z, y, x = volume.hu.shape
         uid = volume.identity.series_instance_uid
-        return cls(uid, (z, y, x), volume.affine, volume.sop_instance_uids)
+        return cls(
+            series_instance_uid=uid,
+            shape_zyx=(z, y, x),
+            affine=volume.affine,
+            sop_instance_uids=volume.sop_instance_uids,
+            source_affine=volume.source_affine,
+            frame_numbers=volume.frame_numbers,
+        )
 
     def slice_z_mm(self, index: int) -> float:
         """Return the z position of a slice in patient coordinates, mm."""

@@ -20,8 +20,9 @@ from medlib.images.dicom_header import CT_CLASSES, Header, Memo, read_header
 from medlib.images.dicom_pixels import read_hounsfield
 from medlib.images.dicom_write import write_series
 from medlib.images.image_errors import NoCTError, NotAnImageError, NotDicomError, naming
-from medlib.images.image_files import read_research_volume
-from medlib.images.image_grids import kind_of
+from medlib.images.image_files import read_image
+from medlib.images.image_grids import kind_of, turned_upright
+from medlib.images.plausible_hu import check_hounsfield
 from medlib.images.volume import SeriesIdentity, Volume
 
 __all__ = ["read_series", "write_series"]
@@ -49,12 +50,12 @@ def read_series(path: Path | Iterable[Path]) -> list[Volume]:
 
     Files may lie in any order, in subfolders, without a suffix, and beside others: localizers,
     dose reports and what is not DICOM are passed over. A series that cannot be read safely is
-    left out where another can be read, and the other's warnings say so. NIfTI and NRRD volumes
-    are read as research input where there is no DICOM.
+    left out where another can be read, and the other's warnings say so. NIfTI, NRRD and
+    MetaImage volumes are read as research input where there is no DICOM.
 
     Series come in the order of their numbers. HU are stored value x RescaleSlope +
-    RescaleIntercept of the same slice (DICOM PS3.3 C.11.1); slices ascend towards the head; what
-    lies outside the field of view is air.
+    RescaleIntercept of the same slice (DICOM PS3.3 C.11.1); axes run as in every `Volume`, however
+    the pixels are stored; what lies outside the field of view is air.
 
     Raises
     ------
@@ -78,8 +79,7 @@ def read_series(path: Path | Iterable[Path]) -> list[Volume]:
                 refused.append((f"series {shown(uid)}", error))
         for file in contents.volumes if not series else []:
             try:
-                with naming(file.name):
-                    volumes.append(read_research_volume(file.path))
+                volumes.append(read_image(file.path, name=file.name))
             except InputError as error:
                 refused.append(("a research volume", error))
     if not volumes:
@@ -145,6 +145,8 @@ def _read_volume(uid: str, headers: list[Header]) -> Volume:
         )
     frames, affine, notes = stack_frames(frames)
     hu, more = read_hounsfield(frames)
+    hu, affine, source_affine = turned_upright(hu, affine)
+    check_hounsfield(hu)
     header = frames[0].header
     identity = SeriesIdentity(
         patient_id=header.text("PatientID"),
@@ -158,4 +160,4 @@ def _read_volume(uid: str, headers: list[Header]) -> Volume:
     if "MIP" in header.image_type or "PROJECTION IMAGE" in header.image_type:
         more.append("a projection (MIP), not a reconstruction: HU and sizes are not those imaged")
     sops = tuple(str(frame.header.get("SOPInstanceUID") or "") for frame in frames)
-    return Volume(hu, affine, identity, sops, (*notes, *more))
+    return Volume(hu, affine, identity, sops, (*notes, *more), source_affine)

@@ -15,6 +15,7 @@ _SAME_POSITION_MM = 0.01
 _EVEN_WITHIN_MM = 0.1  # positions in headers are often rounded to a tenth
 _EVEN_WITHIN_SHARE = 0.05
 _AXIS_TOLERANCE = 0.01  # sine of the angle: about half a degree
+_AXIAL = ((1, 0, 0, 0, 1, 0), (0, 1, 0, 1, 0, 0))  # rows along x; or along y, as in decubitus
 _TILT_DEGREES = 0.6
 _SLICE_MM = (0.01, 100.0)
 _POSITIONS_NAMED = 4
@@ -23,8 +24,8 @@ _POSITIONS_NAMED = 4
 def stack_frames(frames: list[Frame]) -> tuple[list[Frame], NDArray[np.float64], list[str]]:
     """Put the images of one series, at least one, on their grid.
 
-    Returns the frames in ascending z, the affine of a `Volume`, and reservations. Raises InputError
-    if they do not lie on one even, straight, axial grid.
+    Returns the frames in ascending z, the affine of their pixels as stored (x along the rows), and
+    reservations. Raises InputError if they do not lie on one even, straight, axial grid.
     """
     frames = sorted(frames, key=lambda frame: frame.z)
     for frame in frames:
@@ -66,7 +67,7 @@ def _check_frame(frame: Frame, first: Frame) -> None:
             f"{frame.name} is turned against {first.name}; expected one orientation; separate the "
             "series"
         )
-    if not _near(map(abs, frame.orientation), (1, 0, 0, 0, 1, 0), _AXIS_TOLERANCE):
+    if not any(_near(map(abs, frame.orientation), axes, _AXIS_TOLERANCE) for axes in _AXIAL):
         shown = [round(value, 3) for value in frame.orientation]
         raise errors.ObliqueError(
             f"{frame.name} has ImageOrientationPatient {shown}; expected axial slices without "

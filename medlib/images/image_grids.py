@@ -22,6 +22,7 @@ from medlib.errors import InputError
 from medlib.images.dicom_frames import MAX_POSITION_MM, PIXEL_MM
 from medlib.images.dicom_pixels import MAX_VOXELS
 from medlib.images.image_errors import ImpossibleSizeError, ResearchVolumeError, SpacingError
+from medlib.images.volume import OnGrid
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # NIfTI's world axes against DICOM's
 _GZIP = b"\x1f\x8b"
@@ -29,6 +30,8 @@ _NRRD = b"NRRD000"
 _NIFTI_1, _NIFTI_2 = 348, 540  # bytes of the header, and its first number
 _MOST_INFLATION = 1032  # deflate cannot do better
 _MOST_HEADER_BYTES = 2**20
+_FORMS_APART_MM = 0.5
+_TWO_ORIENTATIONS = "the file places the voxels twice (sform, qform), and not alike: sform was used"
 _NO_ORIENTATION = "the file does not say how the patient lies: left and right are a guess"
 
 
@@ -84,6 +87,33 @@ def turned(
     axes: Any = nibabel.orientations
     turn = axes.ornt_transform(axes.io_orientation(affine), axes.io_orientation(like))
     return axes.apply_orientation(values, turn), affine @ axes.inv_ornt_aff(turn, values.shape)
+
+
+def turned_upright(
+    stored: NDArray[Any], affine: NDArray[np.float64]
+) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64] | None]:
+    """Turn ``[z, y, x]`` values to patient axes: x to the left, y to the back, z to the head.
+
+    Returns them with their affine, and the one that they had; None if they were upright.
+    """
+    values, own = turned(stored.transpose(2, 1, 0), affine, np.eye(4))
+    if np.array_equal(own, affine):
+        return stored, affine, None
+    return np.ascontiguousarray(values.transpose(2, 1, 0)), own, affine
+
+
+def as_stored(values: NDArray[Any], grid: OnGrid) -> NDArray[Any]:
+    """Turn upright ``[z, y, x]`` values to the axes of the grid's file, in reverse order too."""
+    if grid.source_affine is None:
+        return values
+    return turned(values.transpose(2, 1, 0), grid.affine, grid.source_affine)[0].transpose(2, 1, 0)
+
+
+def upright(stored: NDArray[Any], grid: OnGrid) -> NDArray[Any]:
+    """Undo `as_stored`."""
+    if grid.source_affine is None:
+        return stored
+    return turned(stored.transpose(2, 1, 0), grid.source_affine, grid.affine)[0].transpose(2, 1, 0)
 
 
 def _start(path: Path, count: int = _NIFTI_2) -> bytes:
@@ -143,9 +173,18 @@ def _read_nifti(path: Path) -> Grid:
     with _silent(nibabel_logger), gzip.open(path) if packed else path.open("rb") as stream:
         image = make.from_stream(stream)
         values = np.asanyarray(image.dataobj)
-    placed = int(image.header["sform_code"]) or int(image.header["qform_code"])
-    notes = () if placed else (_NO_ORIENTATION,)
-    return Grid(values.reshape(values.shape[:3]), LPS_TO_RAS @ image.affine, notes)
+        while packed and stream.read(2**20):
+            pass  # at the end of the stream stands its checksum, which is compared there
+    return Grid(values.reshape(values.shape[:3]), LPS_TO_RAS @ image.affine, _placing_notes(image))
+
+
+def _placing_notes(image: Any) -> tuple[str, ...]:
+    """Say where a NIfTI header does not place its voxels, or places them twice."""
+    sform, qform = (form(coded=True)[0] for form in (image.get_sform, image.get_qform))
+    if sform is None and qform is None:
+        return (_NO_ORIENTATION,)
+    far = sform is not None and qform is not None and np.abs(sform - qform).max() > _FORMS_APART_MM
+    return (_TWO_ORIENTATIONS,) * bool(far)
 
 
 @contextmanager

@@ -52,7 +52,9 @@ def resample(volume: Volume, spacing_mm: Spacing) -> Volume:
         useNearestNeighborExtrapolator=True,
     )
     hu = sitk.GetArrayFromImage(resampled)
-    return replace(volume, hu=hu, affine=affine, sop_instance_uids=())
+    return replace(
+        volume, hu=hu, affine=affine, sop_instance_uids=(), source_affine=None, frame_numbers=()
+    )
 
 
 def resample_mask(mask: NDArray[Any], source: Volume, target: Volume) -> NDArray[Any]:

@@ -22,9 +22,10 @@ class SeriesIdentity:
 
 
 class OnGrid:
-    """What lies on a grid in patient space."""
+    """What lies on an upright grid in patient space; both affines as in `Volume`."""
 
     affine: NDArray[np.float64]
+    source_affine: NDArray[np.float64] | None
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -42,9 +43,10 @@ class OnGrid:
 class Volume(OnGrid):
     """One CT series: Hounsfield units of shape (z, y, x), and where they lie.
 
-    z ascends towards the head, y along the rows, x along the columns. The affine, of shape (4, 4),
-    maps a voxel index ``(x, y, z, 1)`` (column, row, slice) to DICOM patient coordinates in mm
-    (LPS+). NIfTI wants RAS+: flip the first two rows.
+    However a file stores its pixels, z runs to the patient's head, y to the back, x to the left:
+    the same patient is the same array. The affine, of shape (4, 4), maps a voxel index
+    ``(x, y, z, 1)`` to DICOM patient coordinates in mm (LPS+). NIfTI wants RAS+: flip the first two
+    rows. `source_affine` is that of the same voxels with the axes as the file stores them.
     """
 
     hu: NDArray[np.float32]
@@ -52,6 +54,8 @@ class Volume(OnGrid):
     identity: SeriesIdentity
     sop_instance_uids: tuple[str, ...] = ()  # one a slice; none where the source is not DICOM
     warnings: tuple[str, ...] = ()  # what was read with reservations; it must reach the report
+    source_affine: NDArray[np.float64] | None = None  # None: stored as it is here
+    frame_numbers: tuple[int, ...] = ()  # of the slices in a multi-frame file, from 1
 
     def __post_init__(self) -> None:
         if self.hu.ndim != 3:

@@ -81,8 +81,11 @@ def test_rotated_by_180_degrees(volume, tmp_path):
     header = pydicom.dcmread(tmp_path / "prone" / "0001.dcm")
     assert list(header.ImageOrientationPatient) == [-1, 0, 0, 0, -1, 0]
     [read] = read_series(tmp_path / "prone")
-    assert read.affine == pytest.approx(affine)
-    assert np.array_equal(read.hu, volume.hu)
+    assert np.array_equal(read.hu, volume.hu[:, ::-1, ::-1])  # upright
+    assert read.source_affine == pytest.approx(affine)
+    corner, opposite = read.to_patient_mm(np.array([[0, 0, 0], [0, 11, 9]]))
+    assert corner == pytest.approx(affine[:3] @ (9, 11, 0, 1))
+    assert opposite == pytest.approx(affine[:3, 3])
 
 
 def test_what_is_not_part_of_the_series_is_passed_over(volume, folder):

@@ -66,7 +66,11 @@ def test_another_grid_is_refused(volume, mask, tmp_path):
     write_mask(mask, volume, tmp_path / "mask.nii")
     shifted = volume.affine.copy()
     shifted[2, 3] += 5
-    with pytest.raises(InputError, match=r"lies 5\.0 mm from the series"):
+    with pytest.raises(InputError, match=r"x 2 voxels from the series"):
+        read_mask(tmp_path / "mask.nii", dataclasses.replace(volume, affine=shifted))
+    shifted = volume.affine.copy()
+    shifted[0, 3] += 0.5 * volume.spacing_mm[2]  # half a voxel, however many there are
+    with pytest.raises(InputError, match=r"lies 0\.5 x"):
         read_mask(tmp_path / "mask.nii", dataclasses.replace(volume, affine=shifted))
     with pytest.raises(InputError, match="voxels along x, y, z"):
         read_mask(tmp_path / "mask.nii", dataclasses.replace(volume, hu=volume.hu[1:]))

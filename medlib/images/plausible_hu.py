@@ -1,0 +1,43 @@
+"""Whether values can be Hounsfield units: air near -1000, soft tissue near 0."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medlib.images.image_errors import NotHounsfieldError
+
+_LUNG_BELOW_HU = -200.0  # what is lower holds air
+_DENSE_ABOVE_HU = 600.0  # cortical bone, teeth, metal
+_NO_AIR = 0.01  # less than this share holds air: taken alone, a field of view inside the body
+_MOST_DENSE = 0.05  # share of bone in a body without any air: beyond, it is tissue moved upwards
+_LEAST_RANGE_HU = 20.0  # noise alone spreads further than this
+_SAMPLED = 2**21  # voxels, at least: the whole of a small volume
+
+
+def check_hounsfield(hu: NDArray[np.float32]) -> None:
+    """Refuse a volume whose values cannot be HU, whatever its header says.
+
+    Padding, by now air, is left out with all voxels of the least value: a scale that was moved or
+    squeezed shows in what is left. Raises NotHounsfieldError.
+    """
+    step = max(1, int(np.sqrt(hu.size / _SAMPLED)))
+    sample = hu[:, ::step, ::step]
+    measured = sample[sample > sample.min()]
+    if not measured.size:
+        raise NotHounsfieldError(
+            f"every value is {sample.min():g}; expected a CT in HU; give the images of a patient"
+        )
+    low, median, high = np.percentile(measured, (0.1, 50, 99.9)).tolist()
+    if high - low < _LEAST_RANGE_HU:
+        raise NotHounsfieldError(
+            f"values lie between {low:.3g} and {high:.3g}; expected HU, air near -1000 and soft "
+            "tissue near 0: a scaled picture is no CT; give the CT in HU"
+        )
+    dense = float(np.mean(measured > _DENSE_ABOVE_HU))
+    if np.mean(measured < _LUNG_BELOW_HU) < _NO_AIR and dense > _MOST_DENSE:
+        raise NotHounsfieldError(
+            f"{100 * dense:.0f} % of the values are above {_DENSE_ABOVE_HU:g} and none is air "
+            f"(median {median:.0f}); expected HU, air near -1000 and soft tissue near 0: the "
+            "intercept of the rescale is lost; give the CT in HU"
+        )
