@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +30,22 @@ History = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="Of the history; made with its first version.")
 ]
 Series = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the CT series in DICOM.")]
+Rois = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--roi",
+        metavar="NAME|NUMBER",
+        help="Structure of a SEG or RTSTRUCT to take, again for more; left out, its lesions.",
+    ),
+]
+By = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHO",
+        help="Who drew, where the file does not say: reader, reader:ROLE or "
+        "algorithm:NAME[:VERSION].",
+    ),
+]
 
 
 @annotation_app.command()
@@ -43,14 +60,14 @@ def protocol() -> None:
 
 
 @annotation_app.command()
-def check(input_path: Input, series: Series) -> None:
+def check(input_path: Input, series: Series, roi: Rois = None) -> None:
     """Check an annotation against the protocol: exit 0 without findings, 1 with some."""
     from medlib.annotation.drawings import GridMismatchError
     from medlib.annotation.validate import Finding, validate_annotation
 
     volume = _volume(series, input_path)
     try:
-        annotation = _annotation(input_path, volume)
+        annotation = _annotation(input_path, volume, roi)
     except GridMismatchError as error:
         findings = [Finding("grid-mismatch", "the file", str(error))]
     else:
@@ -75,12 +92,14 @@ def convert(
         str | None,
         typer.Option(help="table, seg, rtstruct or nifti, where the name is not enough."),
     ] = None,
+    roi: Rois = None,
+    by: By = None,
 ) -> None:
     """Write an annotation in another format."""
     from medlib.annotation.formats import write_annotation
 
     volume = _volume(series, input_path)
-    annotation = _annotation(input_path, volume)
+    annotation = _annotation(input_path, volume, roi, by)
     kind = write_annotation(annotation, out, volume, series, to)
     typer.echo(f"{out}: {kind}, {len(annotation.lesions)} lesions, {len(annotation.masks)} masks")
 
@@ -106,6 +125,8 @@ def revise(
         str | None, typer.Option(help="In which it was changed, never a name; not with --review.")
     ] = None,
     reason: Annotated[str | None, typer.Option(help="Why; not with --review.")] = None,
+    roi: Rois = None,
+    by: By = None,
 ) -> None:
     """Add a version to an annotation, from a file or from a review."""
     from medlib.annotation import revision
@@ -122,7 +143,7 @@ def revise(
         changed = apply_corrections(before, read_answers(review), *labels)
         revised, role, reason = changed.annotation, changed.role, changed.reason
     elif annotation and role and reason and not (review or corrected):
-        revised = _annotation(annotation, volume)
+        revised = _annotation(annotation, volume, roi, by)
     else:
         raise InputError(
             "expected either --annotation INPUT with --role and --reason, or --review DIR with "
@@ -159,12 +180,13 @@ def diff(
         Path | None,
         typer.Option(metavar="DIR", help="Folder of the CT series; not needed for histories."),
     ] = None,
+    roi: Rois = None,
 ) -> None:
     """Say what changed between two annotations."""
     from medlib.annotation.diff import difference
 
     volume = _volume(series, before) if series is not None else None
-    typer.echo(str(difference(_annotation(before, volume), _annotation(after, volume))))
+    typer.echo(str(difference(*(_annotation(path, volume, roi) for path in (before, after)))))
 
 
 def _show(findings: list[Finding]) -> None:
@@ -174,9 +196,11 @@ def _show(findings: list[Finding]) -> None:
         )
 
 
-def _annotation(path: Path, volume: Volume | None) -> Annotation:
-    """Read an annotation; a history needs no series."""
-    from medlib.annotation.formats import read_annotation
+def _annotation(
+    path: Path, volume: Volume | None, rois: Sequence[str] | None = None, by: str | None = None
+) -> Annotation:
+    """Read an annotation, and say what was left out of it; a history needs no series."""
+    from medlib.annotation.formats import drawn_by, read_annotation
     from medlib.annotation.revision import MANIFEST_FILE, read_version
     from medlib.errors import InputError
 
@@ -187,7 +211,10 @@ def _annotation(path: Path, volume: Volume | None) -> Annotation:
         return read_version(path)
     if volume is None:
         raise InputError(f"{path}: is no history, so its series is needed; add --series DIR")
-    return read_annotation(path, volume)
+    annotation = read_annotation(path, volume, rois or ())
+    for note in annotation.notes:
+        typer.echo(f"{path}: {note}", err=True)
+    return annotation if by is None else drawn_by(annotation, by)
 
 
 def _volume(series: Path, what: Path) -> Volume:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ SAME_VOXEL_MM = 0.01
 MIN_POINTS = 3  # of a line: fewer enclose nothing
 
 Ratings = Mapping[tuple[int, int], Mapping[str, int]]  # by lesion and reader, then by name
+Code = tuple[str, str, str]  # value, scheme, meaning
 
 
 class GridMismatchError(InputError):
@@ -67,6 +69,42 @@ class SeriesGrid(OnGrid):
         corners = np.array([[0, x, 0, 0], [0, 0, y, 0], [0, 0, 0, z], [1, 1, 1, 1]])
         apart_mm = np.abs((self.affine - other.affine) @ corners).max()
         return self.shape_zyx == other.shape_zyx and bool(apart_mm <= SAME_VOXEL_MM)
+
+
+@dataclass(frozen=True)
+class Author:
+    """Who drew: a reader in a role, never a name, or an algorithm; as text ``kind:name:...``."""
+
+    kind: Literal["reader", "algorithm", "unknown"]
+    name: str = ""  # a reader's role, an algorithm's name
+    version: str = ""
+    weights_sha256: str = ""
+    steered: bool = False  # an algorithm, by a person: SEMIAUTOMATIC
+
+    def __str__(self) -> str:
+        parts = (self.kind, self.name, self.version, self.weights_sha256)
+        return ":".join(part.replace(":", " ") for part in parts).rstrip(":")
+
+    def brief(self, most_bytes: int) -> str:
+        """Return that text with twelve digits of the weights, its name cut to so many bytes."""
+        short = replace(self, weights_sha256=self.weights_sha256[:12])
+        too_many = len(str(short).encode()) - most_bytes
+        kept = self.name.encode()[: -too_many if too_many > 0 else None].decode(errors="ignore")
+        return str(replace(short, name=kept))
+
+    @classmethod
+    def parse(cls, text: str) -> Author:
+        """Read such a text; what says neither reader nor algorithm is unknown."""
+        kind, *more = text.strip().split(":")
+        name, version, weights = (*more, "", "", "")[:3]
+        if kind == "reader" and len(more) <= 1:
+            return cls("reader", name)
+        if kind == "algorithm" and len(more) <= 3 and name:
+            return cls("algorithm", name, version, weights)
+        return UNKNOWN
+
+
+READER, UNKNOWN = Author("reader"), Author("unknown")
 
 
 @dataclass(frozen=True)
@@ -131,6 +169,10 @@ class Annotation:
     masks: tuple[LesionMask, ...]  # by lesion, then reader; one for each pair at most
     lines: tuple[Line, ...] = ()  # as they came, where the format holds lines
     ratings: Ratings = field(default_factory=dict)
+    authors: Mapping[int, Author] = field(default_factory=dict)  # by reader; `READER` if not said
+    names: Mapping[int, str] = field(default_factory=dict)  # by lesion: its own in a foreign file
+    codes: Mapping[int, tuple[Code, Code]] = field(default_factory=dict)  # category and type
+    notes: tuple[str, ...] = ()  # what was read with reservations, or left out
 
     @classmethod
     def gather(
@@ -151,6 +193,10 @@ class Annotation:
                 )
         known = {*readers, *(mask.reader for mask in ordered), *(line.reader for line in lines)}
         return cls(grid, tuple(sorted(known)), tuple(ordered), tuple(lines), ratings or {})
+
+    def author(self, reader: int) -> Author:
+        """Return who drew as this reader."""
+        return self.authors.get(reader, READER)
 
     @property
     def lesions(self) -> tuple[int, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -9,7 +11,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from medlib.annotation import contour_table, mask_files, rtstruct, seg
-from medlib.annotation.drawings import Annotation, SeriesGrid
+from medlib.annotation.drawings import UNKNOWN, Annotation, Author, SeriesGrid
 from medlib.errors import InputError
 from medlib.files import write_file
 from medlib.images.volume import Volume
@@ -22,9 +24,10 @@ EXPECTED = (
 )
 
 
-def read_annotation(path: Path, volume: Volume) -> Annotation:
+def read_annotation(path: Path, volume: Volume, rois: Sequence[str] = ()) -> Annotation:
     """Read an annotation of a series, whatever its format.
 
+    Of a SEG or an RTSTRUCT the structures named by `rois` (name or number), else its lesions.
     InputError if it is none, of these GridMismatchError if it belongs to another grid.
     """
     if not path.exists():
@@ -49,11 +52,27 @@ def read_annotation(path: Path, volume: Volume) -> Annotation:
             f"{path}: cannot be read ({type(error).__name__}); {EXPECTED}; choose another file"
         ) from error
     if kind == SegmentationStorage:
-        return seg.read_seg(path, grid)
+        return seg.read_seg(path, grid, rois)
     if kind == RTStructureSetStorage:
-        return rtstruct.read_rtstruct(path, grid)
+        return rtstruct.read_rtstruct(path, grid, rois)
     name = getattr(kind, "name", kind)
     raise InputError(f"{path}: DICOM of the kind {name}; {EXPECTED}; choose another file")
+
+
+def drawn_by(annotation: Annotation, who: str) -> Annotation:
+    """Say who drew what a file says nothing about; InputError if it does say, or `who` is none."""
+    author = Author.parse(who)
+    if author.kind == "unknown":
+        raise InputError(
+            f"--by {who}: neither reader nor algorithm; expected reader, reader:ROLE or "
+            "algorithm:NAME[:VERSION]"
+        )
+    said = [annotation.author(reader) for reader in annotation.readers]
+    if unlike := [one for one in said if one not in (author, UNKNOWN)]:
+        raise InputError(
+            f"--by {who}: the file itself says {unlike[0]}; --by is for files that do not say it"
+        )
+    return replace(annotation, authors=dict.fromkeys(annotation.readers, author))
 
 
 def write_annotation(
@@ -68,6 +87,12 @@ def write_annotation(
     chosen = _kind(path) if kind is None else kind
     if chosen not in FORMATS:
         raise InputError(f"--to {kind}: no such format; expected one of {', '.join(FORMATS)}")
+    label_file = chosen == "nifti" and path.name.endswith(NIFTI)
+    if not label_file and UNKNOWN in map(annotation.author, annotation.readers):
+        raise InputError(
+            "nothing says who drew this, a reader or an algorithm; say it with --by reader, --by "
+            "reader:ROLE or --by algorithm:NAME[:VERSION]"
+        )
     if chosen == "table":
         write_file(path, contour_table.table_text(annotation))
     elif chosen == "seg":

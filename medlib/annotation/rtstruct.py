@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,24 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
 from pydicom.valuerep import DSfloat
 
-from medlib.annotation.drawings import Annotation, LesionMask, Line, SeriesGrid, rasterised
+from medlib.annotation.drawings import (
+    READER,
+    UNKNOWN,
+    Annotation,
+    Author,
+    LesionMask,
+    Line,
+    SeriesGrid,
+    rasterised,
+)
 from medlib.annotation.mask_outlines import border_walks, edge_polygon
 from medlib.annotation.outlines import enclosed
 from medlib.annotation.source_images import (
     check_series,
     derived_uid,
-    parse_name,
-    segment_name,
     source_images,
 )
+from medlib.annotation.structures import Structure, author_in, choose, label_of
 from medlib.errors import InputError
 from medlib.files import put_in_place
 
@@ -58,7 +67,7 @@ def write_rtstruct(annotation: Annotation, path: Path, series: Path) -> None:
     grid = annotation.grid
     images = source_images(annotation, series, "RTSTRUCT")
     contours = [_contours(mask, grid) for mask in annotation.masks]
-    names = [segment_name(mask.lesion, mask.reader) for mask in annotation.masks]
+    names = [label_of(annotation, mask) for mask in annotation.masks]
     content = hashlib.sha256(repr([(c[0], c[1].tolist()) for m in contours for c in m]).encode())
     dataset = _header(images, content.hexdigest())
     dataset.StructureSetROISequence = [
@@ -66,9 +75,9 @@ def write_rtstruct(annotation: Annotation, path: Path, series: Path) -> None:
             ROINumber=number,
             ReferencedFrameOfReferenceUID=images[0].FrameOfReferenceUID,
             ROIName=name,
-            ROIGenerationAlgorithm="MANUAL",
+            **_generation(annotation.author(mask.reader)),
         )
-        for number, name in enumerate(names, start=1)
+        for number, (name, mask) in enumerate(zip(names, annotation.masks, strict=True), start=1)
     ]
     dataset.ROIContourSequence = [
         _item(
@@ -168,8 +177,8 @@ def _contour(image: Dataset, points_mm: NDArray[np.float64]) -> Dataset:
     )
 
 
-def read_rtstruct(path: Path, grid: SeriesGrid) -> Annotation:
-    """Read a structure set; GridMismatchError if it belongs to another series."""
+def read_rtstruct(path: Path, grid: SeriesGrid, rois: Sequence[str] = ()) -> Annotation:
+    """Read the structures that `choose` takes; GridMismatchError if they are of another series."""
     try:
         dataset = pydicom.dcmread(path)
         drawn_on = [
@@ -179,21 +188,57 @@ def read_rtstruct(path: Path, grid: SeriesGrid) -> Annotation:
             for series in study.get("RTReferencedSeriesSequence", ())
         ]
         check_series(path, drawn_on, grid)
-        names = {
-            int(roi.ROINumber): parse_name(str(roi.ROIName), int(roi.ROINumber))
-            for roi in dataset.StructureSetROISequence
-        }
+        choice = choose(path, list_structures(dataset), rois)
         lines = [
-            _line(contour, *names[int(roi.ReferencedROINumber)], grid)
+            _line(contour, *choice.keys[int(roi.ReferencedROINumber)], grid)
             for roi in dataset.get("ROIContourSequence", ())
+            if int(roi.ReferencedROINumber) in choice.keys
             for contour in roi.get("ContourSequence", ())
         ]
+    except InputError:
+        raise
     except (InvalidDicomError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: not a readable RTSTRUCT ({type(error).__name__}); expected a structure set; "
             "export it again"
         ) from error
-    return rasterised(grid, lines, _even_odd)
+    return choice.label(rasterised(grid, lines, _even_odd))
+
+
+def list_structures(dataset: Dataset) -> list[Structure]:
+    """Return what a structure set holds."""
+    contours = {
+        int(roi.ReferencedROINumber): len(roi.get("ContourSequence", ()))
+        for roi in dataset.get("ROIContourSequence", ())
+    }
+    kinds = {
+        int(item.ReferencedROINumber): str(item.get("RTROIInterpretedType") or "")
+        for item in dataset.get("RTROIObservationsSequence", ())
+    }
+    return [
+        Structure(number, name, kinds.get(number, ""), author, contours.get(number, 0))
+        for roi in dataset.StructureSetROISequence
+        for number, name in [(int(roi.ROINumber), str(roi.ROIName))]
+        for author in [author_in(name, _author(roi))]
+    ]
+
+
+def _generation(author: Author) -> dict[str, str]:
+    if author.kind != "algorithm":
+        return {"ROIGenerationAlgorithm": "MANUAL"}
+    kind = "SEMIAUTOMATIC" if author.steered else "AUTOMATIC"
+    return {"ROIGenerationAlgorithm": kind, "ROIGenerationDescription": author.brief(64)}
+
+
+def _author(roi: Dataset) -> Author:
+    kind = str(roi.get("ROIGenerationAlgorithm") or "")
+    if kind == "MANUAL":
+        return READER
+    if kind not in ("AUTOMATIC", "SEMIAUTOMATIC"):
+        return UNKNOWN
+    said = Author.parse(str(roi.get("ROIGenerationDescription") or ""))
+    stated = said if said.kind == "algorithm" else Author("algorithm", "not stated")
+    return replace(stated, steered=kind == "SEMIAUTOMATIC")
 
 
 def _even_odd(lines: Sequence[Line], shape_yx: tuple[int, int]) -> NDArray[np.bool_]:

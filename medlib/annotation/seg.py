@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections import Counter
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,23 +19,28 @@ import highdicom as hd
 import numpy as np
 from highdicom.sr.coding import CodedConcept
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
-from medlib.annotation.drawings import Annotation, GridMismatchError, LesionMask, SeriesGrid
-from medlib.annotation.source_images import (
-    check_series,
-    derived_uid,
-    parse_name,
-    segment_name,
-    source_images,
+from medlib.annotation.drawings import (
+    READER,
+    UNKNOWN,
+    Annotation,
+    Author,
+    GridMismatchError,
+    LesionMask,
+    SeriesGrid,
 )
+from medlib.annotation.source_images import check_series, derived_uid, source_images
+from medlib.annotation.structures import NODULE, Structure, author_in, choose, code_of, label_of
 from medlib.errors import InputError
 from medlib.files import put_in_place
 
-# SNOMED CT. "Nodule" is what is seen; a code for a neoplasm would be a diagnosis.
-CATEGORY = CodedConcept("49755003", "SCT", "Morphologically Abnormal Structure")
-NODULE = CodedConcept("27925004", "SCT", "Nodule")
 LUNG = CodedConcept("39607008", "SCT", "Lung")
+# CID 7162; what the field's algorithms are.
+FAMILY = CodedConcept("123109", "DCM", "Artificial Intelligence")
+NOT_STATED = "not stated"  # where a name or version has to stand
+WEIGHTS = "weights_sha256"
 SERIES_NUMBER = 300
 
 
@@ -51,7 +58,7 @@ def write_seg(annotation: Annotation, path: Path, series: Path) -> None:
             pixel_array=pixels,
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[
-                _description(number, mask, series_uid)
+                _description(number, mask, annotation)
                 for number, mask in enumerate(annotation.masks, start=1)
             ],
             series_instance_uid=derived_uid("SEG series", *content),
@@ -65,7 +72,7 @@ def write_seg(annotation: Annotation, path: Path, series: Path) -> None:
             software_versions=version("medlib"),
             device_serial_number="0",
             content_label="LUNG_LESIONS",
-            content_description="Lung lesions as readers outlined them",
+            content_description="Lung lesions as outlined or marked",
         )
     with put_in_place(path) as beside:
         segmentation.save_as(beside)
@@ -84,21 +91,36 @@ def _frames(annotation: Annotation) -> tuple[list[int], NDArray[np.uint8]]:
     return slices.tolist(), pixels
 
 
-def _description(number: int, mask: LesionMask, series_uid: str) -> hd.seg.SegmentDescription:
-    return hd.seg.SegmentDescription(
+def _description(
+    number: int, mask: LesionMask, annotation: Annotation
+) -> hd.seg.SegmentDescription:
+    category, kind = (CodedConcept(*code) for code in code_of(annotation, mask.lesion))
+    author = annotation.author(mask.reader)
+    types, algorithm = hd.seg.SegmentAlgorithmTypeValues, None
+    if author.kind == "algorithm":
+        weights = {WEIGHTS: author.weights_sha256} if author.weights_sha256 else None
+        algorithm = hd.AlgorithmIdentificationSequence(
+            author.name, FAMILY, author.version or NOT_STATED, parameters=weights
+        )
+    steered = types.SEMIAUTOMATIC if author.steered else types.AUTOMATIC
+    description = hd.seg.SegmentDescription(
         segment_number=number,
-        segment_label=segment_name(mask.lesion, mask.reader),
-        segmented_property_category=CATEGORY,
-        segmented_property_type=NODULE,
-        anatomic_regions=[LUNG],
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.MANUAL,
-        tracking_uid=derived_uid("lesion", series_uid, str(mask.lesion)),
+        segment_label=label_of(annotation, mask),
+        segmented_property_category=category,
+        segmented_property_type=kind,
+        anatomic_regions=[LUNG] if kind.value == NODULE[0] else None,
+        algorithm_type=steered if algorithm else types.MANUAL,
+        algorithm_identification=algorithm,
+        tracking_uid=derived_uid("lesion", annotation.grid.series_instance_uid, str(mask.lesion)),
         tracking_id=f"Lesion {mask.lesion}",
     )
+    if name := annotation.names.get(mask.lesion):
+        description.SegmentDescription = name
+    return description
 
 
-def read_seg(path: Path, grid: SeriesGrid) -> Annotation:
-    """Read a BINARY segmentation onto the grid of its series, by geometry.
+def read_seg(path: Path, grid: SeriesGrid, rois: Sequence[str] = ()) -> Annotation:
+    """Read segments that `choose` takes onto the grid of their series, by geometry.
 
     GridMismatchError if it belongs to another series, its voxels do not coincide with those of the
     series, or a frame lies elsewhere than the image that it was drawn on.
@@ -116,12 +138,53 @@ def read_seg(path: Path, grid: SeriesGrid) -> Annotation:
             "as BINARY"
         )
     _check_references(path, segmentation, grid)
-    masks = []
-    for number in segmentation.segment_numbers:
-        name = segmentation.get_segment_description(number).SegmentLabel
-        mask = _segment(path, segmentation, number, grid)
-        masks.append(LesionMask.cut(*parse_name(name, number), mask))
-    return Annotation.gather(grid, masks)
+    choice = choose(path, list_segments(segmentation), rois)
+    masks = [
+        LesionMask.cut(*key, _segment(path, segmentation, number, grid))
+        for number, key in choice.keys.items()
+    ]
+    return choice.label(Annotation.gather(grid, masks))
+
+
+def list_segments(dataset: Dataset) -> list[Structure]:
+    """Return what a segmentation holds."""
+    frames = Counter(
+        int(item.ReferencedSegmentNumber)
+        for frame in dataset.get("PerFrameFunctionalGroupsSequence", ())
+        for item in frame.get("SegmentIdentificationSequence", ())
+    )
+    found = []
+    for segment in dataset.SegmentSequence:
+        number, label = int(segment.SegmentNumber), str(segment.get("SegmentLabel", ""))
+        codes = [
+            (str(code.get("CodeValue", "")), str(code.get("CodingSchemeDesignator", "")), meaning)
+            for keyword in ("SegmentedPropertyCategory", "SegmentedPropertyType")
+            for code in segment.get(f"{keyword}CodeSequence", ())[:1]
+            for meaning in [str(code.get("CodeMeaning", ""))]
+        ]
+        code = (codes[0], codes[1]) if len(codes) == 2 else None
+        kind = code[1][2] if code else ""
+        author = author_in(label, _author(segment))
+        found.append(Structure(number, label, kind, author, frames[number], code))
+    return found
+
+
+def _author(segment: Dataset) -> Author:
+    kind = str(segment.get("SegmentAlgorithmType", ""))
+    if kind == "MANUAL":
+        return READER
+    if kind not in ("AUTOMATIC", "SEMIAUTOMATIC"):
+        return UNKNOWN
+    name, version, weights = str(segment.get("SegmentAlgorithmName", "")), "", ""
+    for item in segment.get("SegmentationAlgorithmIdentificationSequence", ())[:1]:
+        name, version = str(item.get("AlgorithmName", name)), str(item.get("AlgorithmVersion", ""))
+        weights = dict(
+            part.split("=", 1)
+            for part in str(item.get("AlgorithmParameters", "")).split(",")
+            if "=" in part
+        ).get(WEIGHTS, "")
+    version = "" if version == NOT_STATED else version
+    return Author("algorithm", name or NOT_STATED, version, weights, kind == "SEMIAUTOMATIC")
 
 
 def _segment(path: Path, segmentation: Any, number: int, grid: SeriesGrid) -> NDArray[np.bool_]:

@@ -1,8 +1,7 @@
-"""What SEG and RTSTRUCT share: the images they were drawn on, names of lesions, fixed UIDs."""
+"""What SEG and RTSTRUCT share: the images they were drawn on, and fixed UIDs."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,19 +12,6 @@ from pydicom.uid import UID, generate_uid
 
 from medlib.annotation.drawings import Annotation, GridMismatchError, SeriesGrid
 from medlib.errors import InputError
-
-_NAME = re.compile(r"lesion (\d+), reader (\d+)", re.IGNORECASE)
-
-
-def segment_name(lesion: int, reader: int) -> str:
-    """Name one reader's mask of one lesion."""
-    return f"Lesion {lesion}, reader {reader}"
-
-
-def parse_name(name: str, number: int) -> tuple[int, int]:
-    """Read lesion and reader from a name; in a foreign file each number is a lesion of reader 1."""
-    found = _NAME.fullmatch(name.strip())
-    return (int(found[1]), int(found[2])) if found else (number, 1)
 
 
 def derived_uid(*what: str) -> UID:
