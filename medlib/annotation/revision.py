@@ -66,13 +66,22 @@ class Manifest(Record):
     shape_zyx: tuple[int, int, int]
     affine: tuple[tuple[float, ...], ...]
     sop_instance_uids: tuple[str, ...]
+    source_affine: tuple[tuple[float, ...], ...] | None = None
+    frame_numbers: tuple[int, ...] = ()
     versions: tuple[Version, ...] = Field(min_length=1)
 
     @property
     def grid(self) -> SeriesGrid:
         """Where the voxels lie."""
-        affine = np.array(self.affine, dtype=np.float64)
-        return SeriesGrid(self.series_instance_uid, self.shape_zyx, affine, self.sop_instance_uids)
+        stored = None if self.source_affine is None else np.array(self.source_affine)
+        return SeriesGrid(
+            self.series_instance_uid,
+            self.shape_zyx,
+            np.array(self.affine),
+            self.sop_instance_uids,
+            stored,
+            self.frame_numbers,
+        )
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -156,7 +165,10 @@ def revise(folder: Path, annotation: Annotation, *, role: str, reason: str, date
             parent_sha256=earlier[-1].sha256 if earlier else None,
         )
         version = record.model_copy(update={"sha256": record.checksum(table)})
-        where = vars(annotation.grid) | {"affine": annotation.grid.affine.tolist()}
+        where = {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in vars(annotation.grid).items()
+        }
         manifest = Manifest(**where, versions=(*earlier, version))
         # The table first: a history never names a file that is not there.
         write_file(folder / version.file, table)
