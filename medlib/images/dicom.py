@@ -16,7 +16,7 @@ from medlib.errors import InputError
 from medlib.images.dicom_find import Found, found_files, shown
 from medlib.images.dicom_frames import frames_of
 from medlib.images.dicom_geometry import stack_frames
-from medlib.images.dicom_header import CT_CLASSES, Header, Memo, read_header
+from medlib.images.dicom_header import CT_CLASSES, MULTI_FRAME_CT, Header, Memo, read_header
 from medlib.images.dicom_pixels import read_hounsfield
 from medlib.images.dicom_write import write_series
 from medlib.images.image_errors import NoCTError, NotAnImageError, NotDicomError, naming
@@ -30,6 +30,7 @@ __all__ = ["read_series", "write_series"]
 _DIRECTORY = "1.2.840.10008.1.3.10"  # a DICOMDIR: the list of a disc
 # Encapsulated documents, structured reports, presentation states, plans, and their like.
 _DOCUMENTS = ("104.", "88.", "11.", "481.3", "481.5", "481.8", "9.", "78.", "66.")
+_LYING = {"P": "prone", "DR": "on the right side", "DL": "on the left side"}
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 
 
@@ -159,5 +160,14 @@ def _read_volume(uid: str, headers: list[Header]) -> Volume:
     )
     if "MIP" in header.image_type or "PROJECTION IMAGE" in header.image_type:
         more.append("a projection (MIP), not a reconstruction: HU and sizes are not those imaged")
+    more += _lying_notes(header.text("PatientPosition").upper())
     sops = tuple(str(frame.header.get("SOPInstanceUID") or "") for frame in frames)
-    return Volume(hu, affine, identity, sops, (*notes, *more), source_affine)
+    many = any(frame.header.sop_class in MULTI_FRAME_CT for frame in frames)
+    numbers = tuple(frame.index + 1 for frame in frames) if many else ()
+    return Volume(hu, affine, identity, sops, (*notes, *more), source_affine, numbers)
+
+
+def _lying_notes(position: str) -> list[str]:
+    lies = [_LYING.get(position[2:], ""), "feet first" * position.startswith("FF")]
+    note = f"the patient lies {' and '.join(filter(None, lies))} (PatientPosition {position[:4]})"
+    return [note] * any(lies)

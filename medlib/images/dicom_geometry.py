@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlib.images import image_errors as errors
+from medlib.images.dicom_find import shown
 from medlib.images.dicom_frames import Frame
+from medlib.images.dicom_header import text_of
 
 _SAME_POSITION_MM = 0.01
 _EVEN_WITHIN_MM = 0.1  # positions in headers are often rounded to a tenth
@@ -163,7 +165,8 @@ def _refuse_gaps(z: NDArray[np.float64], usual: float, wide: NDArray[np.intp]) -
 def _step_of_single_slice(frame: Frame) -> tuple[NDArray[np.float64], list[str]]:
     thickness = frame.thickness_mm
     if thickness is None or not _SLICE_MM[0] <= thickness <= _SLICE_MM[1]:
-        found = "without SliceThickness" if thickness is None else f"{thickness:g} mm thick"
+        text = text_of(frame.header.dataset, "SliceThickness")
+        found = f"with SliceThickness '{shown(text)}'" if text else "without SliceThickness"
         raise errors.SpacingError(
             f"a single slice {found}; expected several slices, or a thickness in mm; give the "
             "whole series"

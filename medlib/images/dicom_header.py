@@ -17,6 +17,9 @@ from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     LegacyConvertedEnhancedCTImageStorage,
 )
 
@@ -44,7 +47,7 @@ class Header:
     path: Path
     name: str  # what messages call it
     dataset: FileDataset
-    transfer_syntax: str  # its UID; empty where the file does not say
+    transfer_syntax: str  # as of `syntax_of`
     size: int  # bytes of the whole file
     pixels: Pixels | None
     _memo: Memo = field(repr=False)
@@ -73,6 +76,12 @@ class Header:
         return int(value) if value is not None and value == int(value) else None
 
     @property
+    def sop_class(self) -> str:
+        """What kind of object this is; the file's meta information may know where it is absent."""
+        stated = self.get("SOPClassUID")
+        return str(stated or value_of(self.dataset.file_meta, "MediaStorageSOPClassUID") or "")
+
+    @property
     def image_type(self) -> tuple[str, ...]:
         """Values of ImageType in capitals."""
         return tuple(str(value).upper() for value in _several(self.get("ImageType")))
@@ -85,6 +94,28 @@ def value_of(dataset: Dataset, keyword: str) -> Any:
     except Exception:  # absent, or whatever a damaged value makes the converter raise
         return None
     return None if isinstance(value, str) and not value else value
+
+
+def syntax_of(dataset: FileDataset) -> str:
+    """Return the UID of the transfer syntax that a file states, else of the one it was read in."""
+    if stated := value_of(dataset.file_meta, "TransferSyntaxUID"):
+        return str(stated)
+    implicit, little = dataset.original_encoding
+    if implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+
+
+def text_of(dataset: Dataset, keyword: str) -> str | None:
+    """Return what stands in an element, readable or not; None if it is absent or empty."""
+    element = dataset.get_item(_tag(keyword))
+    value = None if element is None else element.value
+    text = (
+        value.decode("latin-1")
+        if isinstance(value, bytes)
+        else "\\".join(map(str, _several(value)))
+    )
+    return text.strip(" \0") or None
 
 
 def number(value: object) -> float | None:
@@ -130,8 +161,7 @@ def read_header(path: Path, name: str, memo: Memo) -> Header | None:
                     raise
             else:
                 if pixels or at_end:
-                    syntax = str(value_of(dataset.file_meta, "TransferSyntaxUID") or "")
-                    return Header(path, name, dataset, syntax, size, pixels, memo)
+                    return Header(path, name, dataset, syntax_of(dataset), size, pixels, memo)
     raise EOFError(f"{path} became shorter while it was read")
 
 

@@ -68,7 +68,7 @@ def check_layout(header: Header) -> Layout:
         )
     layout = _layout(header, header.pixels.offset, notes)
     if layout.compressed != (header.pixels.length == _UNDEFINED_LENGTH):
-        kinds = ("plain", "compressed")
+        kinds = ("plain", "compressed")  # what names no syntax is taken for plain
         marked, held = reversed(kinds) if layout.compressed else kinds
         raise errors.PixelDataError(
             f"{header.name} is marked as {marked} and holds {held} values; expected one of them; "
@@ -113,8 +113,8 @@ def _layout(header: Header, offset: int, notes: list[str]) -> Layout:
     ):
         raise errors.PixelDataError(
             f"{header.name} has BitsAllocated {allocated}, BitsStored {stored}, HighBit {high}, "
-            f"PixelRepresentation {kind}; expected 8, 16 or 32 bits, the lowest of them stored; "
-            "export the series again"
+            f"PixelRepresentation {kind}; expected 8, 16 or 32 bits, the lowest of them stored, "
+            "and PixelRepresentation 0 or 1; export the series again"
         )
     syntax = UID(header.transfer_syntax)
     order = ">" if header.dataset.original_encoding[1] is False else "<"

@@ -149,8 +149,9 @@ def test_single_file_of_pydicom():
     expected = header.pixel_array * float(header.RescaleSlope) + float(header.RescaleIntercept)
     assert np.array_equal(read.hu[0], expected.astype(np.float32))
     assert read.spacing_mm == pytest.approx((5.0, *map(float, header.PixelSpacing)))
-    assert len(read.warnings) == 1
+    assert len(read.warnings) == 2
     assert "single slice" in read.warnings[0]
+    assert read.warnings[1] == "the patient lies feet first (PatientPosition FFS)"
 
 
 def test_gaps_between_thin_slices_are_said(volume, folder):
@@ -230,7 +231,7 @@ REFUSALS = {
     ),
     "zero pixel spacing": (
         SpacingError,
-        r"PixelSpacing \[0\.0, 0\.0\]",
+        r"PixelSpacing '0\.0\\0\.0'",
         lambda f: edit_all(f, PixelSpacing=[0, 0]),
     ),
     "no position": (
@@ -250,7 +251,7 @@ REFUSALS = {
     ),
     "no rescale": (
         PixelDataError,
-        "RescaleSlope None",
+        "no RescaleSlope",
         lambda f: edit_all(f, RescaleSlope=None),
     ),
     "truncated": (

@@ -1,0 +1,136 @@
+"""Messages say what stands in a file, and warnings how the patient lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from series_tools import edit_all, files_of, multi_frame, rewrite
+
+from medlib.images import image_errors as e
+from medlib.images.dicom import read_series, write_series
+from medlib.images.dicom_header import syntax_of
+
+
+@pytest.fixture
+def folder(volume, tmp_path) -> Path:
+    write_series(volume, tmp_path / "ct")
+    return tmp_path / "ct"
+
+
+def put_text(folder: Path, tag: int, text: str) -> None:
+    """Write the text of a decimal string behind pydicom's back."""
+    for path in folder.iterdir():
+        data = path.read_bytes()
+        head = tag.to_bytes(4, "big")
+        head = head[1::-1] + head[3:1:-1] + b"DS"
+        at = data.index(head) + 6
+        length = int.from_bytes(data[at : at + 2], "little")
+        value = text.encode() + b" " * (len(text) % 2)
+        rest = data[at + 2 + length :]
+        path.write_bytes(data[:at] + len(value).to_bytes(2, "little") + value + rest)
+
+
+COMMAS = {
+    "PixelSpacing": (0x00280030, "0,75\\0,7", e.SpacingError),
+    "ImagePositionPatient": (0x00200032, "-1,5\\2\\3", e.SpacingError),
+    "ImageOrientationPatient": (0x00200037, "1,0\\0\\0\\0\\1,0\\0", e.SpacingError),
+    "RescaleIntercept": (0x00281052, "-1024,0", e.NotHounsfieldError),
+    "RescaleSlope": (0x00281053, "1,0", e.NotHounsfieldError),
+}
+
+
+@pytest.mark.parametrize("keyword", COMMAS)
+def test_a_decimal_comma_is_quoted(folder, keyword):
+    tag, text, error = COMMAS[keyword]
+    put_text(folder, tag, text)
+    with pytest.raises(error) as caught:
+        read_series(folder)
+    assert f"{keyword} '{text}' with a decimal comma, where a point has to be" in str(caught.value)
+    assert f"no {keyword}" not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_a_decimal_comma_in_a_thickness(folder):
+    for path in files_of(folder)[1:]:
+        path.unlink()
+    put_text(folder, 0x00180050, "2,5")
+    with pytest.raises(e.SpacingError, match="with SliceThickness '2,5'; expected"):
+        read_series(folder)
+
+
+def test_a_decimal_comma_in_a_frame(folder):
+    multi_frame(folder)
+    path = folder / "enhanced.dcm"
+    data = path.read_bytes()
+    assert data.count(b"0.75\\0.7") == 1
+    path.write_bytes(data.replace(b"0.75\\0.7", b"0,75\\0,7"))
+    with pytest.raises(e.SpacingError, match=r"PixelSpacing '0,75\\0,7' with a decimal comma"):
+        read_series(folder)
+
+
+def test_words_are_quoted(folder):
+    put_text(folder, 0x00280030, "wide\\far")
+    with pytest.raises(e.SpacingError, match=r"has PixelSpacing 'wide\\far'; expected two"):
+        read_series(folder)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "found"),
+    [
+        (ImplicitVRLittleEndian, ImplicitVRLittleEndian),
+        (ExplicitVRLittleEndian, ExplicitVRLittleEndian),
+        (ExplicitVRBigEndian, ExplicitVRBigEndian),
+    ],
+)
+def test_without_transfer_syntax(volume, folder, syntax, found):
+    """A file meta information that names none: the data set shows it."""
+    rewrite(folder, syntax)
+    stated = b"\x02\x00\x10\x00UI"
+    for path in files_of(folder):
+        data = path.read_bytes()
+        at = data.index(stated)
+        size = 8 + int.from_bytes(data[at + 6 : at + 8], "little")
+        group = int.from_bytes(data[140:144], "little") - size
+        data = data[:140] + group.to_bytes(4, "little") + data[144:at] + data[at + size :]
+        path.write_bytes(data)
+        dataset = pydicom.dcmread(path)
+        assert "TransferSyntaxUID" not in dataset.file_meta
+        assert syntax_of(dataset) == found
+    [read] = read_series(folder)
+    assert np.array_equal(read.hu, volume.hu)
+    assert read.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("position", "lies"),
+    [
+        ("HFP", "prone"),
+        ("FFS", "feet first"),
+        ("FFP", "prone and feet first"),
+        ("HFDR", "on the right side"),
+        ("FFDL", "on the left side and feet first"),
+    ],
+)
+def test_how_the_patient_lies_is_told(folder, position, lies):
+    edit_all(folder, PatientPosition=position)
+    [read] = read_series(folder)
+    assert read.warnings == (f"the patient lies {lies} (PatientPosition {position})",)
+
+
+@pytest.mark.parametrize("position", ["HFS", None])
+def test_head_first_and_supine_is_not_worth_a_word(folder, position):
+    edit_all(folder, PatientPosition=position)
+    assert read_series(folder)[0].warnings == ()
+
+
+def test_slices_of_a_multi_frame_file_know_their_frame(volume, folder):
+    assert read_series(folder)[0].frame_numbers == ()
+    multi_frame(folder, order=[3, 0, 5, 1, 4, 2])
+    [read] = read_series(folder)
+    assert np.array_equal(read.hu, volume.hu)
+    assert read.frame_numbers == (2, 4, 6, 1, 5, 3)
+    assert len(set(read.sop_instance_uids)) == 1
