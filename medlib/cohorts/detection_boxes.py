@@ -54,9 +54,10 @@ class BoxedImage(NamedTuple):
 def convert_ct(source: Path, mask: Path, out: Path, form: str) -> list[BoxedImage]:
     """Write the slices of a CT in the lung window to ``out/images``, and the boxes of its lesions.
 
-    `source` is one CT series: a folder in DICOM, or a NIfTI or NRRD file. The `mask` on its grid
-    has k inside lesion k, or 0 and 1, where each connected piece of a slice is a lesion. In the
-    `form` ``"coco"`` the boxes are ``boxes.json``, in ``"yolo"`` a text an image in ``labels``.
+    `source` is one CT series: a folder in DICOM, or a NIfTI, NRRD or MetaImage file. The `mask` on
+    its grid has k inside lesion k, or 0 and 1, where each connected piece of a slice is a lesion.
+    In the `form` ``"coco"`` the boxes are ``boxes.json``, in ``"yolo"`` a text an image in
+    ``labels``.
 
     Raises
     ------

@@ -3,6 +3,9 @@
 `cases.csv` has a row a scan; its files lie in a folder of the case's name. `mask_file` is an
 outline, or a table of boxes. Where the table has `label_kind`, it says what `label_file` is, and
 `doubtful_file` is a table of boxes around what may be a lesion and was not labelled.
+
+Boxes count slices towards the head. Their rows and columns are those of the DICOM image as it is
+stored; of any other file those of the patient seen upright: x to the left, y to the back.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from medlib.errors import DataError
 from medlib.files import sha256_of
 from medlib.images.dicom import read_series
 from medlib.images.image_files import read_image, read_mask
+from medlib.images.image_grids import as_stored, upright
 from medlib.images.volume import Volume
 
 TABLE = "cases.csv"
@@ -163,15 +167,16 @@ def _read_volume(path: Path, case_id: str) -> Volume:
 
 
 def _inside_boxes(path: Path, volume: Volume) -> NDArray[np.bool_]:
-    """Fill boxes slice by slice; corners belong to them."""
+    """Fill boxes slice by slice, upright; corners belong to them."""
     boxes = read_table(path, BOX_COLUMNS, unique=False)
     for name in BOX_COLUMNS:
         if not pd.api.types.is_numeric_dtype(boxes[name]):
             raise DataError(f"{path}: the column {name} holds more than numbers; mend it")
-    inside = np.zeros(volume.hu.shape, dtype=bool)
+    is_dicom = bool(volume.sop_instance_uids)
+    inside = np.zeros_like(as_stored(volume.hu, volume) if is_dicom else volume.hu, dtype=bool)
     for box in boxes.itertuples():
         z = int(box.slice_index_ascending_z)
         if not 0 <= z < len(inside):
             raise DataError(f"{path}: a box lies on slice {z} of {len(inside)}; mend the table")
         inside[z, int(box.ymin) : int(box.ymax) + 1, int(box.xmin) : int(box.xmax) + 1] = True
-    return inside
+    return upright(inside, volume) if is_dicom else inside

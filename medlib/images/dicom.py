@@ -39,7 +39,7 @@ class _Contents:
     """What a source holds, by kind."""
 
     series: dict[str, list[Header]] = field(default_factory=lambda: defaultdict(list))
-    volumes: list[Found] = field(default_factory=list)  # NIfTI and NRRD
+    volumes: list[Found] = field(default_factory=list)  # NIfTI, NRRD, MetaImage
     damaged: list[str] = field(default_factory=list)
     documents: int = 0
     others: int = 0

@@ -86,4 +86,4 @@ class NotHounsfieldError(PixelDataError):
 
 
 class ResearchVolumeError(InputError):
-    """A NIfTI or NRRD file is damaged, or holds no CT in Hounsfield units."""
+    """A NIfTI, NRRD or MetaImage file is damaged, or holds no CT in Hounsfield units."""

@@ -1,4 +1,4 @@
-"""Voxels and their grid from NIfTI and NRRD files, whatever a damaged one claims."""
+"""Voxels and their grid from NIfTI, NRRD and MetaImage, whatever a damaged file claims."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gzip
 import io
 import logging
 import math
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,10 +28,14 @@ from medlib.images.volume import OnGrid
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # NIfTI's world axes against DICOM's
 _GZIP = b"\x1f\x8b"
 _NRRD = b"NRRD000"
+_METAIMAGE = re.compile(rb"\s*\w+ *=[^\0]*\bNDims *=")
+_BYTES = {"SHORT": 2, "INT": 4, "LONG": 4, "FLOAT": 4, "DOUBLE": 8}  # a voxel of MetaImage
+_PLACED = {"space", "transformmatrix", "rotation", "orientation"}  # fields that place the voxels
 _NIFTI_1, _NIFTI_2 = 348, 540  # bytes of the header, and its first number
 _MOST_INFLATION = 1032  # deflate cannot do better
 _MOST_HEADER_BYTES = 2**20
 _FORMS_APART_MM = 0.5
+_NO_ROTATION = np.full((4, 4), np.inf)
 _TWO_ORIENTATIONS = "the file places the voxels twice (sform, qform), and not alike: sform was used"
 _NO_ORIENTATION = "the file does not say how the patient lies: left and right are a guess"
 
@@ -44,12 +49,14 @@ class Grid(NamedTuple):
 
 
 def kind_of(path: Path) -> str:
-    """Return "NIfTI" (plain or gzip) or "NRRD" as a file starts, whatever its name; else ""."""
+    """Return "NIfTI" (plain or gzip), "NRRD" or "MetaImage" as a file starts; else ""."""
     try:
         start = _start(path)
     except (OSError, EOFError, zlib.error):
         return ""
-    return "NRRD" if start.startswith(_NRRD) else "NIfTI" if _nifti_class(start) else ""
+    if start.startswith(_NRRD):
+        return "NRRD"
+    return "NIfTI" if _nifti_class(start) else "MetaImage" if _METAIMAGE.match(start) else ""
 
 
 def read_grid(path: Path) -> Grid:
@@ -58,13 +65,13 @@ def read_grid(path: Path) -> Grid:
     Raises InputError if the file is damaged, claims more voxels than it can hold, or lies nowhere.
     """
     try:
-        grid = (_read_nrrd if _start(path).startswith(_NRRD) else _read_nifti)(path)
+        grid = (_read_by_itk if kind_of(path) in ("NRRD", "MetaImage") else _read_nifti)(path)
     except InputError:
         raise
     except Exception as error:  # both libraries raise many kinds on a damaged file
         raise ResearchVolumeError(
-            f"not a readable NIfTI file, nor NRRD ({type(error).__name__}); expected a whole "
-            "volume; write it again"
+            f"not a readable NIfTI file, NRRD or MetaImage ({type(error).__name__}); expected a "
+            "whole volume; write it again"
         ) from error
     spacing = np.linalg.norm(grid.affine[:3, :3], axis=0)
     most = np.abs(grid.affine[:3, 3]).max()
@@ -130,9 +137,11 @@ def _nifti_class(start: bytes) -> Any:
     return nibabel.Nifti2Image if start[4:8] == b"n+2\0" else None
 
 
-def _check_claim(path: Path, shape: tuple[int, ...], item_bytes: int, packed: bool) -> None:
+def _check_claim(
+    path: Path, shape: tuple[int, ...], item_bytes: int, packed: bool, header_bytes: int = 0
+) -> None:
     """Refuse a header that claims more than the file can hold, before memory is taken."""
-    claimed, held = " x ".join(map(str, shape[:8])), path.stat().st_size
+    claimed, held = " x ".join(map(str, shape[:8])), path.stat().st_size - header_bytes
     if len(shape) < 3 or not all(n >= 1 for n in shape) or sum(n > 1 for n in shape[3:]):
         raise ResearchVolumeError(
             f"an array of {claimed}; expected three dimensions; give one volume a file"
@@ -170,6 +179,11 @@ def _read_nifti(path: Path) -> Grid:
             "sizes in mm; write it again"
         )
     _check_claim(path, header.get_data_shape(), dtype.itemsize, packed)
+    if int(header["sform_code"]) <= 0 and _qform(header) is _NO_ROTATION:
+        raise ResearchVolumeError(
+            "the quaternion in its header is no rotation; expected one, or a matrix (sform); write "
+            "it again"
+        )
     with _silent(nibabel_logger), gzip.open(path) if packed else path.open("rb") as stream:
         image = make.from_stream(stream)
         values = np.asanyarray(image.dataobj)
@@ -178,9 +192,17 @@ def _read_nifti(path: Path) -> Grid:
     return Grid(values.reshape(values.shape[:3]), LPS_TO_RAS @ image.affine, _placing_notes(image))
 
 
+def _qform(header: Any) -> NDArray[np.float64] | None:
+    """Return the affine of a header's quaternion; None without one."""
+    try:
+        return header.get_qform(coded=True)[0]  # type: ignore[no-any-return]
+    except ValueError:
+        return _NO_ROTATION
+
+
 def _placing_notes(image: Any) -> tuple[str, ...]:
     """Say where a NIfTI header does not place its voxels, or places them twice."""
-    sform, qform = (form(coded=True)[0] for form in (image.get_sform, image.get_qform))
+    sform, qform = image.get_sform(coded=True)[0], _qform(image.header)
     if sform is None and qform is None:
         return (_NO_ORIENTATION,)
     far = sform is not None and qform is not None and np.abs(sform - qform).max() > _FORMS_APART_MM
@@ -197,23 +219,33 @@ def _silent(logger: logging.Logger) -> Iterator[None]:
         logger.disabled = before
 
 
-def _read_nrrd(path: Path) -> Grid:
-    sitk: Any = import_module("SimpleITK")  # half a second: only where there is a NRRD
-    fields = _nrrd_fields(path)
+def _read_by_itk(path: Path) -> Grid:
+    """Read a NRRD or a MetaImage file, once its header and its stream are believed."""
+    sitk: Any = import_module("SimpleITK")  # half a second: only where there is one
+    is_nrrd = _start(path).startswith(_NRRD)
+    fields, offset = _text_header(path, ":" if is_nrrd else "=")
+    voxels = path if is_nrrd else _voxels_of_metaimage(path, fields["elementdatafile"])
     if "data file" in fields or "datafile" in fields:
         raise ResearchVolumeError(
             "names another file for its voxels; expected one file; write it as .nrrd"
         )
-    packed = fields.get("encoding", "raw").lower() not in ("raw", "txt", "text", "ascii", "hex")
-    _check_claim(path, tuple(map(int, fields["sizes"].split())), 1, packed)
+    encoding = fields.get("encoding", fields.get("compresseddata", "raw")).lower()
+    packed = encoding not in ("raw", "txt", "text", "ascii", "hex", "false")
+    shape = fields["sizes" if is_nrrd else "dimsize"]
+    item_bytes = _BYTES.get(fields.get("elementtype", "").removeprefix("MET_").removeprefix("U"), 1)
+    header_bytes = offset if voxels == path else 0
+    _check_claim(voxels, tuple(map(int, shape.split())), item_bytes, packed, header_bytes)
+    if encoding in ("true", "gz", "gzip"):
+        _check_stream(voxels, header_bytes)
     warned = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         reader = sitk.ImageFileReader()
-        reader.SetImageIO("NrrdImageIO")
+        reader.SetImageIO("NrrdImageIO" if is_nrrd else "MetaImageIO")
         reader.SetFileName(str(path))
         reader.ReadImageInformation()
-        if reader.GetNumberOfComponents() != 1 or reader.GetDimension() != 3:
+        size = reader.GetSize()
+        if reader.GetNumberOfComponents() != 1 or len(size) < 3 or max((1, *size[3:])) > 1:
             raise ResearchVolumeError(
                 f"{reader.GetDimension()} dimensions, {reader.GetNumberOfComponents()} values a "
                 "voxel; expected a grey volume; give the CT in HU"
@@ -221,17 +253,44 @@ def _read_nrrd(path: Path) -> Grid:
         image = reader.Execute()
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(warned)
+    image = image[:, :, :, 0] if len(size) == 4 else image
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     affine[:3, 3] = image.GetOrigin()
-    notes = () if "space" in fields else (_NO_ORIENTATION,)
+    notes = () if _PLACED & fields.keys() else (_NO_ORIENTATION,)
     return Grid(sitk.GetArrayFromImage(image).transpose(2, 1, 0), affine, notes)
 
 
-def _nrrd_fields(path: Path) -> dict[str, str]:
-    """Return the fields of a NRRD header, names in small letters."""
+def _text_header(path: Path, colon: str) -> tuple[dict[str, str], int]:
+    """Return the fields of a header, names in small letters, and where it ends."""
+    fields: dict[str, str] = {}
     with path.open("rb") as stream:
-        text = stream.read(_MOST_HEADER_BYTES).replace(b"\r\n", b"\n").partition(b"\n\n")[0]
-    lines = text.decode("ascii", "replace").splitlines()
-    pairs = [line.partition(": ") for line in lines if not line.startswith("#")]
-    return {key.strip().lower(): value.strip() for key, colon, value in pairs if colon}
+        while stream.tell() < _MOST_HEADER_BYTES and (line := stream.readline(2**16).strip()):
+            key, found, value = line.decode("ascii", "replace").partition(colon)
+            if found and not key.startswith("#"):
+                fields[key.strip().lower()] = value.strip()
+            if "elementdatafile" in fields:  # the last one of MetaImage; NRRD has an empty line
+                break
+        return fields, stream.tell()
+
+
+def _voxels_of_metaimage(path: Path, name: str) -> Path:
+    if name.upper() == "LOCAL":
+        return path
+    if Path(name).name != name or not path.with_name(name).is_file():
+        raise ResearchVolumeError(
+            "names a file for its voxels that does not lie beside it; expected header and voxels "
+            "in one folder; write it as one .mha file"
+        )
+    return path.with_name(name)
+
+
+def _check_stream(path: Path, offset: int) -> None:
+    """Unpack a stream to its end, where its checksum is: ITK goes on without."""
+    unpacked, stream = 0, zlib.decompressobj(zlib.MAX_WBITS | 32)  # zlib or gzip
+    with path.open("rb") as file:
+        file.seek(offset)
+        while not stream.eof and unpacked <= 8 * MAX_VOXELS and (part := file.read(2**16)):
+            unpacked += len(stream.decompress(part))
+    if not stream.eof:
+        raise EOFError("the stream does not end")
