@@ -7,17 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pydicom
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from medlib.annotation import contour_table, mask_files, rtstruct, seg
 from medlib.annotation.drawings import UNKNOWN, Annotation, Author, SeriesGrid
+from medlib.annotation.source_images import reading
 from medlib.errors import InputError
 from medlib.files import write_file
 from medlib.images.volume import Volume
 
 FORMATS = ("table", "seg", "rtstruct", "nifti")
 NIFTI = (".nii", ".nii.gz")
+LABELMAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"  # not yet in pydicom
+SEGMENTATIONS = (SegmentationStorage, LABELMAP_STORAGE)
 EXPECTED = (
     "expected a contour table (.csv), a DICOM SEG or RTSTRUCT (.dcm), a NIfTI label file "
     "(.nii.gz), or a folder with readers.nii.gz and labels.nii.gz"
@@ -45,13 +47,10 @@ def read_annotation(path: Path, volume: Volume, rois: Sequence[str] = ()) -> Ann
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: cannot be read as text ({error}); {EXPECTED}") from None
         return contour_table.parse_table(text, grid, str(path))
-    try:
-        kind = pydicom.dcmread(path, specific_tags=["SOPClassUID"]).get("SOPClassUID")
-    except (InvalidDicomError, OSError) as error:
-        raise InputError(
-            f"{path}: cannot be read ({type(error).__name__}); {EXPECTED}; choose another file"
-        ) from error
-    if kind == SegmentationStorage:
+    with reading(path, "annotation", EXPECTED):
+        dataset = pydicom.dcmread(path, force=True, specific_tags=["SOPClassUID"])
+        kind = dataset.get("SOPClassUID")
+    if kind in SEGMENTATIONS:
         return seg.read_seg(path, grid, rois)
     if kind == RTStructureSetStorage:
         return rtstruct.read_rtstruct(path, grid, rois)

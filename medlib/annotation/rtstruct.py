@@ -38,6 +38,7 @@ from medlib.annotation.outlines import enclosed
 from medlib.annotation.source_images import (
     check_series,
     derived_uid,
+    references,
     source_images,
 )
 from medlib.annotation.structures import Structure, author_in, choose, label_of
@@ -48,24 +49,12 @@ SERIES_NUMBER = 301
 DECIMALS = 4  # of a millimetre: far below a voxel, and short enough for any reader
 FLAT_MM = 0.01  # a line that varies more in height lies on no slice
 _DATE, _TIME = "20200101", "120000"  # fixed, so that the same masks give the same bytes
-_PATIENT_AND_STUDY = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyInstanceUID",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-)
 
 
 def write_rtstruct(annotation: Annotation, path: Path, series: Path) -> None:
     """Write every mask as a structure; patient and study come from the images' folder."""
     grid = annotation.grid
-    images = source_images(annotation, series, "RTSTRUCT")
+    images, whose = source_images(annotation, series, "RTSTRUCT")
     contours = [_contours(mask, grid) for mask in annotation.masks]
     names = [label_of(annotation, mask) for mask in annotation.masks]
     content = hashlib.sha256(repr([(c[0], c[1].tolist()) for m in contours for c in m]).encode())
@@ -97,6 +86,7 @@ def write_rtstruct(annotation: Annotation, path: Path, series: Path) -> None:
         )
         for number, name in enumerate(names, start=1)
     ]
+    dataset.update(whose)
     with put_in_place(path) as beside:
         dataset.save_as(beside, enforce_file_format=True)
 
@@ -124,12 +114,12 @@ def _header(images: Sequence[Dataset], content: str) -> Dataset:
     image = images[0]
     uid = str(image.SeriesInstanceUID)
     dataset = _item(
-        **{keyword: image.get(keyword, "") for keyword in _PATIENT_AND_STUDY},
+        StudyInstanceUID=image.StudyInstanceUID,
         SOPClassUID=RTStructureSetStorage,
         SOPInstanceUID=derived_uid("RTSTRUCT", uid, content),
         SeriesInstanceUID=derived_uid("RTSTRUCT series", uid, content),
         FrameOfReferenceUID=image.FrameOfReferenceUID,
-        PositionReferenceIndicator=image.get("PositionReferenceIndicator", ""),
+        PositionReferenceIndicator="",
         Modality="RTSTRUCT",
         SeriesNumber=SERIES_NUMBER,
         OperatorsName="",
@@ -145,7 +135,7 @@ def _header(images: Sequence[Dataset], content: str) -> Dataset:
     )
     drawn_on = _item(
         SeriesInstanceUID=image.SeriesInstanceUID,
-        ContourImageSequence=[_reference(one) for one in images],
+        ContourImageSequence=references(images),
     )
     study = _item(
         ReferencedSOPClassUID="1.2.840.10008.3.1.2.3.1",  # Detached Study Management, retired
@@ -162,15 +152,9 @@ def _header(images: Sequence[Dataset], content: str) -> Dataset:
     return dataset
 
 
-def _reference(image: Dataset) -> Dataset:
-    return _item(
-        ReferencedSOPClassUID=image.SOPClassUID, ReferencedSOPInstanceUID=image.SOPInstanceUID
-    )
-
-
 def _contour(image: Dataset, points_mm: NDArray[np.float64]) -> Dataset:
     return _item(
-        ContourImageSequence=[_reference(image)],
+        ContourImageSequence=references([image]),
         ContourGeometricType="CLOSED_PLANAR",
         NumberOfContourPoints=len(points_mm),
         ContourData=[DSfloat(float(value), auto_format=True) for value in points_mm.flat],

@@ -1,8 +1,7 @@
 """Masks as DICOM Segmentation: BINARY, on the source grid, one segment a lesion and reader.
 
-Written and read by highdicom. Frames are put back by their position in the
-patient and never by their order: empty frames are left out of a file, and some readers of the
-format return the others from the top down.
+Written by highdicom. Read by `medlib.annotation.seg_frames`, also what others write: FRACTIONAL,
+LABELMAP, and files whose references highdicom refuses.
 """
 
 from __future__ import annotations
@@ -13,28 +12,33 @@ from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import highdicom as hd
 import numpy as np
+import pydicom
 from highdicom.sr.coding import CodedConcept
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
 from medlib.annotation.drawings import (
     READER,
     UNKNOWN,
     Annotation,
     Author,
-    GridMismatchError,
     LesionMask,
     SeriesGrid,
 )
-from medlib.annotation.source_images import check_series, derived_uid, source_images
+from medlib.annotation.seg_frames import level_notes, marked_voxels, segment_numbers
+from medlib.annotation.source_images import (
+    check_series,
+    derived_uid,
+    reading,
+    references,
+    source_images,
+)
 from medlib.annotation.structures import NODULE, Structure, author_in, choose, code_of, label_of
-from medlib.errors import InputError
 from medlib.files import put_in_place
+from medlib.images.image_grids import as_stored
 
 LUNG = CodedConcept("39607008", "SCT", "Lung")
 # CID 7162; what the field's algorithms are.
@@ -46,7 +50,7 @@ SERIES_NUMBER = 300
 
 def write_seg(annotation: Annotation, path: Path, series: Path) -> None:
     """Write every mask as a segment; patient, study and references come from the images' folder."""
-    images = source_images(annotation, series, "SEG")
+    images, whose = source_images(annotation, series, "SEG")
     slices, pixels = _frames(annotation)
     series_uid = annotation.grid.series_instance_uid
     content = (series_uid, repr([(m.lesion, m.reader, m.start_zyx) for m in annotation.masks]))
@@ -74,12 +78,27 @@ def write_seg(annotation: Annotation, path: Path, series: Path) -> None:
             content_label="LUNG_LESIONS",
             content_description="Lung lesions as outlined or marked",
         )
+    if annotation.grid.frame_numbers:
+        _refer_to_frames(segmentation, images, annotation.grid)
+    segmentation.update(whose)
     with put_in_place(path) as beside:
         segmentation.save_as(beside)
 
 
+def _refer_to_frames(segmentation: Dataset, images: list[Dataset], grid: SeriesGrid) -> None:
+    """Name a multi-frame file once, and the frame that each mask was drawn on."""
+    for series in segmentation.ReferencedSeriesSequence:
+        series.ReferencedInstanceSequence = references(images)
+        for item in series.ReferencedInstanceSequence:
+            del item.ReferencedFrameNumber
+    for frame in segmentation.PerFrameFunctionalGroupsSequence:
+        k = grid.slice_at(float(frame.PlanePositionSequence[0].ImagePositionPatient[2]))
+        for source in frame.DerivationImageSequence[0].SourceImageSequence:
+            source.ReferencedFrameNumber = grid.frame_numbers[k or 0]
+
+
 def _frames(annotation: Annotation) -> tuple[list[int], NDArray[np.uint8]]:
-    """Slices that hold anything, and the masks there: shape (slice, y, x, segment)."""
+    """Slices that hold anything, and the masks there as stored: (slice, row, column, segment)."""
     filled = [np.flatnonzero(mask.mask.any(axis=(1, 2))) for mask in annotation.masks]
     first = [mask.start_zyx[0] for mask in annotation.masks]
     slices = np.unique(np.concatenate([k + own for k, own in zip(first, filled, strict=True)]))
@@ -88,7 +107,8 @@ def _frames(annotation: Annotation) -> tuple[list[int], NDArray[np.uint8]]:
     for number, (mask, own) in enumerate(zip(annotation.masks, filled, strict=True)):
         rows = np.searchsorted(slices, own + mask.start_zyx[0])
         pixels[rows, *mask.block[1:], number] = mask.mask[own]
-    return slices.tolist(), pixels
+    turned = [as_stored(pixels[..., number], annotation.grid) for number in range(len(filled))]
+    return slices.tolist(), np.stack(turned, axis=-1)
 
 
 def _description(
@@ -125,34 +145,27 @@ def read_seg(path: Path, grid: SeriesGrid, rois: Sequence[str] = ()) -> Annotati
     GridMismatchError if it belongs to another series, its voxels do not coincide with those of the
     series, or a frame lies elsewhere than the image that it was drawn on.
     """
-    try:
-        segmentation = hd.seg.segread(path)
-    except (InvalidDicomError, OSError, AttributeError, ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"{path}: not a readable DICOM SEG ({type(error).__name__}); expected a segmentation; "
-            "export it again"
-        ) from error
-    if segmentation.segmentation_type != hd.seg.SegmentationTypeValues.BINARY:
-        raise InputError(
-            f"{path}: a {segmentation.SegmentationType} segmentation; expected BINARY; export it "
-            "as BINARY"
-        )
-    _check_references(path, segmentation, grid)
-    choice = choose(path, list_segments(segmentation), rois)
-    masks = [
-        LesionMask.cut(*key, _segment(path, segmentation, number, grid))
-        for number, key in choice.keys.items()
-    ]
-    return choice.label(Annotation.gather(grid, masks))
+    with reading(path, "DICOM SEG"):
+        dataset = pydicom.dcmread(path, force=True)
+        check_series(path, dataset.get("ReferencedSeriesSequence", ()), grid)
+        choice = choose(path, list_segments(dataset), rois)
+        found = marked_voxels(path, dataset, list(choice.keys), grid)
+        masks = [_mask(*key, found[number]) for number, key in choice.keys.items()]
+        return choice.label(Annotation.gather(grid, masks), *level_notes(dataset))
+
+
+def _mask(lesion: int, reader: int, index_zyx: NDArray[np.int64]) -> LesionMask:
+    if not len(index_zyx):
+        return LesionMask(lesion, reader, (0, 0, 0), np.zeros((0, 0, 0), dtype=bool))
+    z, y, x = index_zyx.min(axis=0).tolist()
+    block = np.zeros(index_zyx.max(axis=0) + 1 - (z, y, x), dtype=bool)
+    block[tuple((index_zyx - (z, y, x)).T)] = True
+    return LesionMask(lesion, reader, (z, y, x), block)
 
 
 def list_segments(dataset: Dataset) -> list[Structure]:
     """Return what a segmentation holds."""
-    frames = Counter(
-        int(item.ReferencedSegmentNumber)
-        for frame in dataset.get("PerFrameFunctionalGroupsSequence", ())
-        for item in frame.get("SegmentIdentificationSequence", ())
-    )
+    frames = Counter(segment_numbers(dataset))
     found = []
     for segment in dataset.SegmentSequence:
         number, label = int(segment.SegmentNumber), str(segment.get("SegmentLabel", ""))
@@ -185,44 +198,3 @@ def _author(segment: Dataset) -> Author:
         ).get(WEIGHTS, "")
     version = "" if version == NOT_STATED else version
     return Author("algorithm", name or NOT_STATED, version, weights, kind == "SEMIAUTOMATIC")
-
-
-def _segment(path: Path, segmentation: Any, number: int, grid: SeriesGrid) -> NDArray[np.bool_]:
-    affine = grid.affine[:, [2, 1, 0, 3]]  # highdicom counts slice, row, column
-    geometry = hd.VolumeGeometry(affine, grid.shape_zyx, coordinate_system="PATIENT")
-    try:
-        found = segmentation.get_volume(
-            segment_numbers=[number], combine_segments=False, allow_missing_positions=True
-        )
-        matched = found.match_geometry(geometry)
-    except (RuntimeError, ValueError) as error:
-        raise GridMismatchError(
-            f"{path}: segment {number} does not lie on the voxels of the series ({error}); give "
-            "the segmentation of this series"
-        ) from error
-    lost = int(found.array.sum(dtype=np.int64)) - int(matched.array.sum(dtype=np.int64))
-    if lost:
-        raise GridMismatchError(
-            f"{path}: {lost} voxels of segment {number} lie outside the series; give the "
-            "segmentation of this series"
-        )
-    return np.asarray(matched.array[..., 0] > 0)
-
-
-def _check_references(path: Path, segmentation: Any, grid: SeriesGrid) -> None:
-    """Compare where frames lie with what they say they were drawn on."""
-    check_series(path, segmentation.get("ReferencedSeriesSequence", ()), grid)
-    slice_of = {uid: k for k, uid in enumerate(grid.sop_instance_uids)}
-    for number, frame in enumerate(segmentation.PerFrameFunctionalGroupsSequence, start=1):
-        if "PlanePositionSequence" not in frame:
-            continue
-        lies_on = grid.slice_at(float(frame.PlanePositionSequence[0].ImagePositionPatient[2]))
-        for derivation in frame.get("DerivationImageSequence", ()):
-            for image in derivation.get("SourceImageSequence", ()):
-                drawn_on = slice_of.get(image.ReferencedSOPInstanceUID)
-                if drawn_on is not None and drawn_on != lies_on:
-                    raise GridMismatchError(
-                        f"{path}: frame {number} was drawn on slice {drawn_on} and lies on "
-                        f"{'none' if lies_on is None else lies_on}: flipped or misplaced; export "
-                        "it again"
-                    )
