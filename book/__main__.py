@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from book.pages import Book
+from medlib import parameters
 from medlib.command_line import command_app
 
 app = command_app("book", "The book: execute, build, check.")
@@ -72,8 +73,9 @@ def nbval() -> None:
     typer.echo(f"{len(write_notebooks())} notebooks in _build/nbval")
 
 
+@parameters.checked
 def _given(
-    profile: str | None, dataset: str | None, seed: int | None, run_dir: Path | None
+    profile: str | None, dataset: str | None, seed: parameters.Seed | None, run_dir: Path | None
 ) -> dict[str, Any]:
     """Return the parameters that were given; chapters keep their own values for the others."""
     folder = str(run_dir.resolve()) if run_dir else None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from medlib.errors import BookError, MedlibError
+
+# What is full, read-only or not ours is mended by the user, too.
+OF_THE_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
 
 
 class OneLineErrors(TyperGroup):
@@ -20,6 +24,12 @@ class OneLineErrors(TyperGroup):
         except MedlibError as error:
             typer.echo(f"{ctx.find_root().command.name}: {error}", err=True)
             raise typer.Exit(1 if isinstance(error, BookError) else 2) from None
+        except OSError as error:
+            if error.errno not in OF_THE_DISK:
+                raise
+            name = f"{error.filename}: " if error.filename else ""
+            typer.echo(f"{ctx.find_root().command.name}: {name}{error.strerror}", err=True)
+            raise typer.Exit(2) from None
 
 
 def command_app(name: str, about: str) -> typer.Typer:

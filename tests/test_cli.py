@@ -154,11 +154,17 @@ def test_what_cannot_be_trained_is_said_before_anything_is_opened(arguments, sai
         (("lidc", "lidc-voi", 5, (), "scan"), "left-out/lidc-seed5-without-scan"),
         (("lidc", "phantom", 5), "lidc-phantom-seed5"),
         (("quick", None, 5, ["loss=bce"]), "phantom-quick-seed5-loss-bce"),
-        (("quick", "a/folder"), "folder-quick-seed0"),
     ],
 )
 def test_a_run_has_a_name_by_what_it_is_made_from(asked, name):
     assert order(*asked).name == name
+
+
+def test_no_folder_takes_the_name_of_the_phantoms_run(tmp_path):
+    names = {order("quick", dataset).name for dataset in ("phantom", "a/phantom", "b/phantom")}
+    assert len(names) == 3
+    assert "phantom-quick-seed0" in names
+    assert order("quick", tmp_path / "ct").name.startswith("ct-")
 
 
 def test_train_says_how_to_write_the_card_of_a_run_that_saw_real_ct(monkeypatch):

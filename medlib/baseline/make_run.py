@@ -24,6 +24,7 @@ from medlib.cohorts.cohort import PHANTOM, REAL, Cohort, cohort_key, open_cohort
 from medlib.errors import OverlapError, RunError
 from medlib.files import lock_on, put_in_place, write_file, write_json
 from medlib.keys import code_key, digest
+from medlib.parameters import Seed, checked
 from medlib.paths import RUNS
 
 
@@ -45,10 +46,16 @@ class Order(NamedTuple):
         """Of the run folder, where none is given."""
         first = self.configs[0]
         if not self.is_pair:
-            words = [Path(self.dataset).name, first.profile, f"seed{first.seed}", *self.changes]
+            words = [self.source, first.profile, f"seed{first.seed}", *self.changes]
             return re.sub(r"[^\w.-]+", "-", "-".join(words))
         name = f"{first.profile}{'-phantom' * (self.dataset == PHANTOM)}-seed{first.seed}"
         return f"left-out/{name}-without-{self.left_out}" if self.left_out else name
+
+    @property
+    def source(self) -> str:
+        """Name the data; two folders of one name, or one called phantom, make two runs."""
+        folder = Path(self.dataset).resolve()
+        return PHANTOM if self.dataset == PHANTOM else f"{folder.name}-{digest(str(folder))[:8]}"
 
     @property
     def command(self) -> str:
@@ -63,7 +70,7 @@ class Order(NamedTuple):
 
 def order(
     profile: str = "quick",
-    dataset: str | None = None,
+    dataset: str | Path | None = None,
     seed: int = 0,
     changes: Sequence[str] = (),
     left_out: str | None = None,
@@ -82,7 +89,7 @@ def order(
             f"profile '{profile}' learns from real CT: use --dataset {REAL}, or --dataset "
             f"{PHANTOM} for the phantom in its place"
         )
-    dataset = dataset or PHANTOM
+    dataset = str(dataset or PHANTOM)
     if left_out and dataset != REAL:
         raise RunError(f"--leave-out {left_out}: only a run on {REAL} sees whole real scans")
     if changes and (is_pair or dataset == REAL):
@@ -116,11 +123,12 @@ def open_data(wanted: Order) -> tuple[Cohort, Cohort]:
     return cohort, phantom
 
 
+@checked
 def find_or_make_run(
     profile: str = "quick",
-    dataset: str | None = None,
-    seed: int = 0,
-    run_dir: Path | None = None,
+    dataset: str | Path | None = None,
+    seed: Seed = 0,
+    run_dir: str | Path | None = None,
     changes: Sequence[str] = (),
     left_out: str | None = None,
 ) -> Run:
@@ -134,6 +142,8 @@ def find_or_make_run(
 
     Raises
     ------
+    InputError
+        If what is given can be none of these.
     RunError
         If there is no such run to be made, or `run_dir` holds something else: no run, or one of
         two networks, which took hours, from other inputs.
@@ -144,6 +154,8 @@ def find_or_make_run(
     """
     wanted = order(profile, dataset, seed, changes, left_out)
     folder = Path(run_dir) if run_dir else RUNS / wanted.name
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is no folder: name one for the run, it is made if need be")
     cohort, phantom = open_data(wanted)
     keys = {
         "configuration": digest(*(config.model_dump_json() for config in wanted.configs)),
@@ -153,10 +165,11 @@ def find_or_make_run(
     if wanted.is_pair:
         splits = cohort.table[["case_id", "split"]].to_csv()  # a scan may be left out
         keys["cohort"] = digest(keys["cohort"], splits, cohort_key(phantom))
-    # Another command waits, then finds it; the processes of one training go together.
-    lock = lock_on(folder) if not processes.rank() else None
-    with lock or nullcontext():
-        changed = _what_changed(folder, keys)
+    changed = _what_changed(folder, keys)
+    # What stands is read without a lock. Another command that would make it waits, then finds it;
+    # the processes of one training go together.
+    with lock_on(folder) if changed and not processes.rank() else nullcontext():
+        changed = changed and _what_changed(folder, keys)
         if changed and wanted.is_pair and (folder / CARD).is_file():
             raise RunError(
                 f"{folder} exists, made from {' and '.join(changed)}: delete it to make the run "
@@ -173,7 +186,7 @@ def find_or_make_run(
 
 def _what_changed(folder: Path, keys: dict[str, str]) -> list[str]:
     """Say why the folder is no run of these inputs; an empty list if it is one."""
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return ["there was none"]
     if not (folder / CARD).is_file():
         raise RunError(

@@ -27,6 +27,7 @@ from medlib.cohorts.phantom_receipts import Receipt, read_receipt
 from medlib.cohorts.splits import check_disjoint
 from medlib.errors import DataError
 from medlib.keys import digest
+from medlib.parameters import Seed, checked
 from medlib.phantom.cohort_sizes import PARTS, CohortProfile
 
 PHANTOM, REAL = "phantom", "lidc-voi"
@@ -70,10 +71,11 @@ class Cohort:
         return case
 
 
+@checked
 def open_cohort(
     dataset: str | Path = PHANTOM,
     profile: str | CohortProfile = "quick",
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Cohort:
     """Open a cohort; make it first where it is the phantom and not there yet.
 
@@ -84,6 +86,8 @@ def open_cohort(
 
     Raises
     ------
+    InputError
+        If what is given can be none of these.
     DataError
         If there is no such folder or profile, files are missing, or a checksum is not what it
         should be.

@@ -24,9 +24,11 @@ from medlib.baseline.stored_predictions import METHODS, predictor, stored_predic
 from medlib.baseline.training_sources import described, is_real, windows
 from medlib.cohorts.cohort import REAL, Cohort, cohort_key, open_cohort
 from medlib.cohorts.splits import check_disjoint
-from medlib.files import put_in_place, write_file, write_json
+from medlib.errors import RunError
+from medlib.files import lock_on, put_in_place, write_file, write_json
 from medlib.keys import code_key, digest
 from medlib.parallel import in_order
+from medlib.parameters import Seed, checked
 from medlib.risk import evaluation_files as files
 from medlib.risk.evaluation import evaluate
 from medlib.risk.evaluation_files import HELD_OUT, TABLES, Evaluation, read_evaluation
@@ -40,11 +42,12 @@ from medlib.risk.tune_choices import choose_level, choose_operating_point_on_nod
 JUDGED = ".judged"  # in the run folder while it is being evaluated
 
 
+@checked
 def evaluated_run(
     profile: str = "quick",
-    dataset: str | None = None,
-    seed: int = 0,
-    run_dir: Path | None = None,
+    dataset: str | Path | None = None,
+    seed: Seed = 0,
+    run_dir: str | Path | None = None,
     changes: Sequence[str] = (),
     left_out: str | None = None,
 ) -> Evaluation:
@@ -60,14 +63,33 @@ def evaluated_run(
         raise SystemExit(0)
     learned_from, cohort = open_data(wanted)
     check_disjoint(cohort.table)
-    folder = run.folder / files.FOLDER
-    stored = folder / files.KEY
-    if stored.is_file() and stored.read_text(encoding="utf-8") == _key(run, cohort, real):
-        print(f"found the evaluation of {run.folder.name}")
-        return read_evaluation(run, cohort)
+    done = "found"
+    if not _is_evaluated(run, cohort, real):
+        with lock_on(run.folder):  # what stands is read without
+            run = _as_it_is_now(run)
+            if not _is_evaluated(run, cohort, real):
+                run, done = _evaluate(run, learned_from, cohort, real), "made"
+    print(f"{done} the evaluation of {run.folder.name}")
+    return read_evaluation(run, cohort)
+
+
+def _as_it_is_now(run: Run) -> Run:
+    """Read a run again: while this process waited, another may have evaluated it, or made it."""
+    again = Run(run.folder)
+    if again.card["keys"] != run.card["keys"]:
+        raise RunError(f"{run.folder} was made again from other inputs meanwhile: ask once more")
+    return again
+
+
+def _is_evaluated(run: Run, cohort: Cohort, real: Cohort | None) -> bool:
+    stored = run.folder / files.FOLDER / files.KEY
+    return stored.is_file() and stored.read_text(encoding="utf-8") == _key(run, cohort, real)
+
+
+def _evaluate(run: Run, learned_from: Cohort, cohort: Cohort, real: Cohort | None) -> Run:
     if real is not None:
         run = _with_level(run, learned_from)
-    with put_in_place(folder) as beside:
+    with put_in_place(run.folder / files.FOLDER) as beside:
         beside.mkdir()
         if real is None:
             _evaluate_methods(run, cohort, beside)
@@ -75,8 +97,7 @@ def evaluated_run(
             _evaluate_pair(run, learned_from, cohort, real, beside)
         write_file(beside / files.KEY, _key(run, cohort, real))
     shutil.rmtree(run.folder / JUDGED)
-    print(f"made the evaluation of {run.folder.name}")
-    return read_evaluation(run, cohort)
+    return run
 
 
 def _key(run: Run, cohort: Cohort, real: Cohort | None) -> str:

@@ -72,6 +72,14 @@ def test_a_run_is_made_once_and_then_found(quick, tmp_path: Path, capsys):
     assert [p.name for p in folder.parent.iterdir()] == ["first"]  # nothing left beside
 
 
+def test_what_stands_is_found_without_a_lock_and_without_a_write(quick, tmp_path, monkeypatch):
+    made = find_or_make_run("quick", seed=0, run_dir=tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    monkeypatch.setattr(make_run, "lock_on", lambda _: pytest.fail("a lock was taken"))
+    assert find_or_make_run("quick", seed=0, run_dir=tmp_path / "run") == made
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
 def test_the_folder_holds_configuration_weights_history_and_card(quick, tmp_path: Path):
     made = find_or_make_run("quick", seed=0, run_dir=tmp_path / "run")
     assert {p.name for p in made.folder.iterdir()} == {

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import time
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
@@ -12,7 +15,7 @@ from medlib.annotation.case import LESION_COLUMNS, Case
 from medlib.baseline.candidates import CANDIDATE_COLUMNS, Prediction
 from medlib.baseline.config import train_config
 from medlib.cohorts.cohort import Cohort
-from medlib.errors import OverlapError
+from medlib.errors import OverlapError, RunError
 from medlib.images.volume import SeriesIdentity, Volume
 from medlib.risk import run_evaluation
 from medlib.risk.matching import concatenate, match_case
@@ -74,6 +77,7 @@ def world(tmp_path, monkeypatch):
         weights="w0",
         config=train_config("gpu"),  # its cohort has another name than the profile
         model_key=lambda: run.weights,
+        card={"keys": {"cohort": "toy"}},
     )
     run.folder.mkdir()
     calls = []
@@ -86,6 +90,7 @@ def world(tmp_path, monkeypatch):
         (tmp_path / case.case_id).mkdir()
         (tmp_path / case.case_id / "receipt.json").write_text('{"voxels": {}}')
     cohort = ToyCohort("toy", tmp_path, table, tuple(cases))
+    monkeypatch.setattr(run_evaluation, "Run", lambda _: run)
     monkeypatch.setattr(run_evaluation, "find_or_make_run", lambda *a: run)
     monkeypatch.setattr(run_evaluation, "open_data", lambda *_: (cohort, cohort))
     monkeypatch.setattr(run_evaluation, "stored_predictor", stored_predictor)
@@ -110,6 +115,46 @@ def test_made_once_then_found(world, capsys):
         for name in run_evaluation.TABLES:
             pd.testing.assert_frame_equal(getattr(made, name)[method], getattr(found, name)[method])
     assert [path.name for path in world.run.folder.iterdir()] == ["evaluation"], "nothing is left"
+
+
+def test_what_stands_is_read_without_a_lock_and_without_a_write(world, monkeypatch):
+    run_evaluation.evaluated_run()
+    before = {path: path.stat().st_mtime_ns for path in world.run.folder.rglob("*")}
+    monkeypatch.setattr(run_evaluation, "lock_on", lambda _: pytest.fail("a lock was taken"))
+    run_evaluation.evaluated_run()
+    assert {path: path.stat().st_mtime_ns for path in world.run.folder.rglob("*")} == before
+
+
+def test_of_two_processes_one_evaluates_and_the_other_reads(world, monkeypatch, tmp_path):
+    """Forked, so that both stand in this world; a threshold takes time, so that they meet."""
+    choose = run_evaluation.choose_operating_point
+
+    def slowly(*tables):
+        with (tmp_path / "chosen").open("a") as counter:
+            counter.write(f"{os.getpid()}\n")
+        time.sleep(0.3)
+        return choose(*tables)
+
+    monkeypatch.setattr(run_evaluation, "choose_operating_point", slowly)
+    fork = multiprocessing.get_context("fork")
+    both = [fork.Process(target=run_evaluation.evaluated_run) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]
+    chosen = (tmp_path / "chosen").read_text().split()
+    assert len(chosen) == 3, "once a method"
+    assert len(set(chosen)) == 1
+    assert [path.name for path in world.run.folder.iterdir()] == ["evaluation"]
+
+
+def test_a_run_made_again_meanwhile_is_not_evaluated_as_the_old_one(world, monkeypatch):
+    other = SimpleNamespace(**{**vars(world.run), "card": {"keys": {"cohort": "another"}}})
+    monkeypatch.setattr(run_evaluation, "Run", lambda _: other)
+    with pytest.raises(RunError, match="made again from other inputs meanwhile"):
+        run_evaluation.evaluated_run()
+    assert not world.calls
 
 
 def test_other_weights_make_it_stale(world, capsys):
