@@ -31,14 +31,14 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_volume_is_read_as_the_file_has_it(folder):
+def test_a_volume_is_read_upright(folder):
     found = read_case(folder, open_table(folder).iloc[0])
     assert found.volume.hu.shape == (6, 5, 4)  # z, y, x
-    assert found.volume.hu[3, 2, 1] == 1 * 30 + 2 * 6 + 3 - 900
+    assert found.volume.hu[3, 5 - 1 - 2, 4 - 1 - 1] == 1 * 30 + 2 * 6 + 3 - 900
     assert found.volume.spacing_mm == pytest.approx((1.25, 0.7, 0.7))
-    assert found.volume.affine[0, 0] == pytest.approx(-0.7)  # RAS to LPS
+    assert found.volume.affine[0, 0] == pytest.approx(0.7)
     assert found.drawn_masks().sum(axis=(1, 2, 3)).tolist() == [2, 1, 2]
-    assert found.drawn_masks()[:, 3, 2, 1].all()
+    assert found.drawn_masks()[:, 3, 2, 2].all()
     assert found.reference.sum() == 2  # at least two
     lesion = found.lesions.iloc[0]
     assert (lesion["origin"].split("/")[0], lesion["n_readers"]) == ("LIDC-IDRI-0001", 3)
