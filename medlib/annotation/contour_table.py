@@ -1,8 +1,9 @@
 """The contour table: a row a line, with the columns of LIDC-IDRI's own database, as CSV.
 
 ``lesion, reader, inclusion, image_z_position_mm, image_sop_uid, coords``; coords are ``x,y`` pairs
-(column, row) of the voxels that the line runs through, apart by spaces. The line is the first
-voxel outside. A reader who found nothing has one row without lesion. Masks written here come back
+(column, row) of the voxels that the line runs through, apart by spaces: those of the DICOM image
+as it is stored; where there is none, of the patient seen upright. The line is the first voxel
+outside. A reader who found nothing has one row without lesion. Masks written here come back
 voxel for voxel.
 """
 
@@ -29,6 +30,7 @@ from medlib.annotation.outlines import outline_plane
 from medlib.errors import InputError
 
 COLUMNS = ("lesion", "reader", "inclusion", "image_z_position_mm", "image_sop_uid", "coords")
+Affine = NDArray[np.float64]
 _TRUE_FALSE = {"1": True, "0": False, "true": True, "false": False}
 
 
@@ -41,7 +43,8 @@ def table_text(annotation: Annotation) -> str:
         for k, plane in enumerate(item.mask, start=z0):
             uid = grid.sop_instance_uids[k] if grid.sop_instance_uids else ""
             for inclusion, line in reader_lines(plane):
-                coords = " ".join(f"{x},{y}" for y, x in line + np.array([y0, x0]))
+                pixels = _between(line + np.array([y0, x0]), grid.affine, grid.source_affine, grid)
+                coords = " ".join(f"{x:.0f},{y:.0f}" for y, x in pixels)
                 z_mm = f"{grid.slice_z_mm(k):.4f}"
                 rows.append((item.lesion, item.reader, int(inclusion), z_mm, uid, coords))
     drew = {item.reader for item in annotation.masks if item.n_voxels}
@@ -118,8 +121,19 @@ def _line(row: Any, grid: SeriesGrid) -> Line:
         reader=_counted(row.reader),
         inclusion=_TRUE_FALSE[row.inclusion.lower()],
         z_mm=z_mm,
-        points_yx=_points_yx(row.coords),
+        points_yx=_between(_points_yx(row.coords), grid.source_affine, grid.affine, grid),
     )
+
+
+def _between(
+    points_yx: NDArray[Any], old: Affine | None, new: Affine | None, grid: SeriesGrid
+) -> NDArray[Any]:
+    """Bring pixels from the upright grid to those of the DICOM images as stored, or back."""
+    if old is None or new is None or not grid.sop_instance_uids:
+        return points_yx
+    to_new = (np.linalg.inv(new) @ old)[:2, [0, 1, 3]]
+    x_y_1 = np.column_stack([points_yx[:, ::-1], np.ones(len(points_yx))])
+    return np.rint(x_y_1 @ to_new.T)[:, ::-1]
 
 
 def _points_yx(coords: str) -> NDArray[np.float64]:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import io
 import itertools
 
 import numpy as np
+import pandas as pd
+import pydicom
 import pytest
 from annotated import TURNS, make_series, two_readers, voxels
 from hypothesis import given, settings
@@ -136,3 +139,20 @@ def test_slice_lookup(volume):
     for z in (heights[0] - dz, heights[-1] + dz, heights[2] + 0.4 * dz, float("nan")):
         assert grid.slice_at(z) is None
     assert all(b > a for a, b in itertools.pairwise(heights))
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_coordinates_are_pixels_of_the_image_as_stored(tmp_path, turn):
+    volume = make_series(tmp_path / "ct", turn)
+    mask = np.zeros(volume.hu.shape, dtype=bool)
+    mask[2, 5:8, 3:7] = True  # of 9 slices, 40 rows, 44 columns
+    grid = SeriesGrid.of(volume)
+    text = table_text(Annotation.gather(grid, [LesionMask.cut(1, 1, mask)]))
+    row = pd.read_csv(io.StringIO(text)).iloc[0]
+    assert row["image_sop_uid"] == pydicom.dcmread(tmp_path / "ct" / "0003.dcm").SOPInstanceUID
+    columns, rows = np.array([pair.split(",") for pair in row["coords"].split()], dtype=int).T
+    across, down = TURNS[turn]
+    first_outside = (2, 7) if across == 1 else (44 - 1 - 7, 44 - 1 - 2)
+    assert (columns.min(), columns.max()) == first_outside
+    assert (rows.min(), rows.max()) == ((4, 8) if down == 1 else (40 - 1 - 8, 40 - 1 - 4))
+    assert (parse_table(text, grid, "table").masks[0].mask == mask[2:3, 5:8, 3:7]).all()
