@@ -18,11 +18,12 @@ from medlib.images.volume import Volume
 
 FORMATS = ("table", "seg", "rtstruct", "nifti")
 NIFTI = (".nii", ".nii.gz")
+LABEL_FILES = (*NIFTI, ".nrrd", ".mha", ".mhd")
 LABELMAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"  # not yet in pydicom
 SEGMENTATIONS = (SegmentationStorage, LABELMAP_STORAGE)
 EXPECTED = (
-    "expected a contour table (.csv), a DICOM SEG or RTSTRUCT (.dcm), a NIfTI label file "
-    "(.nii.gz), or a folder with readers.nii.gz and labels.nii.gz"
+    "expected a contour table (.csv), a DICOM SEG or RTSTRUCT (.dcm), a label file "
+    "(.nii.gz, .nrrd, .mha), or a folder with readers.nii.gz and labels.nii.gz"
 )
 
 
@@ -38,7 +39,7 @@ def read_annotation(path: Path, volume: Volume, rois: Sequence[str] = ()) -> Ann
         if (path / mask_files.READERS_FILE).is_file():
             return mask_files.read_pair(path, volume)
         raise InputError(f"{path}: holds no annotation; {EXPECTED}; choose another folder")
-    if path.name.endswith(NIFTI):
+    if path.name.endswith(LABEL_FILES):
         return mask_files.read_labels(path, volume)
     grid = SeriesGrid.of(volume)
     if path.suffix == ".csv":

@@ -6,19 +6,33 @@ The pair is that of `medlib.cohorts.cohort`: ``readers.nii.gz`` with a bit for e
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import nibabel
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medlib.annotation.drawings import Annotation, GridMismatchError, LesionMask, SeriesGrid
+from medlib.annotation.drawings import (
+    UNKNOWN,
+    Annotation,
+    Author,
+    GridMismatchError,
+    LesionMask,
+    SeriesGrid,
+)
 from medlib.errors import InputError
 from medlib.images import image_files
 from medlib.images.volume import Volume
 
 READERS_FILE = "readers.nii.gz"
 LABELS_FILE = "labels.nii.gz"
+# What `medlib assist` leaves: a model's mask, and the report that names the model.
+MODEL_MASK, MODEL_REPORT = "mask.nii.gz", "report.json"
 MAX_READERS = 8  # bits of a byte
 
 
@@ -29,7 +43,10 @@ def write_labels(annotation: Annotation, path: Path, volume: Volume) -> None:
             f"a label file holds one reader, the annotation has {len(annotation.readers)}; name a "
             "folder, a .csv or a .dcm file"
         )
-    image_files.write_mask(_labels(annotation), volume, path)
+    author = "".join(
+        annotation.author(k).brief(image_files.DESCRIPTION_BYTES) for k in annotation.readers
+    )
+    image_files.write_mask(_labels(annotation), volume, path, author)
 
 
 def write_pair(annotation: Annotation, folder: Path, volume: Volume) -> None:
@@ -38,6 +55,11 @@ def write_pair(annotation: Annotation, folder: Path, volume: Volume) -> None:
         raise InputError(
             f"a bit field holds readers 1 to {MAX_READERS}, the annotation has reader "
             f"{max(annotation.readers)}; write a .csv or .dcm file"
+        )
+    if any(annotation.author(reader).kind != "reader" for reader in annotation.readers):
+        raise InputError(
+            "a cohort's pair of files holds what readers drew, and this was drawn by an algorithm; "
+            "write a label file (.nii.gz), a .csv or a .dcm file"
         )
     labels = _labels(annotation)
     readers = np.zeros(labels.shape, dtype=np.uint8)
@@ -66,7 +88,20 @@ def _labels(annotation: Annotation) -> NDArray[np.uint8 | np.uint16]:
 def read_labels(path: Path, volume: Volume) -> Annotation:
     """Read a label file as the lesions of one reader; errors as of `read_label_values`."""
     labels = read_label_values(path, volume)
-    return Annotation.gather(SeriesGrid.of(volume), _lesions(labels, np.sign(labels)), (), (1,))
+    drawn = Annotation.gather(SeriesGrid.of(volume), _lesions(labels, np.sign(labels)), (), (1,))
+    return replace(drawn, authors={1: _author(path)})
+
+
+def _author(path: Path) -> Author:
+    """Take who drew from the report beside a model's mask, else from the file's own header."""
+    with suppress(Exception):  # whatever a foreign file lacks: then nobody is named
+        if path.name == MODEL_MASK:
+            model = json.loads(path.with_name(MODEL_REPORT).read_text(encoding="utf-8"))["model"]
+            return Author("algorithm", str(model["name"]), "", str(model["sha256"]))
+    with suppress(Exception):
+        image: Any = nibabel.load(path)
+        return Author.parse(bytes(image.header["descrip"].item()).decode())
+    return UNKNOWN
 
 
 def read_pair(folder: Path, volume: Volume) -> Annotation:

@@ -25,6 +25,7 @@ from medlib.images.image_grids import (
 from medlib.images.plausible_hu import check_hounsfield
 from medlib.images.volume import SeriesIdentity, Volume
 
+DESCRIPTION_BYTES = 80  # of a NIfTI header
 _AXIS_TOLERANCE = 0.01  # sine of the angle
 _SAME_VOXEL = 0.1  # how far the corners of a mask may lie from those of its series, in voxels
 
@@ -129,10 +130,11 @@ def read_mask(path: Path, volume: Volume) -> NDArray[Any]:
     return np.ascontiguousarray(values.transpose(2, 1, 0))
 
 
-def write_mask(mask: NDArray[Any], volume: Volume, path: Path) -> None:
+def write_mask(mask: NDArray[Any], volume: Volume, path: Path, description: str = "") -> None:
     """Write a mask or label volume, shape (z, y, x), with the axes of the file of its series.
 
-    `path` is ``.nii`` or ``.nii.gz``; the same mask gives the same bytes. Raises ValueError if
+    `path` is ``.nii`` or ``.nii.gz``; the same mask gives the same bytes. Of `description` the
+    header holds `DESCRIPTION_BYTES`. Raises ValueError if
     the mask does not have the shape of the volume.
     """
     if mask.shape != volume.hu.shape:
@@ -142,5 +144,6 @@ def write_mask(mask: NDArray[Any], volume: Volume, path: Path) -> None:
     make: Any = nibabel.Nifti1Image
     image = make(as_stored(values, volume).transpose(2, 1, 0), LPS_TO_RAS @ affine)
     image.header.set_xyzt_units("mm")
+    image.header["descrip"] = description.encode()[:DESCRIPTION_BYTES]
     with put_in_place(path) as beside:
         nibabel.save(image, beside)

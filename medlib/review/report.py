@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from medlib.annotation.drawings import Author
 from medlib.errors import InputError
 from medlib.files import put_in_place
 from medlib.images.dicom import read_series
-from medlib.images.image_files import write_mask
+from medlib.images.image_files import DESCRIPTION_BYTES, write_mask
 from medlib.images.volume import Volume
 from medlib.progress import track
 from medlib.review.measure import center_xyz_mm, max_diameter_mm
@@ -55,6 +56,7 @@ def assist(input_path: Path, out_dir: Path, run_dir: Path | None = None) -> list
     from medlib.review.model import load_model
 
     model = load_model(run_dir)
+    author = Author("algorithm", model.identity.name, weights_sha256=model.identity.sha256)
     results = []
     for volume in track(volumes, "series"):
         found = predict_volume(model.network, model.config, volume, outliner=model.outliner)
@@ -64,7 +66,7 @@ def assist(input_path: Path, out_dir: Path, run_dir: Path | None = None) -> list
             for target, (volume, report, mask) in zip(targets, results, strict=True):
                 folder = all_or_nothing.enter_context(put_in_place(target))
                 folder.mkdir()
-                write_mask(mask, volume, folder / MASK_FILE)
+                write_mask(mask, volume, folder / MASK_FILE, author.brief(DESCRIPTION_BYTES))
                 text = report.model_dump_json(indent=2) + "\n"
                 (folder / REPORT_FILE).write_text(text, encoding="utf-8")
     except OSError as error:
