@@ -1,4 +1,4 @@
-"""`medlib annotation ...`: check, convert, revise and compare what readers drew."""
+"""`medlib annotation ...`: list, check, convert, revise and compare what readers drew."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from medlib.images.volume import Volume
 
 annotation_app = typer.Typer(
-    help="Annotations: the protocol; check, convert, revise, compare.", no_args_is_help=True
+    help="Annotations: the protocol; list, check, convert, revise, compare.", no_args_is_help=True
 )
 
 Input = Annotated[
@@ -79,6 +79,20 @@ def check(input_path: Input, series: Series, roi: Rois = None) -> None:
     _show(findings)
     if findings:
         raise typer.Exit(1)
+
+
+@annotation_app.command("list")
+def list_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="DICOM SEG or RTSTRUCT.")],
+) -> None:
+    """List the structures of a file: number, name, type, who drew, frames or contours."""
+    from medlib.annotation.formats import list_structures
+
+    for one in list_structures(file):
+        code = f" ({' '.join(one.code[1][:2])})" if one.code else ""
+        typer.echo(
+            f"{one.number}  {one.label}  {one.kind or 'no type'}{code}  {one.author}  {one.parts}"
+        )
 
 
 @annotation_app.command()

@@ -12,6 +12,7 @@ from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 from medlib.annotation import contour_table, mask_files, rtstruct, seg
 from medlib.annotation.drawings import UNKNOWN, Annotation, Author, SeriesGrid
 from medlib.annotation.source_images import reading
+from medlib.annotation.structures import Structure
 from medlib.errors import InputError
 from medlib.files import write_file
 from medlib.images.volume import Volume
@@ -48,15 +49,29 @@ def read_annotation(path: Path, volume: Volume, rois: Sequence[str] = ()) -> Ann
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: cannot be read as text ({error}); {EXPECTED}") from None
         return contour_table.parse_table(text, grid, str(path))
+    if _dicom_kind(path) == RTStructureSetStorage:
+        return rtstruct.read_rtstruct(path, grid, rois)
+    return seg.read_seg(path, grid, rois)
+
+
+def list_structures(path: Path) -> list[Structure]:
+    """List what a SEG or an RTSTRUCT holds; its series is not needed."""
+    if path.suffix in (".csv", *LABEL_FILES) or not path.is_file():
+        raise InputError(f"{path}: no DICOM file; expected a SEG or an RTSTRUCT; check the path")
+    is_rtstruct = _dicom_kind(path) == RTStructureSetStorage
+    listed = rtstruct.list_structures if is_rtstruct else seg.list_structures
+    with reading(path, "annotation", EXPECTED):
+        return listed(pydicom.dcmread(path, force=True))
+
+
+def _dicom_kind(path: Path) -> str:
     with reading(path, "annotation", EXPECTED):
         dataset = pydicom.dcmread(path, force=True, specific_tags=["SOPClassUID"])
         kind = dataset.get("SOPClassUID")
-    if kind in SEGMENTATIONS:
-        return seg.read_seg(path, grid, rois)
-    if kind == RTStructureSetStorage:
-        return rtstruct.read_rtstruct(path, grid, rois)
-    name = getattr(kind, "name", kind)
-    raise InputError(f"{path}: DICOM of the kind {name}; {EXPECTED}; choose another file")
+    if kind not in (*SEGMENTATIONS, RTStructureSetStorage):
+        name = getattr(kind, "name", kind)
+        raise InputError(f"{path}: DICOM of the kind {name}; {EXPECTED}; choose another file")
+    return str(kind)
 
 
 def drawn_by(annotation: Annotation, who: str) -> Annotation:

@@ -148,7 +148,7 @@ def read_seg(path: Path, grid: SeriesGrid, rois: Sequence[str] = ()) -> Annotati
     with reading(path, "DICOM SEG"):
         dataset = pydicom.dcmread(path, force=True)
         check_series(path, dataset.get("ReferencedSeriesSequence", ()), grid)
-        choice = choose(path, list_segments(dataset), rois)
+        choice = choose(path, list_structures(dataset), rois)
         found = marked_voxels(path, dataset, list(choice.keys), grid)
         masks = [_mask(*key, found[number]) for number, key in choice.keys.items()]
         return choice.label(Annotation.gather(grid, masks), *level_notes(dataset))
@@ -163,7 +163,7 @@ def _mask(lesion: int, reader: int, index_zyx: NDArray[np.int64]) -> LesionMask:
     return LesionMask(lesion, reader, (z, y, x), block)
 
 
-def list_segments(dataset: Dataset) -> list[Structure]:
+def list_structures(dataset: Dataset) -> list[Structure]:
     """Return what a segmentation holds."""
     frames = Counter(segment_numbers(dataset))
     found = []
