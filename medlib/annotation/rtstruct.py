@@ -39,11 +39,11 @@ from medlib.annotation.source_images import (
     check_series,
     derived_uid,
     references,
+    save,
     source_images,
 )
 from medlib.annotation.structures import Structure, author_in, choose, label_of
 from medlib.errors import InputError
-from medlib.files import put_in_place
 
 SERIES_NUMBER = 301
 DECIMALS = 4  # of a millimetre: far below a voxel, and short enough for any reader
@@ -86,9 +86,7 @@ def write_rtstruct(annotation: Annotation, path: Path, series: Path) -> None:
         )
         for number, name in enumerate(names, start=1)
     ]
-    dataset.update(whose)
-    with put_in_place(path) as beside:
-        dataset.save_as(beside, enforce_file_format=True)
+    save(dataset, whose, path)
 
 
 def _contours(mask: LesionMask, grid: SeriesGrid) -> list[tuple[int, NDArray[np.float64]]]:

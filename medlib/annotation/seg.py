@@ -10,6 +10,7 @@ import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from copy import copy
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import pydicom
 from highdicom.sr.coding import CodedConcept
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage
 
 from medlib.annotation.drawings import (
     READER,
@@ -34,10 +36,10 @@ from medlib.annotation.source_images import (
     derived_uid,
     reading,
     references,
+    save,
     source_images,
 )
 from medlib.annotation.structures import NODULE, Structure, author_in, choose, code_of, label_of
-from medlib.files import put_in_place
 from medlib.images.image_grids import as_stored
 
 LUNG = CodedConcept("39607008", "SCT", "Lung")
@@ -55,10 +57,9 @@ def write_seg(annotation: Annotation, path: Path, series: Path) -> None:
     series_uid = annotation.grid.series_instance_uid
     content = (series_uid, repr([(m.lesion, m.reader, m.start_zyx) for m in annotation.masks]))
     with warnings.catch_warnings():
-        # On names of one part, such as those that de-identification leaves.
-        warnings.filterwarnings("ignore", message="The string .* person name")
+        warnings.simplefilter("ignore")  # on values of the source that break their own rules
         segmentation = hd.seg.Segmentation(
-            source_images=[images[k] for k in slices],
+            source_images=[_single(images[k]) for k in slices],
             pixel_array=pixels,
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[
@@ -80,9 +81,17 @@ def write_seg(annotation: Annotation, path: Path, series: Path) -> None:
         )
     if annotation.grid.frame_numbers:
         _refer_to_frames(segmentation, images, annotation.grid)
-    segmentation.update(whose)
-    with put_in_place(path) as beside:
-        segmentation.save_as(beside)
+    save(segmentation, whose, path)
+
+
+def _single(image: Dataset) -> Dataset:
+    """Let a frame pass for an image of its own: highdicom takes one multi-frame file, and whole."""
+    if "ReferencedFrameNumber" not in image:
+        return image
+    single = copy(image)
+    single.SOPClassUID = CTImageStorage
+    single.SOPInstanceUID = derived_uid(image.SOPInstanceUID, str(image.ReferencedFrameNumber))
+    return single
 
 
 def _refer_to_frames(segmentation: Dataset, images: list[Dataset], grid: SeriesGrid) -> None:
@@ -94,7 +103,7 @@ def _refer_to_frames(segmentation: Dataset, images: list[Dataset], grid: SeriesG
     for frame in segmentation.PerFrameFunctionalGroupsSequence:
         k = grid.slice_at(float(frame.PlanePositionSequence[0].ImagePositionPatient[2]))
         for source in frame.DerivationImageSequence[0].SourceImageSequence:
-            source.ReferencedFrameNumber = grid.frame_numbers[k or 0]
+            source.update(references([images[k or 0]])[0])
 
 
 def _frames(annotation: Annotation) -> tuple[list[int], NDArray[np.uint8]]:

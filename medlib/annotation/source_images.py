@@ -17,6 +17,7 @@ from pydicom.uid import UID, CTImageStorage, generate_uid
 
 from medlib.annotation.drawings import Annotation, GridMismatchError, SeriesGrid
 from medlib.errors import InputError, MedlibError
+from medlib.files import put_in_place
 from medlib.images.dicom_find import found_files
 from medlib.images.dicom_header import Header, Memo, read_header
 from medlib.images.image_grids import as_stored
@@ -57,7 +58,8 @@ def source_images(annotation: Annotation, folder: Path, kind: str) -> tuple[list
             f"{folder}: {missing} of the images that were drawn on are not here; expected the "
             "DICOM series of the annotation; give its folder"
         )
-    return [_image(found[uid], grid, k) for k, uid in enumerate(wanted)], _whose(found[wanted[0]])
+    first = found[wanted[0]]  # some writers give each file of a series its own study
+    return [_image(found[uid], first, grid, k) for k, uid in enumerate(wanted)], _whose(first)
 
 
 def _headers(folder: Path, wanted: set[str]) -> dict[str, Header]:
@@ -78,15 +80,15 @@ def _headers(folder: Path, wanted: set[str]) -> dict[str, Header]:
     return found
 
 
-def _image(header: Header, grid: SeriesGrid, k: int) -> Dataset:
+def _image(header: Header, first: Header, grid: SeriesGrid, k: int) -> Dataset:
     series = grid.series_instance_uid
     image = Dataset()
     image.SOPClassUID = str(header.get("SOPClassUID") or CTImageStorage)
     image.SOPInstanceUID = grid.sop_instance_uids[k]
     image.SeriesInstanceUID = series
-    image.StudyInstanceUID = str(header.get("StudyInstanceUID") or derived_uid("study", series))
+    image.StudyInstanceUID = str(first.get("StudyInstanceUID") or derived_uid("study", series))
     image.FrameOfReferenceUID = str(
-        header.get("FrameOfReferenceUID") or derived_uid("frame of reference", series)
+        first.get("FrameOfReferenceUID") or derived_uid("frame of reference", series)
     )
     image.Modality = "CT"
     stored = grid.affine if grid.source_affine is None else grid.source_affine
@@ -132,6 +134,14 @@ def references(images: Iterable[Dataset]) -> list[Dataset]:
             frames = list(frames) if isinstance(frames, MultiValue | list) else [frames]
             item.ReferencedFrameNumber = [*frames, image.ReferencedFrameNumber]
     return list(items.values())
+
+
+def save(dataset: Dataset, whose: Dataset, path: Path) -> None:
+    """Write a file for the patient and study that `source_images` found."""
+    dataset.update(whose)
+    with put_in_place(path) as beside, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on a character set that nobody knows
+        dataset.save_as(beside, enforce_file_format=True)
 
 
 @contextmanager
