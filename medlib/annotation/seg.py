@@ -10,7 +10,7 @@ import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from copy import copy
+from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def _single(image: Dataset) -> Dataset:
     """Let a frame pass for an image of its own: highdicom takes one multi-frame file, and whole."""
     if "ReferencedFrameNumber" not in image:
         return image
-    single = copy(image)
+    single = deepcopy(image)
     single.SOPClassUID = CTImageStorage
     single.SOPInstanceUID = derived_uid(image.SOPInstanceUID, str(image.ReferencedFrameNumber))
     return single

@@ -30,9 +30,13 @@ _LESION = re.compile(
 )
 # Targets with a margin, and organs without their tumour.
 _NO_LESION = re.compile(
-    r"[cp]tv|(minus|without|excl\w*)[\s_]*i?(gtv|tumou?r|lesion|nodule|mass)"
-    r"|(lungs?|liver|brain|heart|body)[\s_]*-[\s_]*i?gtv"
+    r"[cp]tv|(minus|without|excl\w*)[\s_.]*i?(gtv|tumou?r|lesion|nodule|mass)"
+    r"|(lungs?|liver|brain|heart|body)[^-]*-[\s_]*i?gtv"
 )
+_NO_LESION_TYPES = {  # of an RTSTRUCT
+    *("EXTERNAL", "ISOCENTER", "MARKER", "REGISTRATION", "CONTROL", "AVOIDANCE", "SUPPORT"),
+    *("FIXATION", "DOSE_REGION", "CTV", "PTV", "TREATED_VOLUME", "IRRAD_VOLUME"),
+}
 _OWN_NAME = re.compile(
     r"(lesion|structure) (\d+)(?: \((.*)\))?, (reader|algorithm)(?: (\d+))?(?: \((.*)\))?",
     re.IGNORECASE,
@@ -64,7 +68,8 @@ class Structure:
             return own[1].lower() == "lesion"
         if self.code and self.code[1][0] in _LESION_CODES:
             return True
-        return self.kind == "GTV" or names_lesion(self.label)
+        said = self.kind == "GTV" or names_lesion(self.label)
+        return said and self.kind not in _NO_LESION_TYPES
 
     def __str__(self) -> str:
         return f"{self.number} {self.label!r}"
