@@ -23,13 +23,14 @@ from medlib.annotation.drawings import (
     Line,
     Ratings,
     SeriesGrid,
-    rasterised,
 )
+from medlib.annotation.line_masks import FAR, rasterised
 from medlib.annotation.mask_outlines import reader_lines
-from medlib.annotation.outlines import outline_plane
+from medlib.annotation.outlines import outline_plane, overlap_in_part
 from medlib.errors import InputError
 
 COLUMNS = ("lesion", "reader", "inclusion", "image_z_position_mm", "image_sop_uid", "coords")
+MIN_POINTS = 3  # of a line: fewer enclose nothing
 Affine = NDArray[np.float64]
 _TRUE_FALSE = {"1": True, "0": False, "true": True, "false": False}
 
@@ -91,27 +92,29 @@ def from_lines(
     readers: Sequence[int] = (),
     ratings: Ratings | None = None,
 ) -> Annotation:
-    """Turn lines on whole voxels into masks by LIDC's convention, but for those off the image."""
+    """Turn lines on whole voxels into masks by LIDC's convention."""
     return rasterised(grid, lines, _plane, readers, ratings)
 
 
-def _plane(lines: Sequence[Line], shape_yx: tuple[int, int]) -> NDArray[np.bool_]:
-    return outline_plane(
-        [
-            (line.inclusion, line.points_yx.astype(np.int64))
-            for line in lines
-            if np.all((line.points_yx >= -1) & (line.points_yx <= shape_yx))
-        ],
-        shape_yx,
-    )
+def _plane(lines: Sequence[Line], shape_yx: tuple[int, int]) -> tuple[NDArray[np.bool_], int, int]:
+    drawn = [
+        (line.inclusion, line.points_yx.astype(np.int64))
+        for line in lines
+        if len(line.points_yx) >= MIN_POINTS or not line.inclusion  # a hole may be one voxel
+    ]
+    alone = [outline_plane([one], shape_yx) for one in drawn if one[0]]
+    overlapping = overlap_in_part(np.array(alone).reshape(-1, *shape_yx)).any(axis=0)
+    n_empty = len(lines) - len(drawn) + sum(not area.any() for area in alone)
+    return outline_plane(drawn, shape_yx), int(overlapping.sum()), n_empty
 
 
 def _line(row: Any, grid: SeriesGrid) -> Line:
     z_mm = float(row.image_z_position_mm)
     if row.image_sop_uid and grid.sop_instance_uids:
-        if row.image_sop_uid not in grid.sop_instance_uids:
+        named = [k for k, uid in enumerate(grid.sop_instance_uids) if uid == row.image_sop_uid]
+        if not named:
             z_mm = float("nan")  # an image that the series does not have
-        elif grid.sop_instance_uids.index(row.image_sop_uid) != grid.slice_at(z_mm):
+        elif grid.slice_at(z_mm) not in named:
             raise GridMismatchError(
                 f"image {row.image_sop_uid} of the series does not lie at z = {z_mm:g} mm; give "
                 "the table of this series"
@@ -138,7 +141,8 @@ def _between(
 
 def _points_yx(coords: str) -> NDArray[np.float64]:
     pairs = [pair.split(",") for pair in coords.split()]
-    return np.array([(int(y), int(x)) for x, y in pairs], dtype=np.float64).reshape(-1, 2)
+    points = np.array([(int(y), int(x)) for x, y in pairs], dtype=np.float64).reshape(-1, 2)
+    return points.clip(-FAR, FAR)
 
 
 def _counted(text: str) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
@@ -18,7 +17,6 @@ from medlib.images.volume import OnGrid, Volume
 
 ON_SLICE = 0.25  # of the slice distance: farther from every slice, a line lies on none
 SAME_VOXEL_MM = 0.01
-MIN_POINTS = 3  # of a line: fewer enclose nothing
 
 Ratings = Mapping[tuple[int, int], Mapping[str, int]]  # by lesion and reader, then by name
 Code = tuple[str, str, str]  # value, scheme, meaning
@@ -228,31 +226,3 @@ def shared_voxels(first: LesionMask, second: LesionMask) -> int:
     if (low >= np.minimum(first.stop_zyx, second.stop_zyx)).any():
         return 0
     return int(on_common_block([first, second]).all(axis=0).sum())
-
-
-def rasterised(
-    grid: SeriesGrid,
-    lines: Sequence[Line],
-    rule: Callable[[Sequence[Line], tuple[int, int]], NDArray[np.bool_]],
-    readers: Sequence[int] = (),
-    ratings: Ratings | None = None,
-) -> Annotation:
-    """Turn lines into masks by a rule that draws those of one lesion and reader on one plane.
-
-    Lines that cannot be drawn (on no slice of the series, declared open, too few points) stay in
-    `Annotation.lines` and in no mask; `medlib.annotation.validate` names them.
-    """
-    slices: dict[tuple[int, int], dict[int, list[Line]]] = {}
-    for line in lines:
-        drawn = slices.setdefault((line.lesion, line.reader), defaultdict(list))
-        k = grid.slice_at(line.z_mm)
-        if k is not None and len(line.points_yx) >= MIN_POINTS and not line.declared_open:
-            drawn[k].append(line)
-    masks = []
-    for key, drawn in slices.items():
-        first, last = min(drawn, default=0), max(drawn, default=-1)
-        mask = np.zeros((last + 1 - first, *grid.shape_zyx[1:]), dtype=bool)
-        for k, some in drawn.items():
-            mask[k - first] = rule(some, grid.shape_zyx[1:])
-        masks.append(LesionMask.cut(*key, mask, (first, 0, 0)))
-    return Annotation.gather(grid, masks, lines, readers, ratings)

@@ -1,11 +1,22 @@
-"""What can be wrong with a single line, whatever it encloses."""
+"""What can be wrong with lines, whatever they enclose."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import directed_hausdorff
 
 Points = NDArray[np.float64]
+REPEATED = 0.2  # of a voxel: lines whose points lie no farther apart are one, rounded twice
+
+
+def same_line(one: Points, other: Points) -> bool:
+    """Whether two lines have the same points, wherever they begin and whichever way they run."""
+    boxes = [np.r_[points.min(axis=0), points.max(axis=0)] for points in (one, other)]
+    if np.abs(boxes[0] - boxes[1]).max() > REPEATED:
+        return False
+    pairs = ((one, other), (other, one))
+    return all(directed_hausdorff(*pair)[0] <= REPEATED for pair in pairs)
 
 
 def closing_gap_mm(points_yx: Points, pixel_mm: tuple[float, float]) -> float:

@@ -1,7 +1,8 @@
 """Readers' lines turned into masks.
 
 LIDC readers drew on the first voxel OUTSIDE the nodule, so the voxels of the line itself do not
-belong to it. The masks equal pylidc's ``Annotation.boolean_mask`` voxel for voxel.
+belong to it (`outline_plane`). The masks equal pylidc's ``Annotation.boolean_mask`` voxel for
+voxel. In a structure set a voxel belongs to a line where its centre lies inside, or on it.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.path import Path as Polygon
 from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
 
 from medlib.annotation.lidc import Contour
 
 Block = tuple[slice, slice, slice]  # of a grid: z, y, x
+ON_LINE = 1e-5  # of a voxel: a line that passes a centre this near runs through it
+TRACED = 0.02  # of a voxel: if all points lie this near to centres, they were rounded
 
 
 def block_around(contours: Sequence[Contour]) -> Block:
@@ -49,6 +53,55 @@ def outline_plane(
         on_grid = np.all((line >= 0) & (line < shape_yx), axis=1)
         mask[tuple(line[on_grid].T)] = False
     return mask
+
+
+def on_line(line_yx: NDArray[np.float64], shape_yx: tuple[int, int]) -> NDArray[np.bool_]:
+    """Mark the voxels whose centre a closed line runs through."""
+    mask = np.zeros(shape_yx, dtype=bool)
+    for start, step in zip(line_yx, np.roll(line_yx, -1, axis=0) - line_yx, strict=True):
+        axis = int(np.abs(step).argmax())
+        low, high = sorted((start[axis], start[axis] + step[axis]))
+        first, last = max(np.ceil(low - ON_LINE), 0), min(high + ON_LINE, shape_yx[axis] - 1)
+        along = np.arange(first, last + ON_LINE) - start[axis]
+        points = start + along[:, None] * (step / (step[axis] or 1.0))
+        centres = points.round()
+        on = (np.abs(points - centres) <= ON_LINE) & (centres >= 0) & (centres < shape_yx)
+        mask[tuple(centres[on.all(axis=1)].astype(int).T)] = True
+    return mask
+
+
+def overlap_in_part(areas: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of areas (n, y, x) overlap which, and neither lies wholly inside the other."""
+    n, rows, columns = areas.shape
+    flat = areas.reshape(n, rows * columns).astype(np.float32)
+    common = flat @ flat.T
+    own = common.diagonal()
+    partly: NDArray[np.bool_] = (common > 0) & (common < np.minimum(own, own[:, None]))
+    return partly
+
+
+def structure_plane(
+    lines: Sequence[NDArray[np.float64]], shape_yx: tuple[int, int]
+) -> tuple[NDArray[np.bool_], int, int]:
+    """Rasterise the lines of a structure on one slice; count those that overlap, or hold nothing.
+
+    A line wholly inside another is a hole, and lines that overlap in part are one area. Voxels
+    with their centre on a line belong to the structure, also around a hole: whoever draws through
+    centres draws through the outermost voxels.
+    """
+    centres = [line.round() for line in lines]
+    lines = [
+        centre if np.abs(centre - line).max() <= TRACED else line
+        for centre, line in zip(centres, lines, strict=True)
+    ]
+    border = np.stack([on_line(line, shape_yx) for line in lines])
+    areas = np.stack([enclosed(line, shape_yx) for line in lines]) & ~border
+    partly = overlap_in_part(areas)
+    n, part = connected_components(partly, directed=False)
+    joined = [areas[part == one].any(axis=0) for one in range(n)]
+    plane = np.logical_xor.reduce(joined) | border.any(axis=0)
+    n_empty = int((~(areas | border).any(axis=(1, 2))).sum())
+    return plane, int(partly.any(axis=1).sum()), n_empty
 
 
 def outline_mask(contours: Sequence[Contour], block: Block) -> NDArray[np.bool_]:

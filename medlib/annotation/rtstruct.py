@@ -2,14 +2,15 @@
 
 An RTSTRUCT holds lines and no voxels, and the standard does not say which voxels a line encloses.
 Here a line runs along the edges of the voxels and a voxel belongs to it where its centre lies
-inside; lines of one slice are combined by even-odd, so an inner one is a hole. That differs from
-LIDC's contours, which run through the centres of the first voxels outside.
+inside, or on it; a line wholly inside another is a hole. That differs from LIDC's contours, which
+run through the centres of the first voxels outside.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +20,6 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
 from pydicom.valuerep import DSfloat
 
@@ -31,23 +31,26 @@ from medlib.annotation.drawings import (
     LesionMask,
     Line,
     SeriesGrid,
-    rasterised,
 )
+from medlib.annotation.line_masks import FAR, rasterised
 from medlib.annotation.mask_outlines import border_walks, edge_polygon
-from medlib.annotation.outlines import enclosed
+from medlib.annotation.outlines import structure_plane
 from medlib.annotation.source_images import (
     check_series,
     derived_uid,
+    reading,
     references,
     save,
     source_images,
 )
-from medlib.annotation.structures import Structure, author_in, choose, label_of
+from medlib.annotation.structures import Choice, Structure, author_in, choose, label_of
 from medlib.errors import InputError
 
 SERIES_NUMBER = 301
 DECIMALS = 4  # of a millimetre: far below a voxel, and short enough for any reader
 FLAT_MM = 0.01  # a line that varies more in height lies on no slice
+ON_NAMED = 0.45  # of the slice distance: nearer than this, a line lies on the slice that it names
+_FRAME = "ReferencedFrameNumber"
 _DATE, _TIME = "20200101", "120000"  # fixed, so that the same masks give the same bytes
 
 
@@ -161,8 +164,8 @@ def _contour(image: Dataset, points_mm: NDArray[np.float64]) -> Dataset:
 
 def read_rtstruct(path: Path, grid: SeriesGrid, rois: Sequence[str] = ()) -> Annotation:
     """Read the structures that `choose` takes; GridMismatchError if they are of another series."""
-    try:
-        dataset = pydicom.dcmread(path)
+    with reading(path, "RTSTRUCT", "expected a structure set"):
+        dataset = pydicom.dcmread(path, force=True)
         drawn_on = [
             series
             for frame in dataset.get("ReferencedFrameOfReferenceSequence", ())
@@ -170,39 +173,67 @@ def read_rtstruct(path: Path, grid: SeriesGrid, rois: Sequence[str] = ()) -> Ann
             for series in study.get("RTReferencedSeriesSequence", ())
         ]
         check_series(path, drawn_on, grid)
-        choice = choose(path, list_structures(dataset), rois)
-        lines = [
-            _line(contour, *choice.keys[int(roi.ReferencedROINumber)], grid)
-            for roi in dataset.get("ROIContourSequence", ())
-            if int(roi.ReferencedROINumber) in choice.keys
-            for contour in roi.get("ContourSequence", ())
+        found = list_structures(dataset)
+        choice = choose(path, found, rois)
+        empty = _check_structures(path, found, choice)
+        drawn = {one.number for one in found if one.parts} & choice.keys.keys()
+        read = [
+            _line(contour, *choice.keys[number], grid)
+            for number, contours in _contours_of(dataset)
+            if number in drawn
+            for contour in contours
         ]
-    except InputError:
-        raise
-    except (InvalidDicomError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: not a readable RTSTRUCT ({type(error).__name__}); expected a structure set; "
-            "export it again"
-        ) from error
-    return choice.label(rasterised(grid, lines, _even_odd))
+        annotation = rasterised(grid, [line for line, _ in read], _plane)
+    said = Counter(remark for _, remark in read if remark)
+    notes = [f"{n} of {len(read)} lines {what}: taken at their height" for what, n in said.items()]
+    return choice.label(annotation, *empty, *annotation.notes, *notes)
 
 
 def list_structures(dataset: Dataset) -> list[Structure]:
     """Return what a structure set holds."""
-    contours = {
-        int(roi.ReferencedROINumber): len(roi.get("ContourSequence", ()))
-        for roi in dataset.get("ROIContourSequence", ())
-    }
+    closed: Counter[int] = Counter()
+    for number, contours in _contours_of(dataset):
+        closed[number] += sum(_is_closed(contour) for contour in contours)
     kinds = {
         int(item.ReferencedROINumber): str(item.get("RTROIInterpretedType") or "")
         for item in dataset.get("RTROIObservationsSequence", ())
     }
     return [
-        Structure(number, name, kinds.get(number, ""), author, contours.get(number, 0))
+        Structure(number, name, kinds.get(number, ""), author, closed[number])
         for roi in dataset.StructureSetROISequence
         for number, name in [(int(roi.ROINumber), str(roi.ROIName))]
         for author in [author_in(name, _author(roi))]
     ]
+
+
+def _contours_of(dataset: Dataset) -> Iterator[tuple[int, Sequence[Dataset]]]:
+    for roi in dataset.get("ROIContourSequence", ()):
+        yield int(roi.ReferencedROINumber), roi.get("ContourSequence") or ()
+
+
+def _is_closed(contour: Dataset) -> bool:
+    kind = str(contour.get("ContourGeometricType") or "CLOSED_PLANAR")
+    return kind.startswith("CLOSED") and bool(contour.get("ContourData"))
+
+
+def _check_structures(path: Path, found: Sequence[Structure], choice: Choice) -> tuple[str, ...]:
+    """Refuse structures that cannot be told apart, and say which chosen ones hold no line."""
+    taken = [one for one in found if one.number in choice.keys]
+    numbers, keys = Counter(one.number for one in found), Counter(choice.keys.values())
+    if twice := [
+        str(one) for one in taken if numbers[one.number] > 1 or keys[choice.keys[one.number]] > 1
+    ]:
+        raise InputError(
+            f"{path}: structures that cannot be told apart: {', '.join(twice)}; expected a number "
+            "and a name of its own for each; export it again"
+        )
+    empty = ", ".join(str(one) for one in taken if not one.parts)
+    if not any(one.parts for one in taken):
+        raise InputError(
+            f"{path}: no closed contour in {empty}; expected some; export it again, or choose "
+            "another structure with --roi"
+        )
+    return (f"no closed contour in {empty}",) * bool(empty)
 
 
 def _generation(author: Author) -> dict[str, str]:
@@ -223,23 +254,47 @@ def _author(roi: Dataset) -> Author:
     return replace(stated, steered=kind == "SEMIAUTOMATIC")
 
 
-def _even_odd(lines: Sequence[Line], shape_yx: tuple[int, int]) -> NDArray[np.bool_]:
-    plane = np.zeros(shape_yx, dtype=bool)
-    for line in lines:
-        plane ^= enclosed(line.points_yx, shape_yx)
-    return plane
+def _plane(lines: Sequence[Line], shape_yx: tuple[int, int]) -> tuple[NDArray[np.bool_], int, int]:
+    return structure_plane([line.points_yx for line in lines], shape_yx)
 
 
-def _line(contour: Dataset, lesion: int, reader: int, grid: SeriesGrid) -> Line:
-    points_mm = np.array(contour.ContourData, dtype=np.float64).reshape(-1, 3)
+def _line(contour: Dataset, lesion: int, reader: int, grid: SeriesGrid) -> tuple[Line, str]:
+    """Return a line, and what has to be said of the image that it names."""
+    points_mm = np.array(contour.get("ContourData") or (), dtype=np.float64).reshape(-1, 3)
+    if not np.isfinite(points_mm).all():
+        raise ValueError("coordinates that are no numbers")
     to_index = np.linalg.inv(grid.affine)
     index_xyz = points_mm @ to_index[:3, :3].T + to_index[:3, 3]
-    heights = points_mm[:, 2]
-    return Line(
+    level = len(points_mm) and np.ptp(points_mm[:, 2]) < FLAT_MM
+    z_mm, remark = float(points_mm[0, 2]) if level else float("nan"), ""
+    if level and (images := contour.get("ContourImageSequence")):
+        slices = _slices_of(images, grid)
+        away = [abs(grid.slice_z_mm(k) - z_mm) / grid.spacing_mm[0] for k in slices]
+        if not slices:
+            remark = "name images that the series does not have"
+        elif min(away) > 0.5:
+            remark = "name the image of another slice"
+        elif min(away) < ON_NAMED:
+            z_mm = grid.slice_z_mm(slices[int(np.argmin(away))])
+    line = Line(
         lesion,
         reader,
         inclusion=True,
-        z_mm=float(heights[0]) if len(heights) and np.ptp(heights) < FLAT_MM else float("nan"),
-        points_yx=index_xyz[:, [1, 0]],
-        declared_open=not str(contour.ContourGeometricType).startswith("CLOSED"),
+        z_mm=z_mm,
+        points_yx=np.clip(index_xyz[:, [1, 0]], -FAR, FAR),
+        declared_open=not _is_closed(contour),
     )
+    return line, remark
+
+
+def _slices_of(images: Sequence[Dataset], grid: SeriesGrid) -> list[int]:
+    named = [
+        (str(image.get("ReferencedSOPInstanceUID")), np.atleast_1d(image.get(_FRAME, [])))
+        for image in images
+    ]
+    return [
+        k
+        for k, own in enumerate(grid.sop_instance_uids)
+        for uid, frames in named
+        if uid == own and (not grid.frame_numbers or grid.frame_numbers[k] in frames)
+    ]

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from annotated import make_series, two_readers
 
+from medlib.annotation.drawings import SeriesGrid
+
 
 @pytest.fixture(scope="session")
 def series(tmp_path_factory) -> Path:
@@ -26,3 +28,8 @@ def volume(series):
 @pytest.fixture(scope="session")
 def annotation(volume):
     return two_readers(volume)
+
+
+@pytest.fixture
+def grid(volume) -> SeriesGrid:
+    return SeriesGrid.of(volume)

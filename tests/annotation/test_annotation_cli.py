@@ -157,12 +157,15 @@ def test_revise_from_a_file_then_from_a_review(good, volume, series, tmp_path):
 def test_revise_refuses_what_has_to_be_mended(good, series, tmp_path):
     header, *lines = good.read_text().splitlines()
     broken = tmp_path / "broken.csv"
-    broken.write_text("\n".join([header, *lines, '2,1,1,-900.0,,"3,3 9,3 9,9"']))
+    broken.write_text("\n".join([header, *lines, '1,1,1,-900.0,,"3,3 9,3 9,9"']))
     arguments = ["--role", "reader", "--reason", "x", "--date", "2026-03-01", "--series", series]
     result = medlib("revise", tmp_path / "case", "--annotation", broken, *arguments)
     assert result.exit_code == 1
     assert "mend: slice-not-in-series" in result.stdout
     assert not (tmp_path / "case").exists()
+    broken.write_text("\n".join([header, *lines, '2,1,1,-900.0,,"3,3 9,3 9,9"']))
+    line = one_line_error(medlib("revise", tmp_path / "case", "--annotation", broken, *arguments))
+    assert "of 1 lines of lesion 2, reader 1, 1 lie on no slice" in line
     one_line_error(medlib("revise", tmp_path / "case", *arguments))
     arguments[1] = "Jane Doe"
     line = one_line_error(medlib("revise", tmp_path / "case", "--annotation", good, *arguments))
