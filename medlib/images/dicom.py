@@ -6,17 +6,28 @@ wrong size.
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from medlib.errors import InputError
-from medlib.images.dicom_find import Found, found_files, shown
+from medlib.images.dicom_acquisitions import interleaving_notes
+from medlib.images.dicom_find import Found, Source, found_files, shown
 from medlib.images.dicom_frames import frames_of
 from medlib.images.dicom_geometry import stack_frames
-from medlib.images.dicom_header import CT_CLASSES, MULTI_FRAME_CT, Header, Memo, read_header
+from medlib.images.dicom_header import (
+    CT_CLASSES,
+    MULTI_FRAME_CT,
+    Header,
+    Memo,
+    numbers,
+    read_header,
+)
 from medlib.images.dicom_pixels import read_hounsfield
 from medlib.images.dicom_write import write_series
 from medlib.images.image_errors import NoCTError, NotAnImageError, NotDicomError, naming
@@ -31,6 +42,12 @@ _DIRECTORY = "1.2.840.10008.1.3.10"  # a DICOMDIR: the list of a disc
 # Encapsulated documents, structured reports, presentation states, plans, and their like.
 _DOCUMENTS = ("104.", "88.", "11.", "481.3", "481.5", "481.8", "9.", "78.", "66.")
 _LYING = {"P": "prone", "DR": "on the right side", "DL": "on the left side"}
+# What ImageType says of screen saves, of a scanner's protocol page, and of reconstructions.
+_CAPTURED = re.compile(r"SCREEN|SNAPSHOT|CAPTURE| PROT\b")
+_RECONSTRUCTED = re.compile(r"DERIVED.*\b(AXIAL|MPR|REFORMATTED|RESAMPLED)\b")
+_FROM_PICTURES = ("DF", "DRW", "DV", "SD", "SI")  # film, drawing, video, a page, a picture
+_SCOUTS = {"SCOUT", "SCANOGRAM", "SURVIEW", "TOPOGRAM"}
+_MOST_SCOUTS = 2
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 
 
@@ -41,9 +58,9 @@ class _Contents:
     series: dict[str, list[Header]] = field(default_factory=lambda: defaultdict(list))
     volumes: list[Found] = field(default_factory=list)  # NIfTI, NRRD, MetaImage
     damaged: list[str] = field(default_factory=list)
+    captures: int = 0
     documents: int = 0
     others: int = 0
-    files: int = 0
 
 
 def read_series(path: Path | Iterable[Path]) -> list[Volume]:
@@ -64,12 +81,12 @@ def read_series(path: Path | Iterable[Path]) -> list[Volume]:
         One of `medlib.images.image_errors`: nothing to read, or no series that can be read safely.
     """
     # Values outside their VR are common in real headers, and harmless where they are not used.
-    with found_files(path) as (name, files), warnings.catch_warnings():
+    with found_files(path) as source, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        contents = _look_at(files)
+        contents = _look_at(source.files)
         series = contents.series
         if not series and not contents.volumes:
-            raise _nothing_to_read(name, contents)
+            raise _nothing_to_read(source, contents)
         volumes: list[Volume] = []
         refused: list[tuple[str, InputError]] = []
         for _, uid in sorted((h[0].number("SeriesNumber") or 0.0, u) for u, h in series.items()):
@@ -84,11 +101,17 @@ def read_series(path: Path | Iterable[Path]) -> list[Volume]:
             except InputError as error:
                 refused.append(("a research volume", error))
     if not volumes:
-        raise refused[0][1]
+        first = refused[0][1]
+        raise type(first)("; ".join([str(first), *source.notes]))
     # Reports quote the warnings, so these name no file: file names may hold a patient's name.
     notes = [f"left out: {series}: {type(error).__doc__}" for series, error in refused]
+    notes += source.notes
     if contents.damaged:
         notes.append(f"{len(contents.damaged)} damaged DICOM file(s) passed over")
+    if contents.captures:
+        notes.append(
+            f"{contents.captures} screen save(s) or image(s) with text in them passed over"
+        )
     # One of several files with the same research volume is kept; series are unique already.
     unique = {id(v) if v.sop_instance_uids else v.identity: v for v in volumes}.values()
     return [replace(volume, warnings=(*volume.warnings, *notes)) for volume in unique]
@@ -96,7 +119,7 @@ def read_series(path: Path | Iterable[Path]) -> list[Volume]:
 
 def _look_at(files: list[Found]) -> _Contents:
     """Read the headers of all files and sort them by what they hold."""
-    contents = _Contents(files=len(files))
+    contents = _Contents()
     memo: Memo = {}
     for file in files:
         try:
@@ -108,10 +131,12 @@ def _look_at(files: list[Found]) -> _Contents:
             if kind_of(file.path):
                 contents.volumes.append(file)
             continue
-        kind = str(header.get("SOPClassUID") or "")
-        if kind in CT_CLASSES and "LOCALIZER" not in header.image_type:
+        kind = header.sop_class
+        if kind in CT_CLASSES and _is_capture(header):
+            contents.captures += 1
+        elif kind in CT_CLASSES and "LOCALIZER" not in header.image_type:
             contents.series[str(header.get("SeriesInstanceUID") or "")].append(header)
-        elif not kind:
+        elif not kind and not header.pixels:
             contents.damaged.append(file.name)
         elif kind.removeprefix(_STORAGE).startswith(_DOCUMENTS):
             contents.documents += 1
@@ -120,24 +145,43 @@ def _look_at(files: list[Found]) -> _Contents:
     return contents
 
 
-def _nothing_to_read(name: str, contents: _Contents) -> InputError:
+def _is_capture(header: Header) -> bool:
+    """Whether an image in the CT class is a picture of a screen or a page, or has text in it."""
+    kind, made = "\\".join(header.image_type), header.get("ConversionType")
+    return (
+        _CAPTURED.search(kind) is not None
+        or header.get("BurnedInAnnotation") == "YES"
+        or made in _FROM_PICTURES
+        or (made == "WSD" and not _RECONSTRUCTED.search(kind))
+    )
+
+
+def _nothing_to_read(source: Source, contents: _Contents) -> InputError:
+    name = source.name + f" ({'; '.join(source.notes)})" * bool(source.notes)
+    if source.refused:
+        with naming(source.name):
+            raise source.refused[0]
     damaged, other = contents.damaged, "expected a CT series of the chest; choose another folder"
     if damaged:
         return NotDicomError(
             f"{name}: {len(damaged)} DICOM file(s) that cannot be read, first {damaged[0]}; "
             "expected whole files; copy or export them again"
         )
-    if contents.others:
-        count = contents.others + contents.documents
-        return NoCTError(f"{name}: {count} DICOM file(s), none a CT image; {other}")
+    if contents.others or contents.captures:
+        count = contents.others + contents.documents + contents.captures
+        saves = f" ({contents.captures} screen saves or with text in them)" * (
+            contents.captures > 0
+        )
+        return NoCTError(f"{name}: {count} DICOM file(s), none a CT image{saves}; {other}")
     if contents.documents:
         found = f"{contents.documents} DICOM document(s) (PDF, report, plan) and no image"
         return NotAnImageError(f"{name}: {found}; {other}")
-    return NotDicomError(f"{name}: {contents.files} file(s), none in DICOM format; {other}")
+    return NotDicomError(f"{name}: {len(source.files)} file(s), none in DICOM format; {other}")
 
 
 def _read_volume(uid: str, headers: list[Header]) -> Volume:
     """Put one series on its grid."""
+    headers, scouts = _without_scouts(headers)
     frames = [frame for header in headers for frame in frames_of(header)]
     if not frames:
         raise NoCTError(
@@ -158,13 +202,38 @@ def _read_volume(uid: str, headers: list[Header]) -> Volume:
         manufacturer_model=header.text("ManufacturerModelName"),
         kernel=header.text("ConvolutionKernel"),
     )
+    if not header.get("SOPClassUID"):
+        more.append("without SOPClassUID: taken for CT images by what else their headers say")
     if "MIP" in header.image_type or "PROJECTION IMAGE" in header.image_type:
         more.append("a projection (MIP), not a reconstruction: HU and sizes are not those imaged")
-    more += _lying_notes(header.text("PatientPosition").upper())
+    more += interleaving_notes(hu) + _lying_notes(header.text("PatientPosition").upper())
     sops = tuple(str(frame.header.get("SOPInstanceUID") or "") for frame in frames)
     many = any(frame.header.sop_class in MULTI_FRAME_CT for frame in frames)
-    numbers = tuple(frame.index + 1 for frame in frames) if many else ()
-    return Volume(hu, affine, identity, sops, (*notes, *more), source_affine, numbers)
+    places = tuple(frame.index + 1 for frame in frames) if many else ()
+    notes = [*scouts, *notes, *more]
+    return Volume(hu, affine, identity, sops, tuple(notes), source_affine, places)
+
+
+def _without_scouts(headers: list[Header]) -> tuple[list[Header], list[str]]:
+    """Leave out images named scouts, and one or two in another plane than all others."""
+    turns = [numbers(header.get("ImageOrientationPatient"), 6) for header in headers]
+    [(usual, _)] = Counter(turns).most_common(1)
+    other = {turn for turn in set(turns) if turn and usual and _across(turn, usual)}
+    few = sum(turn in other for turn in turns) <= min(_MOST_SCOUTS, len(headers) // 7)
+    kept = [
+        header
+        for header, turn in zip(headers, turns, strict=True)
+        if not (few and turn in other) and not _SCOUTS.intersection(header.image_type)
+    ]
+    gone = len(headers) - len(kept)
+    note = f"{gone} scout(s), images in another plane than the others, passed over"
+    return kept, [note] * (gone > 0)
+
+
+def _across(turn: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Whether planes differ by more than some 25 degrees."""
+    one, two = (np.cross(axes[:3], axes[3:]) for axes in (turn, other))
+    return bool(abs(one @ two) < 0.9)
 
 
 def _lying_notes(position: str) -> list[str]:

@@ -30,6 +30,9 @@ _FRAME_MACROS = {
     "RescaleIntercept": "PixelValueTransformationSequence",
     "RescaleType": "PixelValueTransformationSequence",
     "FrameType": "CTImageFrameTypeSequence",
+    "FrameAcquisitionNumber": "FrameContentSequence",
+    "FrameAcquisitionDateTime": "FrameContentSequence",
+    "TemporalPositionIndex": "FrameContentSequence",
 }
 
 Lookup = Callable[[str], Any]
@@ -49,6 +52,7 @@ class Frame:
     thickness_mm: float | None
     instance_number: float | None
     note: str  # a reservation; empty if there is none
+    get: Lookup  # any value of this image
 
     @property
     def z(self) -> float:
@@ -159,7 +163,17 @@ def _frame(header: Header, index: int, get: Lookup, text: Lookup) -> Frame:
     thickness = number(get("SliceThickness"))
     instance = number(get("InstanceNumber")) if index == 0 else None
     return Frame(
-        header, index, position, orientation, spacing, slope, intercept, thickness, instance, note
+        header,
+        index,
+        position,
+        orientation,
+        spacing,
+        slope,
+        intercept,
+        thickness,
+        instance,
+        note,
+        get,
     )
 
 

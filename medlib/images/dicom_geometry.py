@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import filecmp
 from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medlib.images import image_errors as errors
+from medlib.images.dicom_acquisitions import refuse_interleaved_sets, refuse_mixed_acquisitions
 from medlib.images.dicom_find import shown
 from medlib.images.dicom_frames import Frame
 from medlib.images.dicom_header import text_of
+from medlib.images.dicom_pixels import same_hounsfield
 
 _SAME_POSITION_MM = 0.01
 _EVEN_WITHIN_MM = 0.1  # positions in headers are often rounded to a tenth
@@ -29,10 +30,11 @@ def stack_frames(frames: list[Frame]) -> tuple[list[Frame], NDArray[np.float64],
     Returns the frames in ascending z, the affine of their pixels as stored (x along the rows), and
     reservations. Raises InputError if they do not lie on one even, straight, axial grid.
     """
-    frames = sorted(frames, key=lambda frame: frame.z)
+    frames = sorted(frames, key=_place)
     for frame in frames:
         _check_frame(frame, frames[0])
     frames, notes = _without_copies(frames)
+    refuse_mixed_acquisitions(frames)
     step, more = _slice_step(frames)
     first = frames[0]
     affine = np.eye(4)
@@ -41,6 +43,13 @@ def stack_frames(frames: list[Frame]) -> tuple[list[Frame], NDArray[np.float64],
     affine[:3, 2] = step
     affine[:3, 3] = first.position_mm
     return frames, affine, [*notes, *more, *_numbering_notes(frames)]
+
+
+def _place(frame: Frame) -> tuple[object, ...]:
+    """Height; and of copies comes first, and is kept, the one with the lowest number or UID."""
+    instance = frame.instance_number
+    uid = str(frame.header.get("SOPInstanceUID"))
+    return frame.z, np.inf if instance is None else instance, uid, frame.index
 
 
 def _check_frame(frame: Frame, first: Frame) -> None:
@@ -88,18 +97,18 @@ def _near(values: Iterable[float], expected: Iterable[float], within: float) -> 
 
 
 def _without_copies(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
-    """Drop files that are copies of another; two different images in one place are refused."""
+    """Drop images that are copies of another; two different images in one place are refused."""
     kept = frames[:1]
     for frame in frames[1:]:
         before = kept[-1]
-        one, other = frame.header, before.header
         if frame.z - before.z > _SAME_POSITION_MM:
             kept.append(frame)
         elif (
-            one is other
-            or frame.index != before.index
-            or not filecmp.cmp(one.path, other.path, shallow=False)
+            frame.header is before.header
+            or not _near(frame.position_mm, before.position_mm, _SAME_POSITION_MM)
+            or not same_hounsfield(frame, before)
         ):
+            refuse_mixed_acquisitions(frames)
             raise errors.DuplicateSlicesError(
                 f"{before.name} and {frame.name} lie both at z = {frame.z:g} mm; expected one "
                 "image a position; separate the phases or reconstructions"
@@ -117,12 +126,14 @@ def _slice_step(frames: list[Frame]) -> tuple[NDArray[np.float64], list[str]]:
     usual = float(np.quantile(gaps, 0.25, method="lower"))  # the median of few can be a gap
     wide = np.flatnonzero(gaps > 1.5 * usual)
     if len(wide):
+        refuse_interleaved_sets(positions[:, 2])
         _refuse_gaps(positions[:, 2], usual, wide)
     tolerance = max(_EVEN_WITHIN_MM, _EVEN_WITHIN_SHARE * usual)
     mean = (positions[-1] - positions[0]) / (len(frames) - 1)
     even = positions[0] + np.arange(len(frames))[:, None] * mean
     apart = np.abs(positions - even).max(axis=0)
     if apart[2] > tolerance or np.ptp(gaps) > 2 * tolerance:
+        refuse_interleaved_sets(positions[:, 2])
         raise errors.UnevenSpacingError(
             f"slices are {gaps.min():g} to {gaps.max():g} mm apart; expected one distance; "
             "reconstruct the series evenly"

@@ -56,7 +56,7 @@ class Header:
         """Return an element's value; None if it is absent, empty or not what its VR promises."""
         raw = self.dataset.get_item(_tag(keyword), keep_deferred=True)
         if not isinstance(raw, RawDataElement):
-            return value_of(self.dataset, keyword)
+            return None if raw is None else value_of(self.dataset, keyword)
         key = (raw.tag, raw.VR, raw.value)  # a value that all slices share is converted once
         if key not in self._memo:
             self._memo[key] = value_of(self.dataset, keyword)
@@ -79,7 +79,9 @@ class Header:
     def sop_class(self) -> str:
         """What kind of object this is; the file's meta information may know where it is absent."""
         stated = self.get("SOPClassUID")
-        return str(stated or value_of(self.dataset.file_meta, "MediaStorageSOPClassUID") or "")
+        stated = stated or value_of(self.dataset.file_meta, "MediaStorageSOPClassUID")
+        ct = self.get("Modality") == "CT" and self.pixels is not None if not stated else False
+        return str(stated or (CTImageStorage if ct else ""))
 
     @property
     def image_type(self) -> tuple[str, ...]:

@@ -57,6 +57,17 @@ def read_hounsfield(frames: list[Frame]) -> tuple[NDArray[np.float32], list[str]
     return hu, [*dict.fromkeys(notes), *_tally_notes(tally, hu.size)]
 
 
+def same_hounsfield(one: Frame, other: Frame) -> bool:
+    """Whether two images of one matrix hold the same HU, however they are stored."""
+    both = []
+    for frame in (one, other):
+        layout = check_layout(frame.header)
+        [hu] = _allocate((1, layout.rows, layout.columns))
+        _read_frame(frame, layout, out=hu)
+        both.append(hu)
+    return np.array_equal(*both)
+
+
 def _allocate(shape: tuple[int, int, int]) -> NDArray[np.float32]:
     try:
         if math.prod(shape) > MAX_VOXELS:

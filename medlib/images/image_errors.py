@@ -53,6 +53,10 @@ class InconsistentSeriesError(InputError):
     """The images of a series do not belong on one grid, or not to one patient."""
 
 
+class MixedAcquisitionsError(InconsistentSeriesError):
+    """Acquisitions whose slices lie between each other are in one series."""
+
+
 class MixedOrientationsError(InconsistentSeriesError):
     """The images of a series are turned against each other."""
 

@@ -14,7 +14,10 @@ import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from faults import FAULTS, try_faults
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
     EncapsulatedPDFStorage,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
@@ -281,6 +284,100 @@ def oblique_nifti(f: Path) -> None:
     )
 
 
+def linked(f: Path, *, dead: int = 0) -> None:
+    """The slices in a folder elsewhere; here a link to it, a loop, and links to nothing."""
+    there = f.with_name("there")
+    f.rename(there)
+    f.mkdir()
+    (f / "series").symlink_to(there)
+    (f / "series again").symlink_to(there)
+    (f / "loop").symlink_to(f)
+    for k in range(dead):
+        (f / f"{k}.dcm").symlink_to(there / "gone" / f"{k}.dcm")
+
+
+def linked_files(f: Path) -> None:
+    """Each slice once as a link, the folder itself a link, and one slice twice."""
+    there = f.with_name("there")
+    f.rename(there)
+    links = f.with_name("links")
+    links.mkdir()
+    for path in files_of(there):
+        (links / path.name).symlink_to(path)
+    (links / "again").symlink_to(files_of(there)[0])
+    f.symlink_to(links)
+
+
+def zips_inside(f: Path) -> None:
+    """Two archives in a folder, one slice outside them, and something like a zip in a zip."""
+    for name, some in (("a", files_of(f)[:3]), ("b", files_of(f)[3:5])):
+        (f / name).mkdir()
+        for path in some:
+            path.rename(f / name / path.name)
+        zipped(f / name, **({"nested.zip": b"PK\x03\x04 not read"} if name == "a" else {}))
+
+
+def deflated(f: Path) -> None:
+    for path in files_of(f):
+        dataset = pydicom.dcmread(path)
+        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        dataset.save_as(path)
+
+
+def deflated_bomb(f: Path) -> None:
+    emptied(f)
+    dataset = Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, "1.2.3"
+    dataset.PixelData = bytes(300 * 2**20)
+    dataset["PixelData"].VR = "OB"
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    dataset.save_as(f / "bomb.dcm", enforce_file_format=True)
+
+
+def without_class(f: Path, **values) -> None:
+    """Neither the data set nor the meta information say what kind of object it is."""
+    for path in files_of(f):
+        edit(path, **values)
+    without_meta(f)
+    for path in files_of(f):
+        dataset = pydicom.dcmread(path, force=True)
+        del dataset.SOPClassUID
+        pydicom.dcmwrite(path, dataset, implicit_vr=True, little_endian=True)
+
+
+def with_private(f: Path) -> None:
+    """A slice sent again with one private element more."""
+    dataset = pydicom.dcmread(one(f))
+    dataset.private_block(0x0009, "MEDLIB TEST", create=True).add_new(0x01, "LO", "sent again")
+    dataset.save_as(f / "again.dcm")
+
+
+def packed_copy(f: Path) -> None:
+    """A slice again, compressed, under another UID."""
+    (f / "again").mkdir()
+    shutil.copy(one(f), f / "again" / "1.dcm")
+    compress(f / "again", RLELossless)
+    edit(f / "again" / "1.dcm", SOPInstanceUID=generate_uid())
+
+
+def scout(f: Path, name: str = "scout", **values) -> None:
+    """A scout inside the series."""
+    values = {"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"], "InstanceNumber": 0, **values}
+    beside(f, name, ImageOrientationPatient=[1, 0, 0, 0, 0, -1], **values)
+
+
+def between(f: Path, share: float = 0.5) -> None:
+    """A second acquisition under the same UIDs, its slices between those of the first."""
+    for k, path in enumerate(files_of(f)):
+        shutil.copy(path, f / f"2{path.name}")
+        numbers = {"AcquisitionNumber": 2, "InstanceNumber": 7 + k}
+        edit(f / f"2{path.name}", SOPInstanceUID=generate_uid(), **numbers)
+        moved(f / f"2{path.name}", dz=2.5 * share)
+
+
 def broken_series_beside(f: Path) -> None:
     (f / "b").mkdir()
     for path in files_of(f)[::2]:
@@ -388,7 +485,76 @@ ZOO: list[tuple[str, object, Outcome]] = [
     ("40 kB of private header", long_header, SAME),
     ("elements after the pixels", trailing, SAME),
     ("padding that is air already", lambda f: padded(f, 0, tag=0), "read:"),
+    ("a linked folder, a loop", linked, SAME),
+    ("linked files in a linked folder", linked_files, SAME),
+    ("zips in a folder", zips_inside, SAME),
+    ("deflated", deflated, SAME),
+    ("deflated, in a zip", lambda f: (deflated(f), zipped(f)), SAME),
+    (
+        "a reformatted series",
+        lambda f: edit_all(f, ImageType=["DERIVED", "SECONDARY", "MPR"]),
+        SAME,
+    ),
+    (
+        "a reformatted series of a workstation",
+        lambda f: edit_all(
+            f, ImageType=["DERIVED", "SECONDARY", "REFORMATTED"], ConversionType="WSD"
+        ),
+        SAME,
+    ),
     # Read with a warning that the report quotes.
+    (
+        "links that lead nowhere",
+        lambda f: linked(f, dead=2),
+        "2 link(s) lead nowhere: images may be missing",
+    ),
+    (
+        "a broken zip beside",
+        lambda f: (f / "a.zip").write_bytes(b"PK\x03\x04 and no more"),
+        "1 packed file(s) could not be unpacked: images may be missing",
+    ),
+    ("a slice twice under another UID", lambda f: beside(f, "again"), "1 file(s) are copies"),
+    ("a slice twice, once with a private element", with_private, "1 file(s) are copies"),
+    ("a slice twice, once compressed", packed_copy, "1 file(s) are copies"),
+    (
+        "a screen save beside",
+        lambda f: beside(
+            f, "save", SeriesInstanceUID="1.2.9", ImageType=["DERIVED", "SECONDARY", "SCREEN SAVE"]
+        ),
+        "1 screen save(s)",
+    ),
+    (
+        "a screen save in the series",
+        lambda f: beside(f, "save", ImageType=["DERIVED", "SECONDARY", "SCREENSHOT"]),
+        "1 screen save(s)",
+    ),
+    (
+        "text burned into an image beside",
+        lambda f: beside(f, "save", SeriesInstanceUID="1.2.9", BurnedInAnnotation="YES"),
+        "1 screen save(s) or image(s) with text in them",
+    ),
+    (
+        "a scanned page beside",
+        lambda f: beside(f, "page", SeriesInstanceUID="1.2.9", ConversionType="SD"),
+        "1 screen save(s)",
+    ),
+    (
+        "a workstation's picture beside",
+        lambda f: beside(f, "page", SeriesInstanceUID="1.2.9", ConversionType="WSD"),
+        "1 screen save(s)",
+    ),
+    ("a scout in the series", scout, "1 scout(s), images in another plane"),
+    (
+        "a scout in the series, called so, in its plane",
+        lambda f: scout(f, ImageType=["ORIGINAL", "PRIMARY", "SCOUT"]),
+        "1 scout(s), images in another plane",
+    ),
+    (
+        "a scout of other values and another size in the series",
+        lambda f: scout(f, RescaleType="ED", PixelSpacing=[1, 1], Rows=48, Columns=40),
+        "1 scout(s), images in another plane",
+    ),
+    ("without SOPClassUID", without_class, "without SOPClassUID: taken for CT"),
     ("a file twice", lambda f: shutil.copy(one(f), f / "again.dcm"), "1 file(s) are copies"),
     (
         "a damaged file among whole ones",
@@ -503,6 +669,12 @@ ZOO: list[tuple[str, object, Outcome]] = [
         lambda f: multi_frame(f, order=[0, 1, 3, 4, 5]),
         e.MissingSlicesError,
     ),
+    ("acquisitions between each other", between, e.MixedAcquisitionsError),
+    (
+        "acquisitions a millimetre apart",
+        lambda f: between(f, 0.4),
+        e.MixedAcquisitionsError,
+    ),
     ("uneven", lambda f: moved(one(f), dz=0.8), e.UnevenSpacingError),
     (
         "tilted",
@@ -584,7 +756,7 @@ ZOO: list[tuple[str, object, Outcome]] = [
     ("JPEG lossless cut", lambda f: cut_codestream(f, "1.2.840.10008.1.2.4.70"), e.PixelDataError),
     ("marked as compressed, is not", lambda f: marked(f, JPEGLSLossless), e.PixelDataError),
     ("a film in a slice's place", lambda f: marked(f, "1.2.840.10008.1.2.4.100"), e.PixelDataError),
-    ("deflated", lambda f: marked(f, "1.2.840.10008.1.2.1.99"), e.NotDicomError),
+    ("marked as deflated, is not", lambda f: marked(f, "1.2.840.10008.1.2.1.99"), e.NotDicomError),
     ("in colour", rgb, e.PixelDataError),
     (
         "12 bits that need 13",
@@ -620,6 +792,29 @@ ZOO: list[tuple[str, object, Outcome]] = [
         e.ImpossibleSizeError,
     ),
     ("a codestream of another size", wrong_codestream, e.ImpossibleSizeError),
+    (
+        "screen saves only",
+        lambda f: edit_all(f, ImageType=["DERIVED", "SECONDARY", "SCREEN SAVE"]),
+        e.NoCTError,
+    ),
+    ("MR without SOPClassUID", lambda f: without_class(f, Modality="MR"), e.NoCTError),
+    ("without SOPClassUID and Modality", lambda f: without_class(f, Modality=""), e.NoCTError),
+    (
+        "a broken zip in a folder",
+        lambda f: (emptied(f), (f / "t").write_text("x"), (f / "z").write_bytes(b"PK" + b"x" * 90)),
+        e.ArchiveError,
+    ),
+    ("deflated, 300 MiB of nothing", deflated_bomb, e.ImpossibleSizeError),
+    (
+        "links that lead nowhere only",
+        lambda f: (emptied(f), [(f / k).symlink_to(f / "gone") for k in "ab"]),
+        e.NotDicomError,
+    ),
+    (
+        "two scouts among six slices",
+        lambda f: (scout(f), scout(f, "another")),
+        e.MixedOrientationsError,
+    ),
     ("MR only", lambda f: edit_all(f, SOPClassUID=MRImageStorage), e.NoCTError),
     (
         "localizers only",
