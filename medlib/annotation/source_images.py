@@ -66,9 +66,9 @@ def _headers(folder: Path, wanted: set[str]) -> dict[str, Header]:
     """Read the headers of these images, as `read_series` does."""
     found: dict[str, Header] = {}
     memo: Memo = {}
-    with found_files(folder) as (_, files), warnings.catch_warnings():
+    with found_files(folder) as source, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for file in files:
+        for file in source.files:
             if wanted <= found.keys():
                 break
             try:

@@ -100,12 +100,17 @@ TOLD = {
 }
 
 
-@pytest.mark.parametrize("start_mm", [2.0, 1.0, 4 * STEP_MM + 2])
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize(
+    ("name", "start_mm"),
+    [
+        (name, start_mm)
+        for name in TOLD
+        for start_mm in (2.0, 1.0, 4 * STEP_MM + 2)
+        if not (name.endswith("afresh") and start_mm > 10)  # the same number at other heights
+    ],
+)
 def test_interleaved_acquisitions_are_refused(tmp_path, name, start_mm):
     first, second, words = TOLD[name]
-    if start_mm > 10 and "afresh" in name:
-        pytest.skip("the same numbers at other heights say nothing")
     label(acquire(tmp_path), **first)
     label(acquire(tmp_path, start_mm, shift=8), **second)
     with pytest.raises(MixedAcquisitionsError, match=words) as caught:
