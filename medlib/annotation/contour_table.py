@@ -59,7 +59,7 @@ def parse_table(
 ) -> Annotation:
     """Read a contour table onto the grid of its series; `name` is that of the file, for errors.
 
-    GridMismatchError if a row's image and its height are two slices.
+    GridMismatchError if a row's image and its height are two slices, or lines lie off the series.
     """
     try:
         table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
@@ -83,17 +83,12 @@ def parse_table(
                 f"{name}: row {number} cannot be read ({error}); expected {', '.join(COLUMNS)} "
                 "with whole x,y pairs; export the table again"
             ) from None
-    return from_lines(grid, lines, readers, ratings)
+    return rasterised(grid, lines, _plane, readers, ratings, name)
 
 
-def from_lines(
-    grid: SeriesGrid,
-    lines: Sequence[Line],
-    readers: Sequence[int] = (),
-    ratings: Ratings | None = None,
-) -> Annotation:
+def from_lines(grid: SeriesGrid, lines: Sequence[Line], readers: Sequence[int] = ()) -> Annotation:
     """Turn lines on whole voxels into masks by LIDC's convention."""
-    return rasterised(grid, lines, _plane, readers, ratings)
+    return rasterised(grid, lines, _plane, readers)
 
 
 def _plane(lines: Sequence[Line], shape_yx: tuple[int, int]) -> tuple[NDArray[np.bool_], int, int]:

@@ -51,7 +51,7 @@ class SeriesGrid(OnGrid):
             frame_numbers=volume.frame_numbers,
         )
 
-    def slice_z_mm(self, index: int) -> float:
+    def slice_z_mm(self, index: float) -> float:
         """Return the z position of a slice in patient coordinates, mm."""
         return float(self.affine[2, 2] * index + self.affine[2, 3])
 

@@ -11,7 +11,6 @@ from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from medlib.annotation import contour_table, mask_files, rtstruct, seg
 from medlib.annotation.drawings import UNKNOWN, Annotation, Author, SeriesGrid
-from medlib.annotation.line_masks import refuse_lost
 from medlib.annotation.source_images import reading
 from medlib.annotation.structures import Structure
 from medlib.errors import InputError
@@ -49,9 +48,9 @@ def read_annotation(path: Path, volume: Volume, rois: Sequence[str] = ()) -> Ann
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: cannot be read as text ({error}); {EXPECTED}") from None
-        return refuse_lost(path, contour_table.parse_table(text, grid, str(path)))
+        return contour_table.parse_table(text, grid, str(path))
     if _dicom_kind(path) == RTStructureSetStorage:
-        return refuse_lost(path, rtstruct.read_rtstruct(path, grid, rois))
+        return rtstruct.read_rtstruct(path, grid, rois)
     return seg.read_seg(path, grid, rois)
 
 

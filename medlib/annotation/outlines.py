@@ -18,7 +18,6 @@ from medlib.annotation.lidc import Contour
 
 Block = tuple[slice, slice, slice]  # of a grid: z, y, x
 ON_LINE = 1e-5  # of a voxel: a line that passes a centre this near runs through it
-TRACED = 0.02  # of a voxel: if all points lie this near to centres, they were rounded
 
 
 def block_around(contours: Sequence[Contour]) -> Block:
@@ -89,11 +88,6 @@ def structure_plane(
     with their centre on a line belong to the structure, also around a hole: whoever draws through
     centres draws through the outermost voxels.
     """
-    centres = [line.round() for line in lines]
-    lines = [
-        centre if np.abs(centre - line).max() <= TRACED else line
-        for centre, line in zip(centres, lines, strict=True)
-    ]
     border = np.stack([on_line(line, shape_yx) for line in lines])
     areas = np.stack([enclosed(line, shape_yx) for line in lines]) & ~border
     partly = overlap_in_part(areas)

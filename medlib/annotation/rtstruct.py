@@ -48,9 +48,9 @@ from medlib.errors import InputError
 
 SERIES_NUMBER = 301
 DECIMALS = 4  # of a millimetre: far below a voxel, and short enough for any reader
-FLAT_MM = 0.01  # a line that varies more in height lies on no slice
+FLAT = 0.02  # of the slice distance: a line that varies more in height lies on no slice
 ON_NAMED = 0.45  # of the slice distance: nearer than this, a line lies on the slice that it names
-_FRAME = "ReferencedFrameNumber"
+ROUNDED = 0.02  # of a voxel: points that all lie this near to centres were rounded
 _DATE, _TIME = "20200101", "120000"  # fixed, so that the same masks give the same bytes
 
 
@@ -183,7 +183,7 @@ def read_rtstruct(path: Path, grid: SeriesGrid, rois: Sequence[str] = ()) -> Ann
             if number in drawn
             for contour in contours
         ]
-        annotation = rasterised(grid, [line for line, _ in read], _plane)
+        annotation = rasterised(grid, [line for line, _ in read], _plane, file=str(path))
     said = Counter(remark for _, remark in read if remark)
     notes = [f"{n} of {len(read)} lines {what}: taken at their height" for what, n in said.items()]
     return choice.label(annotation, *empty, *annotation.notes, *notes)
@@ -219,21 +219,16 @@ def _is_closed(contour: Dataset) -> bool:
 def _check_structures(path: Path, found: Sequence[Structure], choice: Choice) -> tuple[str, ...]:
     """Refuse structures that cannot be told apart, and say which chosen ones hold no line."""
     taken = [one for one in found if one.number in choice.keys]
-    numbers, keys = Counter(one.number for one in found), Counter(choice.keys.values())
-    if twice := [
-        str(one) for one in taken if numbers[one.number] > 1 or keys[choice.keys[one.number]] > 1
-    ]:
+    keys = Counter(choice.keys[one.number] for one in taken)
+    if twice := [str(one) for one in taken if keys[choice.keys[one.number]] > 1]:
         raise InputError(
             f"{path}: structures that cannot be told apart: {', '.join(twice)}; expected a number "
             "and a name of its own for each; export it again"
         )
-    empty = ", ".join(str(one) for one in taken if not one.parts)
+    empty = f"no closed contour in {', '.join(str(one) for one in taken if not one.parts)}"
     if not any(one.parts for one in taken):
-        raise InputError(
-            f"{path}: no closed contour in {empty}; expected some; export it again, or choose "
-            "another structure with --roi"
-        )
-    return (f"no closed contour in {empty}",) * bool(empty)
+        raise InputError(f"{path}: {empty}; expected some; choose another one with --roi")
+    return (empty,) * any(not one.parts for one in taken)
 
 
 def _generation(author: Author) -> dict[str, str]:
@@ -264,37 +259,27 @@ def _line(contour: Dataset, lesion: int, reader: int, grid: SeriesGrid) -> tuple
     if not np.isfinite(points_mm).all():
         raise ValueError("coordinates that are no numbers")
     to_index = np.linalg.inv(grid.affine)
-    index_xyz = points_mm @ to_index[:3, :3].T + to_index[:3, 3]
-    level = len(points_mm) and np.ptp(points_mm[:, 2]) < FLAT_MM
-    z_mm, remark = float(points_mm[0, 2]) if level else float("nan"), ""
-    if level and (images := contour.get("ContourImageSequence")):
-        slices = _slices_of(images, grid)
-        away = [abs(grid.slice_z_mm(k) - z_mm) / grid.spacing_mm[0] for k in slices]
+    index_xyz = (points_mm @ to_index[:3, :3].T + to_index[:3, 3]).clip(-FAR, FAR)
+    centres, heights, remark = index_xyz.round(), index_xyz[:, 2], ""
+    if np.abs(centres - index_xyz)[:, :2].max(initial=0) < ROUNDED:
+        index_xyz = centres
+    k = heights.mean() if len(heights) and np.ptp(heights) < FLAT else np.nan
+    if images := contour.get("ContourImageSequence"):
+        named = {(image.get("ReferencedSOPInstanceUID"), _frame(image, grid)) for image in images}
+        frames = grid.frame_numbers or (0,) * len(grid.sop_instance_uids)
+        own = zip(grid.sop_instance_uids, frames, strict=True)
+        slices = [slice_ for slice_, image in enumerate(own) if image in named]
+        nearest = min(slices, key=lambda one: abs(one - k), default=-1)
         if not slices:
             remark = "name images that the series does not have"
-        elif min(away) > 0.5:
+        elif abs(nearest - k) > 0.5:
             remark = "name the image of another slice"
-        elif min(away) < ON_NAMED:
-            z_mm = grid.slice_z_mm(slices[int(np.argmin(away))])
-    line = Line(
-        lesion,
-        reader,
-        inclusion=True,
-        z_mm=z_mm,
-        points_yx=np.clip(index_xyz[:, [1, 0]], -FAR, FAR),
-        declared_open=not _is_closed(contour),
-    )
-    return line, remark
+        elif abs(nearest - k) < ON_NAMED:
+            k = nearest
+    z_mm = grid.slice_z_mm(k)
+    points_yx = index_xyz[:, [1, 0]]
+    return Line(lesion, reader, True, z_mm, points_yx, not _is_closed(contour)), remark
 
 
-def _slices_of(images: Sequence[Dataset], grid: SeriesGrid) -> list[int]:
-    named = [
-        (str(image.get("ReferencedSOPInstanceUID")), np.atleast_1d(image.get(_FRAME, [])))
-        for image in images
-    ]
-    return [
-        k
-        for k, own in enumerate(grid.sop_instance_uids)
-        for uid, frames in named
-        if uid == own and (not grid.frame_numbers or grid.frame_numbers[k] in frames)
-    ]
+def _frame(image: Dataset, grid: SeriesGrid) -> int:
+    return int(image.get("ReferencedFrameNumber") or 0) if grid.frame_numbers else 0

@@ -165,7 +165,7 @@ def test_revise_refuses_what_has_to_be_mended(good, series, tmp_path):
     assert not (tmp_path / "case").exists()
     broken.write_text("\n".join([header, *lines, '2,1,1,-900.0,,"3,3 9,3 9,9"']))
     line = one_line_error(medlib("revise", tmp_path / "case", "--annotation", broken, *arguments))
-    assert "of 1 lines of lesion 2, reader 1, 1 lie on no slice" in line
+    assert "lesion 2, reader 1: 1 of 1 lines lie on no slice" in line
     one_line_error(medlib("revise", tmp_path / "case", *arguments))
     arguments[1] = "Jane Doe"
     line = one_line_error(medlib("revise", tmp_path / "case", "--annotation", good, *arguments))

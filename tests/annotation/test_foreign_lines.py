@@ -111,7 +111,7 @@ FIVE = [(SQUARE, k) for k in range(1, 6)]
 def test_lines_off_every_slice_are_counted(read, grid):
     mask, notes = read(*FIVE, (SQUARE, 6.5))
     np.testing.assert_array_equal(mask, box(grid, (slice(1, 6), *FULL[1:])))
-    assert notes == ("lesion 1, reader 1: 1 of 6 lines lie half-way between two slices: left out",)
+    assert notes == ("lesion 1, reader 1: 1 of 6 lines lie half-way between slices: left out",)
     _, notes = read(*FIVE, (SQUARE, 30))
     assert notes == ("lesion 1, reader 1: 1 of 6 lines lie on no slice: left out",)
 
@@ -127,11 +127,11 @@ def test_lines_off_the_image_are_counted(read, grid):
 
 @pytest.mark.parametrize("shift", [0.5, 30])
 def test_a_structure_that_would_be_lost_is_refused_with_its_count(read, shift):
-    with pytest.raises(GridMismatchError, match="of 5 lines of lesion 1, reader 1, 5 lie"):
+    with pytest.raises(GridMismatchError, match="lesion 1, reader 1: 5 of 5 lines lie"):
         read(*[(SQUARE, k + shift) for _, k in FIVE])
-    with pytest.raises(GridMismatchError, match="5 reach off the image"):
+    with pytest.raises(GridMismatchError, match="5 of 5 lines reach off the image"):
         read(*[(SQUARE + 60, k) for _, k in FIVE])
-    with pytest.raises(GridMismatchError, match="of 7 lines of lesion 1, reader 1, 2 lie"):
+    with pytest.raises(GridMismatchError, match="2 of 7 lines lie"):
         read(*FIVE, *[(SQUARE, k + shift) for k in (1, 2)])
 
 
@@ -153,7 +153,7 @@ def test_the_image_that_a_line_names_decides_between_two_slices(read, grid):
     mask, notes = read(contour(grid, SQUARE, 4.4, image=uid[4]))
     np.testing.assert_array_equal(mask, box(grid, FULL))
     assert not notes
-    with pytest.raises(GridMismatchError, match="1 lie on no slice"):
+    with pytest.raises(GridMismatchError, match="1 of 1 lines lie on no slice"):
         read(contour(grid, SQUARE, 4.4))
     mask, notes = read(contour(grid, SQUARE, 4, image=uid[6]))
     np.testing.assert_array_equal(mask, box(grid, FULL))
@@ -219,5 +219,5 @@ def test_lines_of_a_table(volume, grid, tmp_path, rows, voxels, words):
 def test_a_table_off_the_series_is_refused(volume, grid, tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(table(volume, (1, grid.slice_z_mm(0) - 90, RING)))
-    with pytest.raises(GridMismatchError, match="1 lie on no slice"):
+    with pytest.raises(GridMismatchError, match="1 of 1 lines lie on no slice"):
         read_annotation(path, volume)

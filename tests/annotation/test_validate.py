@@ -7,7 +7,7 @@ import pytest
 from annotated import SHAPE, SPACING_MM, disc
 
 from medlib.annotation.contour_table import COLUMNS, from_lines, parse_table, table_text
-from medlib.annotation.drawings import Annotation, LesionMask, Line, SeriesGrid
+from medlib.annotation.drawings import Annotation, GridMismatchError, LesionMask, Line, SeriesGrid
 from medlib.annotation.line_faults import closing_gap_mm, crosses_itself
 from medlib.annotation.protocol import default_protocol
 from medlib.annotation.validate import (
@@ -162,7 +162,10 @@ def test_lines(volume, points, z_shift, expected):
 
 def test_an_image_of_another_series_in_a_table(volume):
     text = f'{",".join(COLUMNS)}\n1,1,1,-212.5,1.2.99,"3,3 9,3 9,9 3,9"'
-    annotation = parse_table(text, SeriesGrid.of(volume), "t")
+    with pytest.raises(GridMismatchError, match="1 of 1 lines lie on no slice"):
+        parse_table(text, SeriesGrid.of(volume), "t")
+    sound = table_text(of_masks(volume, (BALL, 1)))
+    annotation = parse_table("\n".join([sound, *text.splitlines()[1:]]), SeriesGrid.of(volume), "t")
     assert "slice-not-in-series" in codes(annotation, volume)
 
 
