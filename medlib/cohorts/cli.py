@@ -116,8 +116,10 @@ def deidentify(
     )
     for reason, count in written.left_out.items():
         typer.echo(f"left out: {count} ({reason})")
+    for note in written.notes:
+        typer.echo(note)
     if written.n_blanked:
-        typer.echo(f"{written.n_blanked} free texts repeated a name or number and were emptied")
+        typer.echo(f"{written.n_blanked} texts repeated a name or number and were emptied")
     typer.echo("Look at the images before they leave: text in pixels and faces are not removed.")
 
 
