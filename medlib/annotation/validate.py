@@ -159,7 +159,7 @@ def _mask(
     if diameter_mm < least_mm:
         found = f"longest axial diameter {diameter_mm:.1f} mm"
         yield Finding("below-size", where, f"{found}; the protocol starts at {least_mm:g} mm")
-    pieces = int(cc3d.connected_components(mask.mask, connectivity=26).max())
+    pieces = int(cc3d.connected_components(mask.mask.astype(np.uint8), connectivity=26).max())
     drawn = np.flatnonzero(mask.mask.any(axis=(1, 2)))
     if pieces > rules.line.max_pieces:
         skipped = np.setdiff1d(np.arange(len(mask.mask)), drawn)

@@ -103,7 +103,8 @@ def find_candidates(
     # Most of a scan is not marked.
     box = (ndimage.find_objects(marked.view(np.uint8)) or [(slice(0, 1),) * 3])[0]
     probability = probability[box]
-    components = cc3d.connected_components(probability >= config.candidate_level, connectivity=26)
+    above = (probability >= config.candidate_level).view(np.uint8)  # cc3d fails on thin booleans
+    components = cc3d.connected_components(above, connectivity=26)
     statistics = cc3d.statistics(components)
     voxel_mm3 = float(np.prod(spacing_mm))
     rows = []

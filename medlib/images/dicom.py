@@ -132,7 +132,7 @@ def _look_at(files: list[Found]) -> _Contents:
                 contents.volumes.append(file)
             continue
         kind = header.sop_class
-        if kind in CT_CLASSES and _is_capture(header):
+        if kind in CT_CLASSES and is_capture(header):
             contents.captures += 1
         elif kind in CT_CLASSES and "LOCALIZER" not in header.image_type:
             contents.series[str(header.get("SeriesInstanceUID") or "")].append(header)
@@ -145,7 +145,7 @@ def _look_at(files: list[Found]) -> _Contents:
     return contents
 
 
-def _is_capture(header: Header) -> bool:
+def is_capture(header: Header) -> bool:
     """Whether an image in the CT class is a picture of a screen or a page, or has text in it."""
     kind, made = "\\".join(header.image_type), header.get("ConversionType")
     return (

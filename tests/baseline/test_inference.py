@@ -166,3 +166,11 @@ def test_other_scores_number_the_candidates_anew(tiny: TrainConfig):
         assert again.labels[box] == k
         row = again.candidates.iloc[k - 1]
         assert row["volume_mm3"] == (again.labels == k).sum()
+
+
+def test_marks_in_one_column_of_voxels_are_told_apart(tiny):
+    """The library for components fails on booleans so thin."""
+    probability = np.zeros((5, 9, 9), np.float32)
+    probability[[1, 3], 4, 4] = 0.9
+    config = tiny.model_copy(update={"min_diameter_mm": 0.0})
+    assert len(find_candidates(probability, (2.5, 1.0, 1.0), config).candidates) == 2
