@@ -220,12 +220,13 @@ def _annotation(
 
     name, _, number = path.name.rpartition("@")
     if name and number.isdecimal() and not path.exists():
-        return read_version(path.with_name(name), int(number))
-    if (path / MANIFEST_FILE).is_file():
-        return read_version(path)
-    if volume is None:
+        annotation = read_version(path.with_name(name), int(number))
+    elif (path / MANIFEST_FILE).is_file():
+        annotation = read_version(path)
+    elif volume is None:
         raise InputError(f"{path}: is no history, so its series is needed; add --series DIR")
-    annotation = read_annotation(path, volume, rois or ())
+    else:
+        annotation = read_annotation(path, volume, rois or ())
     for note in annotation.notes:
         typer.echo(f"{path}: {note}", err=True)
     return annotation if by is None else drawn_by(annotation, by)

@@ -4,13 +4,15 @@
 (column, row) of the voxels that the line runs through, apart by spaces: those of the DICOM image
 as it is stored; where there is none, of the patient seen upright. The line is the first voxel
 outside. A reader who found nothing has one row without lesion. Masks written here come back
-voxel for voxel.
+voxel for voxel. Where an algorithm drew or a role is known, ``author`` says so; where structures
+had names of their own, ``name``.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medlib.annotation.drawings import (
+    READER,
     Annotation,
+    Author,
     GridMismatchError,
     Line,
     Ratings,
@@ -51,6 +55,11 @@ def table_text(annotation: Annotation) -> str:
     drew = {item.reader for item in annotation.masks if item.n_voxels}
     rows += [("", reader, "", "", "", "") for reader in annotation.readers if reader not in drew]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
+    authors = {reader: annotation.author(reader) for reader in annotation.readers}
+    if set(authors.values()) - {READER}:
+        table["author"] = table["reader"].map(authors).astype(str)
+    if annotation.names:
+        table["name"] = table["lesion"].map(annotation.names).fillna("")
     return str(table.to_csv(index=False, lineterminator="\n"))
 
 
@@ -83,7 +92,13 @@ def parse_table(
                 f"{name}: row {number} cannot be read ({error}); expected {', '.join(COLUMNS)} "
                 "with whole x,y pairs; export the table again"
             ) from None
-    return rasterised(grid, lines, _plane, readers, ratings, name)
+    drawn = rasterised(grid, lines, _plane, readers, ratings, name)
+    more = table.reindex(columns=["author", "name"], fill_value="")
+    authors = {
+        k: Author.parse(text) for k, text in zip(readers, more["author"], strict=True) if text
+    }
+    names = {int(k): text for k, text in zip(table["lesion"], more["name"], strict=True) if text}
+    return replace(drawn, authors=authors, names=names)
 
 
 def from_lines(grid: SeriesGrid, lines: Sequence[Line], readers: Sequence[int] = ()) -> Annotation:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medlib.annotation.drawings import Annotation, LesionMask, shared_voxels
+from medlib.annotation.drawings import Annotation, Author, LesionMask, shared_voxels
 from medlib.errors import InputError
 
 ANSWERS_FILE = "decisions.jsonl"
@@ -104,6 +104,8 @@ def apply_corrections(
     reason = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
     reasons = "; ".join(dict.fromkeys(str(answer["reason"]) for answer in asked))
     revised = _with_reader(annotation, [corrected_labels == label for label in labels])
+    authors = {**annotation.authors, revised.readers[-1]: Author("reader", roles[0])}
+    revised = replace(revised, authors=authors, names=annotation.names, codes=annotation.codes)
     return Corrections(revised, roles[0], f"{reason}: {reasons}")
 
 

@@ -60,7 +60,8 @@ def write_rtstruct(annotation: Annotation, path: Path, series: Path) -> None:
     images, whose = source_images(annotation, series, "RTSTRUCT")
     contours = [_contours(mask, grid) for mask in annotation.masks]
     names = [label_of(annotation, mask) for mask in annotation.masks]
-    content = hashlib.sha256(repr([(c[0], c[1].tolist()) for m in contours for c in m]).encode())
+    said = names, annotation.authors, [(c[0], c[1].tolist()) for m in contours for c in m]
+    content = hashlib.sha256(repr(said).encode())
     dataset = _header(images, content.hexdigest())
     dataset.StructureSetROISequence = [
         _item(

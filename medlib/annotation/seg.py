@@ -55,7 +55,8 @@ def write_seg(annotation: Annotation, path: Path, series: Path) -> None:
     images, whose = source_images(annotation, series, "SEG")
     slices, pixels = _frames(annotation)
     series_uid = annotation.grid.series_instance_uid
-    content = (series_uid, repr([(m.lesion, m.reader, m.start_zyx) for m in annotation.masks]))
+    said = annotation.authors, [(label_of(annotation, m), m.start_zyx) for m in annotation.masks]
+    content = (series_uid, repr(said))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on values of the source that break their own rules
         segmentation = hd.seg.Segmentation(

@@ -185,3 +185,44 @@ def test_a_pair_holds_readers_by_definition(both, annotation, volume, series, tm
     write_annotation(annotation, tmp_path / "pair", volume, series)
     read = read_annotation(tmp_path / "pair", volume)
     assert {read.author(reader) for reader in read.readers} == {READER}
+
+
+def test_a_contour_table_names_authors_and_structures(both, annotation, volume, series, tmp_path):
+    write_annotation(annotation, tmp_path / "plain.csv", volume, series)
+    write_annotation(replace(both, names={2: "GTV-1"}), tmp_path / "a.csv", volume, series)
+    header, *rows = (tmp_path / "a.csv").read_text().splitlines()
+    plain = (tmp_path / "plain.csv").read_text().splitlines()
+    assert header == f"{plain[0]},author,name"
+    assert rows[0].startswith(plain[1])
+    assert rows[0].endswith(",reader:reviewer,")
+    assert rows[-1].endswith(f'algorithm:lung-net, run a:2.1:{SHA}",GTV-1')
+    back = read_annotation(tmp_path / "a.csv", volume)
+    assert (back.authors, back.names) == (both.authors, {2: "GTV-1"})
+    assert voxels(back) == voxels(both)
+
+
+def test_a_history_keeps_its_authors_and_the_reviewer_is_a_reader(
+    both, result, series, volume, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        "medlib.annotation.validate.lung_field", lambda hu, spacing_mm: np.ones(hu.shape, bool)
+    )
+    ball = disc((4, 20, 20), 5.0)
+    masks = [LesionMask.cut(1, reader, ball) for reader in (1, 2)]
+    agreed = replace(Annotation.gather(both.grid, masks), authors=both.authors)
+    write_annotation(agreed, tmp_path / "a.csv", volume, series)
+    rest = ["--series", series, "--date", "2026-03-01"]
+    begun = ["--annotation", tmp_path / "a.csv", "--role", "reader", "--reason", "first"]
+    assert medlib("revise", tmp_path / "case", *begun, *rest).exit_code == 0
+    write_mask(disc((4, 20, 20), 4.0), volume, tmp_path / "corrected.nii.gz")
+    answer = {"series_instance_uid": "1.2.3.4", "role": "reviewer", "reason": "too wide"}
+    (result / "decisions.jsonl").write_text(
+        json.dumps({**answer, "lesion_id": 1, "answer": "correct"})
+    )
+    review = ["--review", result, "--corrected", tmp_path / "corrected.nii.gz"]
+    done = medlib("revise", tmp_path / "case", *review, *rest)
+    assert done.exit_code == 0, done.stderr
+    done = medlib("convert", tmp_path / "case", tmp_path / "a.dcm", "--series", series)
+    assert done.exit_code == 0, done.stderr
+    authors = read_annotation(tmp_path / "a.dcm", volume).authors
+    assert authors == {**both.authors, 3: Author("reader", "reviewer")}
