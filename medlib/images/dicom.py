@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import numpy as np
 
 from medlib.errors import InputError
 from medlib.images.dicom_acquisitions import interleaving_notes
@@ -48,6 +46,7 @@ _RECONSTRUCTED = re.compile(r"DERIVED.*\b(AXIAL|MPR|REFORMATTED|RESAMPLED)\b")
 _FROM_PICTURES = ("DF", "DRW", "DV", "SD", "SI")  # film, drawing, video, a page, a picture
 _SCOUTS = {"SCOUT", "SCANOGRAM", "SURVIEW", "TOPOGRAM"}
 _MOST_SCOUTS = 2
+_AXIAL_AT_LEAST = 0.9  # of the normal along z
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 
 
@@ -150,7 +149,7 @@ def is_capture(header: Header) -> bool:
     kind, made = "\\".join(header.image_type), header.get("ConversionType")
     return (
         _CAPTURED.search(kind) is not None
-        or header.get("BurnedInAnnotation") == "YES"
+        or str(header.get("BurnedInAnnotation")).upper() == "YES"
         or made in _FROM_PICTURES
         or (made == "WSD" and not _RECONSTRUCTED.search(kind))
     )
@@ -181,8 +180,8 @@ def _nothing_to_read(source: Source, contents: _Contents) -> InputError:
 
 def _read_volume(uid: str, headers: list[Header]) -> Volume:
     """Put one series on its grid."""
-    headers, scouts = _without_scouts(headers)
-    frames = [frame for header in headers for frame in frames_of(header)]
+    kept, scouts = _without_scouts(headers)
+    frames = [frame for header in kept for frame in frames_of(header)]
     if not frames:
         raise NoCTError(
             f"{len(headers)} file(s) with localizers only; expected CT images; choose another "
@@ -215,25 +214,19 @@ def _read_volume(uid: str, headers: list[Header]) -> Volume:
 
 
 def _without_scouts(headers: list[Header]) -> tuple[list[Header], list[str]]:
-    """Leave out images named scouts, and one or two in another plane than all others."""
-    turns = [numbers(header.get("ImageOrientationPatient"), 6) for header in headers]
-    [(usual, _)] = Counter(turns).most_common(1)
-    other = {turn for turn in set(turns) if turn and usual and _across(turn, usual)}
-    few = sum(turn in other for turn in turns) <= min(_MOST_SCOUTS, len(headers) // 7)
-    kept = [
-        header
-        for header, turn in zip(headers, turns, strict=True)
-        if not (few and turn in other) and not _SCOUTS.intersection(header.image_type)
-    ]
-    gone = len(headers) - len(kept)
-    note = f"{gone} scout(s), images in another plane than the others, passed over"
-    return kept, [note] * (gone > 0)
+    """Leave out images named scouts, and one or two that are not axial among many that are."""
+    scouts = {id(header) for header in headers if _SCOUTS.intersection(header.image_type)}
+    odd = {id(header) for header in headers if _is_across(header)}
+    if len(odd - scouts) <= min(_MOST_SCOUTS, len(headers) // 7):
+        scouts |= odd
+    note = f"{len(scouts)} scout(s), images in another plane than the others, passed over"
+    kept = [header for header in headers if id(header) not in scouts]
+    return kept, [note] * bool(scouts)
 
 
-def _across(turn: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    """Whether planes differ by more than some 25 degrees."""
-    one, two = (np.cross(axes[:3], axes[3:]) for axes in (turn, other))
-    return bool(abs(one @ two) < 0.9)
+def _is_across(header: Header) -> bool:
+    turn = numbers(header.get("ImageOrientationPatient"), 6)
+    return turn is not None and abs(turn[0] * turn[4] - turn[1] * turn[3]) < _AXIAL_AT_LEAST
 
 
 def _lying_notes(position: str) -> list[str]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import defaultdict
-from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -30,6 +27,7 @@ _EVEN_SHARE = 0.8  # one may lack a slice
 _MOST_SETS = 8
 _APART = 1.15  # neighbours against every second slice: 0.56 to 0.68 in 14 scans of chests
 _APART_HU = 20.0
+_SIDE_LOOKED_AT = 32  # so many rows, columns and slices
 
 _Z = NDArray[np.float64]  # heights of slices in mm, ascending
 
@@ -43,8 +41,9 @@ def refuse_mixed_acquisitions(frames: list[Frame]) -> None:
     z = np.array([frame.z for frame in frames])
     for keyword in _TOLD_BY:
         told = ["" if (v := frame.get(keyword)) is None else str(v) for frame in frames]
-        if keyword == "InstanceNumber" and len(set(told)) < len(told):  # counted afresh in each
-            keyword, told = "Occurrence of an InstanceNumber", _occurrences(told)
+        if keyword == "InstanceNumber" and 1 < len(set(told)) < len(told):  # counted afresh
+            keyword = "Occurrence of an InstanceNumber"
+            told = [str(told[: k + 1].count(one)) for k, one in enumerate(told)]
         values = np.array([number(one) for one in told], dtype=np.float64)
         steps, first, which = np.unique(values, return_index=True, return_inverse=True)
         if len(steps) == 1 or (np.isnan(values).any() and keyword != "AcquisitionNumber"):
@@ -66,12 +65,6 @@ def refuse_mixed_acquisitions(frames: list[Frame]) -> None:
                         "overlap: two acquisitions or reconstructions in one series; expected one; "
                         "give each in a folder of its own"
                     )
-
-
-def _occurrences(told: list[str]) -> list[str]:
-    """How often each has been told, this time included."""
-    count: defaultdict[str, Iterator[int]] = defaultdict(lambda: itertools.count(1))
-    return [str(next(count[one])) for one in told]
 
 
 def _range(z: _Z) -> str:
@@ -119,10 +112,11 @@ def refuse_interleaved_sets(z: _Z) -> None:
 
 def interleaving_notes(hu: NDArray[np.float32]) -> list[str]:
     """Say if even and odd slices look like two acquisitions, though their headers are silent."""
-    if len(hu) < 2 * _LEAST_SLICES:
+    step = hu.shape[1] // _SIDE_LOOKED_AT
+    if len(hu) < 2 * _LEAST_SLICES or not step:
         return []
-    at = np.unique(np.linspace(0, len(hu) - 3, 32).astype(int))
-    one, two, three = (np.clip(hu[at + k, ::16, ::16], -1000, 400) for k in range(3))
+    at = np.unique(np.linspace(0, len(hu) - 3, _SIDE_LOOKED_AT).astype(int))
+    one, two, three = (np.clip(hu[at + k, ::step, ::step], -1000, 400) for k in range(3))
     near, far = (float(np.median(np.abs(s - one).mean(axis=(1, 2)))) for s in (two, three))
     note = (
         "even and odd slices differ as those of two acquisitions: check that they belong together"

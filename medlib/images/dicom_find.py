@@ -104,7 +104,10 @@ def files_below(folder: Path) -> tuple[list[Path], list[str]]:
                 seen.add(file)
                 files.append(path)
             dead += linked and not path.exists()
-    notes = {f"{dead} link(s) lead nowhere": dead, f"{len(closed)} folder(s) closed to us": closed}
+    notes = {
+        f"{dead} link(s) lead nowhere": dead,
+        f"{len(closed)} folder(s) cannot be opened": closed,
+    }
     return sorted(files), [f"{note}: images may be missing" for note, n in notes.items() if n]
 
 
@@ -143,6 +146,10 @@ def _add_file(found: Source, path: Path, name: str, *, archives: bool = True) ->
     if archives and start[:2] == b"PK" and start[128:132] != b"DICM":
         for member in _unpack(found, path):
             _add_file(found, member.path, member.name, archives=False)
+    elif start[:2] == b"PK" and name.lower().endswith(".zip"):
+        found.refused.append(
+            ArchiveError(f"{name} is an archive in another; expected files; unpack the outer one")
+        )
     else:
         found.files.append(Found(_inflate(found, path) if _DEFLATED in start else path, name))
 

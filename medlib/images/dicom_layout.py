@@ -18,7 +18,7 @@ from pydicom.uid import (
 
 from medlib.images import image_errors as errors
 from medlib.images.dicom_find import shown
-from medlib.images.dicom_header import Header
+from medlib.images.dicom_header import Header, text_of
 
 _UNDEFINED_LENGTH = 0xFFFFFFFF  # of what is compressed
 _ALWAYS_LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
@@ -68,8 +68,10 @@ def check_layout(header: Header) -> Layout:
         )
     layout = _layout(header, header.pixels.offset, notes)
     if layout.compressed != (header.pixels.length == _UNDEFINED_LENGTH):
-        kinds = ("plain", "compressed")  # what names no syntax is taken for plain
+        kinds = ("plain", "compressed")
         marked, held = reversed(kinds) if layout.compressed else kinds
+        if text_of(header.dataset.file_meta, "TransferSyntaxUID") is None:
+            marked = "nothing (no TransferSyntaxUID)"
         raise errors.PixelDataError(
             f"{header.name} is marked as {marked} and holds {held} values; expected one of them; "
             "export the series again"

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from series_tools import edit_all, files_of, multi_frame, rewrite
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
+from series_tools import compress, edit_all, files_of, multi_frame, rewrite
 
 from medlib.images import image_errors as e
 from medlib.images.dicom import read_series, write_series
@@ -134,3 +140,59 @@ def test_slices_of_a_multi_frame_file_know_their_frame(volume, folder):
     assert np.array_equal(read.hu, volume.hu)
     assert read.frame_numbers == (2, 4, 6, 1, 5, 3)
     assert len(set(read.sop_instance_uids)) == 1
+
+
+def test_compressed_without_transfer_syntax_is_told(folder):
+    compress(folder, RLELossless)
+    for path in files_of(folder):
+        dataset = pydicom.dcmread(path)
+        data = path.read_bytes()
+        syntax = dataset.file_meta["TransferSyntaxUID"].value.encode()
+        at = data.index(b"\x02\x00\x10\x00UI")
+        size = 8 + len(syntax) + len(syntax) % 2
+        group = int.from_bytes(data[140:144], "little") - size
+        path.write_bytes(
+            data[:140] + group.to_bytes(4, "little") + data[144:at] + data[at + size :]
+        )
+    with pytest.raises(e.PixelDataError, match="no TransferSyntaxUID"):
+        read_series(folder)
+
+
+def test_dead_links_are_told_where_slices_are_missing(folder, tmp_path):
+    (tmp_path / "study").mkdir()
+    for k, path in enumerate(files_of(folder)):
+        (tmp_path / "study" / path.name).symlink_to(path)
+        if k in (2, 3):
+            path.unlink()
+    with pytest.raises(e.MissingSlicesError, match=r"about 2 missing.*2 link\(s\) lead nowhere"):
+        read_series(tmp_path / "study")
+
+
+def test_nothing_but_dead_links_is_told(tmp_path):
+    for k in range(3):
+        (tmp_path / str(k)).symlink_to(tmp_path / "gone" / str(k))
+    with pytest.raises(e.NotDicomError, match=r"3 link\(s\) lead nowhere.*: 0 file\(s\), none"):
+        read_series(tmp_path)
+    with pytest.raises(e.NotDicomError, match="a link that leads nowhere; expected"):
+        read_series(tmp_path / "0")
+
+
+def test_limits_hold_for_all_archives_together(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("medlib.images.dicom_find.FREELY_PACKED_BYTES", 2**20)
+    for k in range(3):
+        with zipfile.ZipFile(folder / f"{k}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("zeros", bytes(600_000))
+    [read] = read_series(folder)
+    assert read.warnings == ("2 packed file(s) could not be unpacked: images may be missing",)
+
+
+def test_screen_saves_only_are_told(folder):
+    edit_all(folder, ImageType=["DERIVED", "SECONDARY", "SCREEN SAVE"])
+    with pytest.raises(e.NoCTError, match=r"none a CT image \(6 screen saves"):
+        read_series(folder)
+
+
+def test_scouts_only_are_told(folder):
+    edit_all(folder, ImageType=["ORIGINAL", "PRIMARY", "SCOUT"])
+    with pytest.raises(e.NoCTError, match="6 file.*localizers only"):
+        read_series(folder)
