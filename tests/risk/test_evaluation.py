@@ -165,6 +165,7 @@ def test_a_whole_scan(tmp_path, run_folder):
     case = tmp_path / "scans" / "one"
     case.mkdir(parents=True)
     hu = np.full((64, 64, 6), 40, np.int16)
+    hu[:4] = -1000
     mask = np.zeros(hu.shape, np.uint8)
     mask[20:24, 20:24, 2:4] = 1
     nibabel.save(nibabel.Nifti1Image(hu, AFFINE), case / "ct.nii.gz")
