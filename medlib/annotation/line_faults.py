@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import directed_hausdorff
+from scipy.spatial import cKDTree
 
 Points = NDArray[np.float64]
-REPEATED = 0.2  # of a voxel: lines whose points lie no farther apart are one, rounded twice
+REPEATED = 0.3  # of a voxel: lines that run no farther apart are one, rounded or sampled anew
+_STEP = 0.2
 
 
 def same_line(one: Points, other: Points) -> bool:
-    """Whether two lines have the same points, wherever they begin and whichever way they run."""
+    """Whether two closed lines run the same way round or back, wherever their points lie."""
     boxes = [np.r_[points.min(axis=0), points.max(axis=0)] for points in (one, other)]
     if np.abs(boxes[0] - boxes[1]).max() > REPEATED:
         return False
-    pairs = ((one, other), (other, one))
-    return all(directed_hausdorff(*pair)[0] <= REPEATED for pair in pairs)
+    dense = [_along(points) for points in (one, other)]
+    return all(cKDTree(a).query(b)[0].max() <= REPEATED for a, b in permutations(dense))
+
+
+def _along(points_yx: Points) -> Points:
+    following = np.roll(points_yx, -1, axis=0)
+    n = (np.abs(following - points_yx).max(axis=1) / _STEP).clip(0, 1000).astype(int) + 1
+    edges = zip(points_yx, following, n, strict=True)
+    return np.concatenate([np.linspace(a, b, k, endpoint=False) for a, b, k in edges])
 
 
 def closing_gap_mm(points_yx: Points, pixel_mm: tuple[float, float]) -> float:

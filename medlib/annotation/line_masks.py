@@ -84,7 +84,8 @@ def _on_slices(
             continue
         said["reach off the image: drawn as far as it goes"] += not on_image.all()
         drawn = slices.setdefault(k, [])
-        if any(same_line(points, other.points_yx) for other in drawn):
+        alike = (other for other in drawn if other.inclusion == line.inclusion)
+        if any(same_line(points, other.points_yx) for other in alike):
             said["are listed twice: taken once"] += 1
         else:
             drawn.append(line)

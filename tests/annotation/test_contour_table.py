@@ -67,6 +67,16 @@ def test_masks_at_the_edge_of_the_image_and_full_slices(volume):
     assert voxels(parse_table(table_text(annotation), grid, "t")) == voxels(annotation)
 
 
+def test_any_mask_comes_back_from_its_table(volume):
+    """Holes of one voxel, and islands in holes, too."""
+    grid, rng = SeriesGrid.of(volume), np.random.default_rng(3)
+    mask = rng.random(grid.shape_zyx) < np.linspace(0.3, 0.95, len(volume.hu))[:, None, None]
+    mask[4] = True
+    mask[4, 3, 3], mask[4, 10:13, 10:13], mask[4, 11, 11] = False, False, True
+    annotation = Annotation.gather(grid, [LesionMask.cut(1, 1, mask)])
+    assert voxels(parse_table(table_text(annotation), grid, "t")) == voxels(annotation)
+
+
 def test_a_real_readers_outline_goes_through_the_table(volume):
     """Contours of the database give the same mask through our columns as through outline_mask."""
     contours = lidc.contours(int(lidc.reader_annotations().index[7]))

@@ -49,8 +49,9 @@ FULL = (4, slice(10, 18), slice(12, 20))
         SQUARE + 0.05,
         np.r_[SQUARE, SQUARE[:1]],
         SQUARE[[0, 0, 1, 2, 3]],
+        np.concatenate([np.linspace(SQUARE[k - 1], SQUARE[k], 7) for k in range(4)]),
     ],
-    ids=["same", "reversed", "other start", "rounded", "closed", "point twice"],
+    ids=["same", "reversed", "other start", "rounded", "closed", "point twice", "more points"],
 )
 @pytest.mark.parametrize("times", [2, 3])
 def test_a_line_listed_again_counts_once(read, grid, again, times):

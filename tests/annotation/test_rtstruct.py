@@ -7,11 +7,14 @@ import pydicom
 import pytest
 from annotated import TURNS, make_series, two_readers, voxels
 
-from medlib.annotation.drawings import Annotation, GridMismatchError
+from medlib.annotation.drawings import Annotation, GridMismatchError, LesionMask
 from medlib.annotation.formats import read_annotation, write_annotation
 from medlib.annotation.rtstruct import read_rtstruct, write_rtstruct
 from medlib.annotation.validate import validate_annotation
 from medlib.errors import InputError
+from medlib.images.dicom import read_series
+
+LEANING = [float(np.cos(0.008)), 0.0, float(np.sin(0.008)), 0.0, 1.0, 0.0]
 
 
 @pytest.fixture
@@ -31,6 +34,29 @@ def edited(path, edit):
 @pytest.mark.parametrize("descending", [False, True])
 def test_our_own_lines_come_back_voxel_exact(tmp_path, turn, descending):
     volume = make_series(tmp_path / "ct", turn, descending)
+    annotation = two_readers(volume)
+    write_annotation(annotation, tmp_path / "a.dcm", volume, tmp_path / "ct", "rtstruct")
+    assert voxels(read_annotation(tmp_path / "a.dcm", volume)) == voxels(annotation)
+
+
+def test_any_mask_comes_back(volume, series, grid, tmp_path):
+    """Hundreds of holes, islands in holes, and pieces that touch at a corner."""
+    rng = np.random.default_rng(3)
+    mask = rng.random(grid.shape_zyx) < np.linspace(0.3, 0.95, len(volume.hu))[:, None, None]
+    mask[4] = True
+    mask[4, 3, 3], mask[4, 10:13, 10:13], mask[4, 11, 11] = False, False, True
+    annotation = Annotation.gather(grid, [LesionMask.cut(1, 1, mask)])
+    write_rtstruct(annotation, tmp_path / "a.dcm", series)
+    back = read_rtstruct(tmp_path / "a.dcm", grid)
+    assert voxels(back) == voxels(annotation)
+    assert not back.notes
+
+
+def test_a_slice_that_leans_by_less_than_half_a_degree_is_one_height(tmp_path):
+    make_series(tmp_path / "ct")
+    for file in (tmp_path / "ct").iterdir():
+        edited(file, lambda dataset: setattr(dataset, "ImageOrientationPatient", LEANING))
+    [volume] = read_series(tmp_path / "ct")
     annotation = two_readers(volume)
     write_annotation(annotation, tmp_path / "a.dcm", volume, tmp_path / "ct", "rtstruct")
     assert voxels(read_annotation(tmp_path / "a.dcm", volume)) == voxels(annotation)
