@@ -109,7 +109,7 @@ def _on_grid(
         )
     index_xyz = rows_columns[:, ::-1] @ steps.T + corner
     voxels = index_xyz[:, ::-1].astype(np.int64)
-    _check_drawn_on(path, dataset, number, int(voxels[0, 0]), grid)
+    _check_drawn_on(path, dataset, number, set(voxels[:, 0].tolist()), grid)
     return voxels
 
 
@@ -131,7 +131,7 @@ def _frame_affine(dataset: Dataset, number: int) -> NDArray[np.float64]:
 
 
 def _check_drawn_on(
-    path: Path, dataset: Dataset, number: int, lies_on: int, grid: SeriesGrid
+    path: Path, dataset: Dataset, number: int, lies_on: set[int], grid: SeriesGrid
 ) -> None:
     """Compare where a frame lies with the image that it says it was drawn on."""
     images = [
@@ -142,10 +142,10 @@ def _check_drawn_on(
         for image in item.get("SourceImageSequence", ())
     ]
     drawn_on = {k for image in images for k in _slices_of(image, grid)}
-    if drawn_on and lies_on not in drawn_on:
+    if drawn_on and drawn_on.isdisjoint(lies_on):
         raise GridMismatchError(
-            f"{path}: frame {number + 1} was drawn on slice {min(drawn_on)} and lies on {lies_on}: "
-            "flipped or misplaced; export it again"
+            f"{path}: frame {number + 1} was drawn on slice {min(drawn_on)} and lies on "
+            f"{min(lies_on)}: flipped or misplaced; export it again"
         )
 
 
