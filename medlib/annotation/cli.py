@@ -35,7 +35,7 @@ Rois = Annotated[
     typer.Option(
         "--roi",
         metavar="NAME|NUMBER",
-        help="Structure of a SEG or RTSTRUCT to take, again for more; left out, its lesions.",
+        help="Structure to take, again for more; left out, all that are lesions.",
     ),
 ]
 By = Annotated[
@@ -211,22 +211,23 @@ def _show(findings: list[Finding]) -> None:
 
 
 def _annotation(
-    path: Path, volume: Volume | None, rois: Sequence[str] | None = None, by: str | None = None
+    path: Path, volume: Volume | None, roi: Sequence[str] | None, by: str | None = None
 ) -> Annotation:
     """Read an annotation, and say what was left out of it; a history needs no series."""
-    from medlib.annotation.formats import drawn_by, read_annotation
+    from medlib.annotation.formats import drawn_by, only, read_annotation
     from medlib.annotation.revision import MANIFEST_FILE, read_version
     from medlib.errors import InputError
 
+    rois = roi or ()
     name, _, number = path.name.rpartition("@")
     if name and number.isdecimal() and not path.exists():
-        annotation = read_version(path.with_name(name), int(number))
+        annotation = only(path, read_version(path.with_name(name), int(number)), rois)
     elif (path / MANIFEST_FILE).is_file():
-        annotation = read_version(path)
+        annotation = only(path, read_version(path), rois)
     elif volume is None:
         raise InputError(f"{path}: is no history, so its series is needed; add --series DIR")
     else:
-        annotation = read_annotation(path, volume, rois or ())
+        annotation = read_annotation(path, volume, rois)
     for note in annotation.notes:
         typer.echo(f"{path}: {note}", err=True)
     return annotation if by is None else drawn_by(annotation, by)

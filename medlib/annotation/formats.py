@@ -10,9 +10,9 @@ import pydicom
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from medlib.annotation import contour_table, mask_files, rtstruct, seg
-from medlib.annotation.drawings import UNKNOWN, Annotation, Author, SeriesGrid
+from medlib.annotation.drawings import READER, UNKNOWN, Annotation, Author, SeriesGrid
 from medlib.annotation.source_images import reading
-from medlib.annotation.structures import Structure
+from medlib.annotation.structures import Structure, choose
 from medlib.errors import InputError
 from medlib.files import write_file
 from medlib.images.volume import Volume
@@ -31,24 +31,24 @@ EXPECTED = (
 def read_annotation(path: Path, volume: Volume, rois: Sequence[str] = ()) -> Annotation:
     """Read an annotation of a series, whatever its format.
 
-    Of a SEG or an RTSTRUCT the structures named by `rois` (name or number), else its lesions.
+    The structures that `rois` name (by name or number); left out, all that are lesions.
     InputError if it is none, of these GridMismatchError if it belongs to another grid.
     """
     if not path.exists():
         raise InputError(f"{path}: nothing there; {EXPECTED}; check the path")
     if path.is_dir():
         if (path / mask_files.READERS_FILE).is_file():
-            return mask_files.read_pair(path, volume)
+            return only(path, mask_files.read_pair(path, volume), rois)
         raise InputError(f"{path}: holds no annotation; {EXPECTED}; choose another folder")
     if path.name.endswith(LABEL_FILES):
-        return mask_files.read_labels(path, volume)
+        return only(path, mask_files.read_labels(path, volume), rois)
     grid = SeriesGrid.of(volume)
     if path.suffix == ".csv":
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: cannot be read as text ({error}); {EXPECTED}") from None
-        return contour_table.parse_table(text, grid, str(path))
+        return only(path, contour_table.parse_table(text, grid, str(path)), rois)
     if _dicom_kind(path) == RTStructureSetStorage:
         return rtstruct.read_rtstruct(path, grid, rois)
     return seg.read_seg(path, grid, rois)
@@ -82,12 +82,25 @@ def drawn_by(annotation: Annotation, who: str) -> Annotation:
             f"--by {who}: neither reader nor algorithm; expected reader, reader:ROLE or "
             "algorithm:NAME[:VERSION]"
         )
-    said = [annotation.author(reader) for reader in annotation.readers]
-    if unlike := [one for one in said if one not in (author, UNKNOWN)]:
-        raise InputError(
-            f"--by {who}: the file itself says {unlike[0]}; --by is for files that do not say it"
-        )
-    return replace(annotation, authors=dict.fromkeys(annotation.readers, author))
+    unsaid = [k for k in annotation.readers if annotation.author(k) == UNKNOWN]
+    if not unsaid and {annotation.author(k) for k in annotation.readers} != {author}:
+        said = ", ".join(str(annotation.author(k)) for k in annotation.readers)
+        raise InputError(f"--by {who}: the file itself says {said}; --by is where it does not")
+    return replace(annotation, authors={**annotation.authors, **dict.fromkeys(unsaid, author)})
+
+
+def only(path: Path, drawn: Annotation, rois: Sequence[str]) -> Annotation:
+    """Keep the lesions that `rois` name, of a file in which nothing else stands."""
+    if not rois:
+        return drawn
+    there = [Structure(k, drawn.names.get(k, f"Lesion {k}"), "", READER, 0) for k in drawn.lesions]
+    kept = choose(path, there, rois).keys
+    return replace(
+        drawn,
+        masks=tuple(mask for mask in drawn.masks if mask.lesion in kept),
+        lines=tuple(line for line in drawn.lines if line.lesion in kept),
+        ratings={key: given for key, given in drawn.ratings.items() if key[0] in kept},
+    )
 
 
 def write_annotation(

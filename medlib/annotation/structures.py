@@ -38,7 +38,8 @@ _NO_LESION_TYPES = {  # of an RTSTRUCT
     *("FIXATION", "DOSE_REGION", "CTV", "PTV", "TREATED_VOLUME", "IRRAD_VOLUME"),
 }
 _OWN_NAME = re.compile(
-    r"(lesion|structure) (\d+)(?: \((.*)\))?, (reader|algorithm)(?: (\d+))?(?: \((.*)\))?",
+    r"(lesion|structure) ([1-9]\d*)(?: \((.*)\))?, (reader|algorithm)(?: ([1-9]\d*))?"
+    r"(?: \((.*)\))?",
     re.IGNORECASE,
 )
 _LABEL = 64  # characters of a DICOM LO

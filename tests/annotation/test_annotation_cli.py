@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from annotated import SHAPE, disc, voxels
 from typer.testing import CliRunner
 
@@ -170,3 +171,27 @@ def test_revise_refuses_what_has_to_be_mended(good, series, tmp_path):
     arguments[1] = "Jane Doe"
     line = one_line_error(medlib("revise", tmp_path / "case", "--annotation", good, *arguments))
     assert "never a name" in line
+
+
+@pytest.mark.parametrize("name", ["a.nrrd", "a.mha", "a.nii"])
+def test_label_files_of_other_tools_and_one_label_of_them(volume, series, tmp_path, name):
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[disc((4, 20, 20), 5.0)], labels[disc((5, 8, 34), 4.0)] = 3, 51
+    image = sitk.GetImageFromArray(labels)
+    image.SetSpacing(volume.spacing_mm[::-1])
+    image.SetOrigin(volume.affine[:3, 3])
+    sitk.WriteImage(image, tmp_path / name)
+    whole, one = (read_annotation(tmp_path / name, volume, rois) for rois in ([], ["51"]))
+    assert [mask.n_voxels for mask in whole.masks] == [(labels == k).sum() for k in (3, 51)]
+    assert voxels(one) == voxels(whole)[1:]
+    to = ["--series", series, "--by", "reader"]
+    result = medlib("convert", tmp_path / name, tmp_path / "a.csv", *to, "--roi", "51")
+    assert "1 lesions, 1 masks" in result.stdout
+    line = one_line_error(medlib("convert", tmp_path / name, tmp_path / "b.csv", *to, "--roi", "4"))
+    assert "no structure '4'" in line
+    assert not (tmp_path / "b.csv").exists()
+
+
+def test_list_names_what_it_expects(series, good, tmp_path):
+    for file in (good, tmp_path, tmp_path / "none.dcm", next(series.glob("*.dcm"))):
+        assert "SEG or" in one_line_error(medlib("list", file))

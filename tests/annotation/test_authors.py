@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from medlib import cli
 from medlib.annotation.drawings import READER, UNKNOWN, Annotation, Author, LesionMask, SeriesGrid
-from medlib.annotation.formats import read_annotation, write_annotation
+from medlib.annotation.formats import drawn_by, read_annotation, write_annotation
 from medlib.errors import InputError
 from medlib.images.image_files import write_mask
 
@@ -169,6 +169,10 @@ def test_a_foreign_seg_that_names_no_author_is_asked_about(annotation, volume, s
     for segment in dataset.SegmentSequence:
         del segment.SegmentAlgorithmType
     dataset.save_as(tmp_path / "b.dcm")
+    dataset.SegmentSequence[0].SegmentAlgorithmType = "MANUAL"
+    dataset.save_as(tmp_path / "half.dcm")
+    half = drawn_by(read_annotation(tmp_path / "half.dcm", volume), "algorithm:x")
+    assert Author("algorithm", "x") in half.authors.values()
     call = ["convert", tmp_path / "b.dcm", tmp_path / "c.dcm", "--series", series]
     assert "--by" in medlib(*call).stderr
     assert medlib(*call, "--by", "algorithm:other:3").exit_code == 0
