@@ -44,6 +44,7 @@ _LYING = {"P": "prone", "DR": "on the right side", "DL": "on the left side"}
 _CAPTURED = re.compile(r"SCREEN|SNAPSHOT|CAPTURE| PROT\b")
 _RECONSTRUCTED = re.compile(r"DERIVED.*\b(AXIAL|MPR|REFORMATTED|RESAMPLED)\b")
 _FROM_PICTURES = ("DF", "DRW", "DV", "SD", "SI")  # film, drawing, video, a page, a picture
+_SAVES = "screen save(s) or image(s) with text in them"
 _SCOUTS = {"SCOUT", "SCANOGRAM", "SURVIEW", "TOPOGRAM"}
 _MOST_SCOUTS = 2
 _AXIAL_AT_LEAST = 0.9  # of the normal along z
@@ -65,10 +66,11 @@ class _Contents:
 def read_series(path: Path | Iterable[Path]) -> list[Volume]:
     """Read every CT series in a folder, a zip archive, a list of files, or one file.
 
-    Files may lie in any order, in subfolders, without a suffix, and beside others: localizers,
-    dose reports and what is not DICOM are passed over. A series that cannot be read safely is
-    left out where another can be read, and the other's warnings say so. NIfTI, NRRD and
-    MetaImage volumes are read as research input where there is no DICOM.
+    Files may lie in any order, in subfolders, behind links, in zip archives, without a suffix, and
+    beside others: localizers, screen saves, dose reports and what is not DICOM are passed over. A
+    series that cannot be read safely is left out where another can be read, and the other's
+    warnings say so. NIfTI, NRRD and MetaImage volumes are read as research input where there is no
+    DICOM.
 
     Series come in the order of their numbers. HU are stored value x RescaleSlope +
     RescaleIntercept of the same slice (DICOM PS3.3 C.11.1); axes run as in every `Volume`, however
@@ -108,9 +110,7 @@ def read_series(path: Path | Iterable[Path]) -> list[Volume]:
     if contents.damaged:
         notes.append(f"{len(contents.damaged)} damaged DICOM file(s) passed over")
     if contents.captures:
-        notes.append(
-            f"{contents.captures} screen save(s) or image(s) with text in them passed over"
-        )
+        notes.append(f"{contents.captures} {_SAVES} passed over")
     # One of several files with the same research volume is kept; series are unique already.
     unique = {id(v) if v.sop_instance_uids else v.identity: v for v in volumes}.values()
     return [replace(volume, warnings=(*volume.warnings, *notes)) for volume in unique]
@@ -168,9 +168,7 @@ def _nothing_to_read(source: Source, contents: _Contents) -> InputError:
         )
     if contents.others or contents.captures:
         count = contents.others + contents.documents + contents.captures
-        saves = f" ({contents.captures} screen saves or with text in them)" * (
-            contents.captures > 0
-        )
+        saves = f" ({contents.captures} {_SAVES})" * (contents.captures > 0)
         return NoCTError(f"{name}: {count} DICOM file(s), none a CT image{saves}; {other}")
     if contents.documents:
         found = f"{contents.documents} DICOM document(s) (PDF, report, plan) and no image"

@@ -42,7 +42,7 @@ def refuse_mixed_acquisitions(frames: list[Frame]) -> None:
     for keyword in _TOLD_BY:
         told = ["" if (v := frame.get(keyword)) is None else str(v) for frame in frames]
         if keyword == "InstanceNumber" and 1 < len(set(told)) < len(told):  # counted afresh
-            keyword = "Occurrence of an InstanceNumber"
+            keyword = "Images of the same InstanceNumber,"
             told = [str(told[: k + 1].count(one)) for k, one in enumerate(told)]
         values = np.array([number(one) for one in told], dtype=np.float64)
         steps, first, which = np.unique(values, return_index=True, return_inverse=True)
@@ -52,8 +52,9 @@ def refuse_mixed_acquisitions(frames: list[Frame]) -> None:
         counts = np.bincount(which)
         groups = [(names[k], z[which == k]) for k in np.flatnonzero(counts >= _LEAST_SLICES)]
         sweeps = [
-            (f"{names[a]} to {names[b]}", z[(which >= a) & (which <= b)])
+            (f"{names[a]} to {names[b]}" if a < b else names[a], z[(which >= a) & (which <= b)])
             for a, b in _sweeps(np.bincount(which, z) / counts)
+            if counts[a : b + 1].sum() >= _LEAST_SLICES
         ]
         for found in (groups, sweeps):
             even = sorted((g for g in found if _is_even(g[1])), key=lambda group: group[1][0])
@@ -83,7 +84,10 @@ def _overlap(one: _Z, other: _Z) -> bool:
 
 
 def _sweeps(heights: _Z) -> list[tuple[int, int]]:
-    """Return where long runs in one direction begin and end, if there is little else."""
+    """Return where long runs in one direction begin and end, and what is in none of them.
+
+    Nothing, if there is little else than short ones.
+    """
     turns = np.flatnonzero(np.diff(np.sign(np.diff(heights)))) + 1
     ends = [0, *turns.tolist(), len(heights) - 1]
     if 2 * (len(ends) - 1) > len(heights):
@@ -91,18 +95,26 @@ def _sweeps(heights: _Z) -> list[tuple[int, int]]:
     gaps = np.abs(np.diff(heights))
     uneven = np.abs(np.diff(gaps)) > _EVEN_WITHIN_MM
     # Where the direction turns, a slice is of the run whose distances it has.
-    return [
+    runs = [
         (a + int(uneven[a]), b - int(uneven[b - 2]))
         for a, b in pairwise(ends)
         if b - a >= _LEAST_SLICES
     ]
+    alone = set(range(len(heights))).difference(*(range(a, b + 1) for a, b in runs))
+    return [*runs, *((k, k) for k in sorted(alone))]
 
 
 def refuse_interleaved_sets(z: _Z) -> None:
     """Raise MixedAcquisitionsError if uneven heights are even in every second, or third, ..."""
+    gaps = np.diff(z)
+    multiples = gaps / gaps.min()
     for sets in range(2, min(_MOST_SETS, len(z) // 4) + 1):
         steps = z[sets:] - z[:-sets]
-        if np.ptp(steps) <= 2 * _EVEN_WITHIN_MM:
+        # Where at least half of the slices of one even set are there, the others are missing.
+        one_set = np.ptp(multiples - multiples.round()) < _EVEN_WITHIN_MM
+        if np.ptp(steps) <= 2 * _EVEN_WITHIN_MM and not (
+            one_set and multiples[:sets].sum() < 2 * sets - _EVEN_WITHIN_MM
+        ):
             raise MixedAcquisitionsError(
                 f"{len(z)} slices are {sets} sets, each {steps[0]:g} mm apart, the second "
                 f"{z[1] - z[0]:g} mm from the first: acquisitions or phases in one series; "

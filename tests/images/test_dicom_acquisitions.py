@@ -96,7 +96,12 @@ TOLD = {
         {"InstanceNumber": lambda k: 200 - k},
         "InstanceNumber 88 to 99 .* and 189 to 200 ",
     ),
-    "image numbers counted afresh": ({}, {}, "Occurrence of an InstanceNumber 1 .* and 2 "),
+    "a time for each slice, then one for all": (
+        {"AcquisitionTime": clock(120000), "InstanceNumber": None},
+        {"AcquisitionTime": "120500", "InstanceNumber": None},
+        "AcquisitionTime 120000.000000 to 120002.300000 .* and 120500 ",
+    ),
+    "image numbers counted afresh": ({}, {}, "Images of the same InstanceNumber, 1 .* and 2 "),
 }
 
 
@@ -174,6 +179,23 @@ def test_missing_slices_are_still_missing(tmp_path):
     files = acquire(tmp_path)
     files[4].unlink()
     with pytest.raises(MissingSlicesError, match="about 1 missing at z = 16 mm"):
+        read_series(tmp_path)
+
+
+@pytest.mark.parametrize("every", [3, 5])
+def test_slices_missing_in_a_rhythm_are_still_missing(tmp_path, every):
+    for path in acquire(tmp_path, n=30)[1::every]:
+        path.unlink()
+    with pytest.raises(MissingSlicesError, match=f"about {30 // every} missing"):
+        read_series(tmp_path)
+
+
+@pytest.mark.parametrize("start_mm", [1.4, 1.8])
+def test_sets_off_the_middle_are_no_uneven_slices(tmp_path, start_mm):
+    acquire(tmp_path)
+    acquire(tmp_path, start_mm, shift=8)
+    numbered_by_height(tmp_path)
+    with pytest.raises(MixedAcquisitionsError, match=f"4 mm apart, the second {start_mm:g} mm"):
         read_series(tmp_path)
 
 

@@ -188,7 +188,7 @@ def test_limits_hold_for_all_archives_together(folder, tmp_path, monkeypatch):
 
 def test_screen_saves_only_are_told(folder):
     edit_all(folder, ImageType=["DERIVED", "SECONDARY", "SCREEN SAVE"])
-    with pytest.raises(e.NoCTError, match=r"none a CT image \(6 screen saves"):
+    with pytest.raises(e.NoCTError, match=r"none a CT image \(6 screen save"):
         read_series(folder)
 
 
