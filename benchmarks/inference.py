@@ -94,7 +94,7 @@ def main() -> None:
             write_series(chest(options.slices), folder)
         model = load_model(options.run)
         clock = Clock()
-        clock.wrap(inference, "lung_field", "lung field")
+        clock.wrap(inference, "plausible_lungs", "lung field")
         clock.wrap(inference, "near_lung", "margin around the lung")
         clock.wrap(inference, "probability_where", "search")
         clock.wrap(inference, "outline", "close looks")

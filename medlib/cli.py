@@ -36,18 +36,26 @@ def assist(
     out: Annotated[Path, typer.Option(metavar="DIR", help="A folder a series is written here.")],
     run: RunFolder = None,
 ) -> None:
-    """Mark lung lesions in a CT series, for a human to review."""
+    """Mark lung lesions in a CT series, for a human to review.
+
+    The exit code is 0 where every series was looked at, 1 where one was not (no lung was found in
+    it; the report says why), and 2 after an error, which leaves nothing behind.
+    """
     # Rooms are imported where they are used: torch alone takes seconds, `--help` must not.
     from medlib.review.report import assist as assist_series
     from medlib.review.schema import read_report
 
-    for folder in assist_series(input_path, out, run):
-        report = read_report(folder)
+    folders = assist_series(input_path, out, run)
+    reports = [read_report(folder) for folder in folders]
+    for folder, report in zip(folders, reports, strict=True):
+        reason = f" ({report.not_looked_at})" if report.not_looked_at else ""
         typer.echo(
-            f"{folder}: marks {len(report.lesions)}, review priority {report.review_priority}, "
-            f"warnings {len(report.warnings)}"
+            f"{folder}: marks {len(report.lesions)}, review priority {report.review_priority}"
+            f"{reason}, warnings {len(report.warnings)}"
         )
     typer.echo(DISCLAIMER)
+    if any(report.not_looked_at for report in reports):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -79,6 +79,25 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(make, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_assist_says_and_exits_1_where_something_was_not_looked_at(monkeypatch, tmp_path):
+    def report(reason: str):
+        priority = "not looked at" if reason else "low"
+        return SimpleNamespace(
+            lesions=(), warnings=(), review_priority=priority, not_looked_at=reason
+        )
+
+    reports = {"head": report("no lung was found"), "chest": report("")}
+    monkeypatch.setattr("medlib.review.schema.read_report", lambda folder: reports[folder.name])
+    for names, code in ((["chest"], 0), (["head", "chest"], 1)):
+        folders = [tmp_path / name for name in names]
+        monkeypatch.setattr("medlib.review.report.assist", lambda *_, given=folders: given)
+        done = CliRunner().invoke(cli.app, ["assist", "in", "--out", "out"])
+        assert done.exit_code == code
+        assert len(done.stdout.splitlines()) >= len(names) + 1
+    state = "marks 0, review priority not looked at (no lung was found), warnings 0"
+    assert done.stdout.splitlines()[0] == f"{tmp_path / 'head'}: {state}"
+
+
 def test_bad_input_through_the_installed_command(tmp_path):
     truncated_dicom(tmp_path / "in")
     done = medlib("assist", tmp_path / "in", "--out", tmp_path / "out")

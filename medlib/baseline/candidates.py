@@ -38,6 +38,8 @@ class Prediction:
     probability: NDArray[np.float16]  # of a lesion; 0 outside the lung field, if one was looked for
     labels: NDArray[np.uint16]  # 0 outside, else the candidate's id
     candidates: pd.DataFrame  # a row a candidate, columns `CANDIDATE_COLUMNS`, highest score first
+    not_looked_at: str = ""  # why nothing was
+    warnings: tuple[str, ...] = ()  # what was looked at with reservations; they reach the report
 
     def regions(self) -> Iterator[tuple[Box, NDArray[np.bool_], float]]:
         """Yield the box of each candidate, its voxels in it and its score, by their ids."""
@@ -136,6 +138,8 @@ def save_prediction(prediction: Prediction, path: Path, key: str) -> None:
             probability=prediction.probability,
             labels=prediction.labels,
             candidates=prediction.candidates.to_numpy(dtype=np.float64),
+            not_looked_at=np.array(prediction.not_looked_at),
+            warnings=np.array(prediction.warnings, dtype=str),
         )
 
 
@@ -151,4 +155,6 @@ def load_prediction(path: Path, key: str) -> Prediction | None:
             probability=stored["probability"],
             labels=stored["labels"],
             candidates=candidates.astype({"candidate_id": int}),
+            not_looked_at=str(stored["not_looked_at"]),
+            warnings=tuple(stored["warnings"].tolist()),
         )

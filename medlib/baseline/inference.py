@@ -5,6 +5,7 @@ Of what is left `medlib.review.report` writes the report.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ from medlib.baseline.grid import Box, Spacing, WorkingGrid, widened
 from medlib.baseline.network_passes import Model, mean_view, probability_where
 from medlib.baseline.outline import ZOOMS, outline, widest_mm, width_mm, zoomed
 from medlib.baseline.roundness import roundness
-from medlib.images.lungs import lung_field
+from medlib.images.body_check import Lungs, plausible_lungs
 from medlib.images.volume import Volume
 
 LEAST_ROUND = 0.05  # what is flatter counts as this round: it may be a nodule on a wall
@@ -43,17 +44,19 @@ class Scan(NamedTuple):
     hu: NDArray[np.float32]
     allowed: NDArray[np.bool_]  # where a candidate may be
     is_window: bool
+    lungs: Lungs
 
     @classmethod
     def of(cls, volume: Volume, config: TrainConfig, *, is_window: bool) -> Scan:
         """Bring a volume to the working grid and find its lungs."""
         grid = WorkingGrid.of(volume.hu.shape, volume.spacing_mm, config)
         hu = grid.from_source(volume.hu)
-        allowed = np.ones(grid.shape, dtype=bool)
-        if not is_window:
-            lung = lung_field(hu, grid.spacing_mm)
-            allowed = near_lung(lung, grid.spacing_mm, config.lung_margin_mm)
-        return cls(volume, grid, hu, allowed, is_window)
+        if is_window:
+            everywhere = np.ones(grid.shape, dtype=bool)
+            return cls(volume, grid, hu, everywhere, is_window, Lungs(everywhere))
+        lungs = plausible_lungs(hu, grid.spacing_mm, volume.identity.body_part)
+        allowed = near_lung(lungs.field, grid.spacing_mm, config.lung_margin_mm)
+        return cls(volume, grid, hu, allowed, is_window, lungs)
 
 
 class Candidate(NamedTuple):
@@ -80,20 +83,21 @@ def predict_volume(
     `network` searches, `outliner` looks closely; without one, what the search marks is the answer.
     With `is_window` the volume was cut out of a scan around a nodule, with which it ends: a lesion
     may be anywhere in it, no lung field is looked for, and no mass. Where there is no lung, there
-    are no candidates.
+    are no candidates, and the prediction says that nothing was looked at.
     """
     model = Model(network, config, device)
     scan = Scan.of(volume, config, is_window=is_window)
     if outliner is None:
         probability = scan.grid.to_source(_searched(scan, model))
-        return find_candidates(probability, volume.spacing_mm, config)
-    candidates = search(scan, model, outliner.config)
-    drawn, candidates = look_closely(scan, candidates, outliner._replace(device=device))
-    level = outliner.config.candidate_level
-    outlined = find_candidates(
-        drawn, volume.spacing_mm, config.model_copy(update={"candidate_level": level})
-    )
-    return score(scan, candidates, outlined)
+        found = find_candidates(probability, volume.spacing_mm, config)
+    else:
+        candidates = search(scan, model, outliner.config)
+        drawn, candidates = look_closely(scan, candidates, outliner._replace(device=device))
+        level = outliner.config.candidate_level
+        close = config.model_copy(update={"candidate_level": level})
+        found = score(scan, candidates, find_candidates(drawn, volume.spacing_mm, close))
+    _, reason, warnings = scan.lungs
+    return replace(found, not_looked_at=reason, warnings=warnings)
 
 
 def search(scan: Scan, model: Model, close: TrainConfig) -> list[Candidate]:

@@ -198,6 +198,7 @@ def _read_volume(uid: str, headers: list[Header]) -> Volume:
         manufacturer=header.text("Manufacturer"),
         manufacturer_model=header.text("ManufacturerModelName"),
         kernel=header.text("ConvolutionKernel"),
+        body_part=header.text("BodyPartExamined"),
     )
     if not header.get("SOPClassUID"):
         more.append("without SOPClassUID: taken for CT images by what else their headers say")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ _AIR_BELOW_HU = -400.0
 _AIRWAY_BELOW_HU = -930.0
 _AIRWAY_MAX_AREA_MM2 = 700.0
 _SMALLEST_PART_ML = 20.0
+_THIN_STACK_MM = 10.0  # of a stack thinner than this, parts of 20 cm2 in a slice are large enough
 _CLOSING_MM = 50.0
 _RIM_MM = 2.5
 
@@ -28,20 +31,54 @@ def lung_field(
     The price is the heart's border and the hilum, a tenth of the volume. A mass that leaves no air
     in a slice, and lungs cut off by the side of the image, are not found.
     """
-    step = [max(1, int(_COARSE_MM / spacing)) for spacing in spacing_mm]
-    spacing = [s * k for s, k in zip(spacing_mm, step, strict=True)]
-    coarse = _block_mean(hu, step)
-    air = _inner_air(coarse < _AIR_BELOW_HU, spacing)
-    air &= ~_airways(coarse, air, spacing)
+    coarse = CoarseScan.of(hu, spacing_mm)
+    return field_around(coarse.air(), coarse)
+
+
+class CoarseScan(NamedTuple):
+    """A scan on a grid of about 2 mm, on which air is looked for."""
+
+    hu: NDArray[np.float32]
+    spacing_mm: list[float]
+    source_shape: tuple[int, ...]
+    step: list[int]  # voxels of the scan in one of the grid, along each axis
+
+    @classmethod
+    def of(cls, hu: NDArray[np.float32], spacing_mm: tuple[float, float, float]) -> CoarseScan:
+        """Average a scan over blocks."""
+        step = [max(1, int(_COARSE_MM / spacing)) for spacing in spacing_mm]
+        spacing = [s * k for s, k in zip(spacing_mm, step, strict=True)]
+        return cls(_block_mean(hu, step), spacing, hu.shape, step)
+
+    def air(self, *, at_side: bool = False) -> NDArray[np.bool_]:
+        """Return what holds air and is no airway, inside of the image or at its side."""
+        air = _large_air(self.hu < _AIR_BELOW_HU, self.spacing_mm, at_side)
+        return air & ~_airways(self.hu, air, self.spacing_mm)
+
+    def tissue(self, axis: int) -> NDArray[np.float64]:
+        """Count the voxels along an axis that hold no air."""
+        others = tuple({0, 1, 2} - {axis})
+        return np.asarray((self.hu > _AIR_BELOW_HU).sum(axis=others) + 1e-9)
+
+    def litres(self, inside: NDArray[np.bool_]) -> float:
+        """Return the volume of a region."""
+        return float(inside.sum() * np.prod(self.spacing_mm) / 1e6)
+
+    def middle(self) -> int:
+        """Return the column of the body's centre of mass: to its left is the patient's right."""
+        return round(float(np.average(np.arange(self.hu.shape[2]), weights=self.tissue(2))))
+
+
+def field_around(air: NDArray[np.bool_], coarse: CoarseScan) -> NDArray[np.bool_]:
+    """Close the lungs' air to the lungs, on the grid of the scan."""
     field = np.zeros_like(air)
+    middle = coarse.middle()
     # Each side of the body's centre of mass: closing both at once would close the heart between.
-    tissue = (coarse > _AIR_BELOW_HU).sum(axis=(0, 1))
-    middle = round(float(np.average(np.arange(len(tissue)), weights=tissue + 1e-9)))
     for side in (slice(None, middle), slice(middle, None)):
         for k in np.flatnonzero(air[:, :, side].any(axis=(1, 2))):
-            field[k, :, side] = _close(air[k, :, side], spacing[1:])
+            field[k, :, side] = _close(air[k, :, side], coarse.spacing_mm[1:])
     # Back to the fine grid; what did not fill a block goes with the last one.
-    for axis, (size, factor) in enumerate(zip(hu.shape, step, strict=True)):
+    for axis, (size, factor) in enumerate(zip(coarse.source_shape, coarse.step, strict=True)):
         block = np.minimum(np.arange(size) // factor, field.shape[axis] - 1)
         field = field.take(block, axis=axis)
     return field
@@ -57,14 +94,15 @@ def _block_mean(hu: NDArray[np.float32], step: list[int]) -> NDArray[np.float32]
     return hu
 
 
-def _inner_air(air: NDArray[np.bool_], spacing: list[float]) -> NDArray[np.bool_]:
-    """Parts of the air that do not reach the side of the image and are large enough."""
+def _large_air(air: NDArray[np.bool_], spacing: list[float], at_side: bool) -> NDArray[np.bool_]:
+    """Parts of the air that are large enough and do not reach the side of the image, or do."""
     labels = cc3d.connected_components(air, connectivity=6)
     size = np.bincount(labels.ravel())
-    keep = size * np.prod(spacing) / 1000.0 >= _SMALLEST_PART_ML
+    thin = min(1.0, len(air) * spacing[0] / _THIN_STACK_MM)
+    keep = size * np.prod(spacing) / 1000.0 >= thin * _SMALLEST_PART_ML
+    sides = np.concatenate([np.unique(s) for s in (labels[:, [0, -1]], labels[:, :, [0, -1]])])
+    keep &= np.isin(np.arange(len(size)), sides) == at_side
     keep[0] = False
-    for side in (labels[:, [0, -1]], labels[:, :, [0, -1]]):
-        keep[np.unique(side)] = False
     return keep[labels]
 
 

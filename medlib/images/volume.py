@@ -19,6 +19,7 @@ class SeriesIdentity:
     manufacturer: str = ""
     manufacturer_model: str = ""
     kernel: str = ""
+    body_part: str = ""  # BodyPartExamined, often wrong
 
 
 class OnGrid:

@@ -11,7 +11,7 @@ import pandas as pd
 HIGH_SCORE = 0.85
 MEDIUM_SCORE = 0.6
 LARGE_MM = 20
-Priority = Literal["high", "medium", "low"]
+Priority = Literal["not looked at", "high", "medium", "low"]
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
 
@@ -28,8 +28,15 @@ def review_priority(case: Mapping[str, Any]) -> Priority:
     return explained_priority(case)[0]
 
 
-def explained_priority(lesion: Mapping[str, Any] | None) -> tuple[Priority, str]:
-    """Return the priority of a case with this deciding lesion, and why, in words."""
+def explained_priority(
+    lesion: Mapping[str, Any] | None, not_looked_at: str = ""
+) -> tuple[Priority, str]:
+    """Return the priority of a case with this deciding lesion, and why, in words.
+
+    `not_looked_at` is the reason why the model saw nothing of it, if it did not.
+    """
+    if not_looked_at:
+        return "not looked at", not_looked_at
     if lesion is None:
         return "low", "no mark, which rules nothing out"
     score, size_mm = lesion["lesion_score"], lesion["size_mm"]
@@ -60,16 +67,20 @@ def deciding_lesion(lesions: Sequence[Mapping[str, float]]) -> Mapping[str, floa
     )
 
 
-def case_priority(lesions: Sequence[Mapping[str, float]]) -> Priority:
+def case_priority(lesions: Sequence[Mapping[str, float]], not_looked_at: str = "") -> Priority:
     """Return the priority of a case: that of its deciding lesion, ``"low"`` where it has none."""
-    return explained_priority(deciding_lesion(lesions))[0]
+    return explained_priority(deciding_lesion(lesions), not_looked_at)[0]
 
 
-def review_queue(lesions_by_case: Mapping[str, Sequence[Mapping[str, float]]]) -> pd.DataFrame:
+def review_queue(
+    lesions_by_case: Mapping[str, Sequence[Mapping[str, float]]],
+    not_looked_at: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
     """Put cases into the order in which a human should look at them.
 
     Every case stays in the queue, those without a lesion too: the priority orders the work and
-    takes none of it away. High before medium before low, then the larger first.
+    takes none of it away. What was not looked at comes first, for the reason given by case; then
+    high before medium before low, and the larger first.
 
     Given are the `lesion_score` and `size_mm` of each case's lesions at the operating point; those
     of the deciding lesion stand in the table, NaN where there is none. `position` counts from 1.
@@ -77,7 +88,7 @@ def review_queue(lesions_by_case: Mapping[str, Sequence[Mapping[str, float]]]) -
     rows = []
     for case_id, lesions in lesions_by_case.items():
         lesion = deciding_lesion(lesions)
-        priority, why = explained_priority(lesion)
+        priority, why = explained_priority(lesion, (not_looked_at or {}).get(case_id, ""))
         measured = (lesion["lesion_score"], lesion["size_mm"]) if lesion else (nan, nan)
         rows.append((case_id, priority, *measured, len(lesions), why))
     queue = pd.DataFrame(

@@ -110,7 +110,8 @@ def report_on(
         model=model.identity,
         operating_point=model.operating_point,
         lesions=tuple(lesions),
-        review_priority=case_priority([ranked(lesion) for lesion in lesions]),
+        review_priority=case_priority([ranked(one) for one in lesions], prediction.not_looked_at),
+        not_looked_at=prediction.not_looked_at,
         risk_statement=model.risk_statement,
         warnings=(
             *volume.warnings,
@@ -138,8 +139,12 @@ def _series_warnings(
             f"slices lie {slice_spacing_mm:.1f} mm apart, the model was trained at about "
             f"{model.config.slice_spacing_mm:.1f} mm: small lesions may be missed"
         )
-    if not prediction.probability.any():
-        yield "no lung tissue was looked at: an empty result says nothing about this series"
+    if prediction.not_looked_at:
+        yield (
+            f"nothing was looked at, {prediction.not_looked_at}: an empty result says nothing "
+            "about this series"
+        )
+    yield from prediction.warnings
     if n_lesions > model.most_marks:
         yield (
             f"{n_lesions} marks, while no held-out scan had more than {model.most_marks}: this "

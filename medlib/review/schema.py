@@ -58,6 +58,10 @@ class Report(_Record):
     operating_point: float = Field(ge=0, description="lowest score of a lesion")
     lesions: tuple[Lesion, ...] = Field(description="highest score first")
     review_priority: Priority
+    not_looked_at: str = Field(
+        default="",
+        description="why the model searched nothing, if so: then no lesion means nothing",
+    )
     risk_statement: str = Field(description="about the model on held-out patients, not this case")
     warnings: tuple[str, ...]
     disclaimer: str = DISCLAIMER

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +18,7 @@ from medlib.baseline.candidates import (
 )
 from medlib.baseline.config import TrainConfig
 from medlib.baseline.inference import predict_volume
+from medlib.baseline.network_passes import Model
 from medlib.images.volume import sphere_diameter_mm
 
 CPU = torch.device("cpu")
@@ -65,6 +68,31 @@ def test_without_a_lung_there_is_no_candidate(tiny: TrainConfig):
     assert prediction.candidates.empty
     assert list(prediction.candidates) == list(CANDIDATE_COLUMNS)
     assert not prediction.probability.any()
+    assert prediction.not_looked_at == "no lung was found"
+
+
+@pytest.mark.parametrize("outliner", [None, DenserThan(HALF_WAY)])
+def test_a_chest_without_a_candidate_was_looked_at(tiny: TrainConfig, outliner):
+    volume, _ = toy_volume([])
+    close = outliner and Model(outliner, tiny)
+    prediction = predict_volume(DenserThan(HALF_WAY), tiny, volume, CPU, close)
+    assert prediction.candidates.empty
+    assert prediction.not_looked_at == ""
+    [warning] = prediction.warnings
+    assert warning.endswith("L of lung were looked at: a whole chest has more")
+    litres = float(warning.split()[1])
+    assert litres == pytest.approx(2 * np.pi * 42 * 23 * 40 / 1e6, rel=0.05)
+
+
+def test_gas_of_an_abdomen_is_no_candidate_and_the_stated_part_is_named(tiny: TrainConfig):
+    volume, _ = toy_volume([Ball((20.0, 64.0, 36.0), 6.0, hu=BRIGHT)])
+    volume.hu[volume.hu == -850] = -990
+    identity = dataclasses.replace(volume.identity, body_part="ABDOMEN")
+    network = DenserThan(HALF_WAY)
+    prediction = predict_volume(network, tiny, dataclasses.replace(volume, identity=identity), CPU)
+    assert network.slices == 0
+    assert prediction.candidates.empty
+    assert prediction.not_looked_at.endswith("; the header states BodyPartExamined ABDOMEN")
 
 
 def test_a_single_slice_is_a_volume(tiny: TrainConfig):
@@ -105,7 +133,11 @@ def test_equal_volume_sphere():
 
 def test_a_stored_prediction_comes_back_only_for_its_key(tiny: TrainConfig, tmp_path):
     probability = np.random.default_rng(0).random((4, 12, 12)).astype(np.float32)
-    prediction = find_candidates(probability, (2.5, 1.0, 1.0), tiny)
+    prediction = dataclasses.replace(
+        find_candidates(probability, (2.5, 1.0, 1.0), tiny),
+        not_looked_at="no lung",
+        warnings=("one", "two"),
+    )
     path = tmp_path / "network" / "case.npz"
     assert load_prediction(path, "a") is None
     save_prediction(prediction, path, "a")
@@ -113,6 +145,7 @@ def test_a_stored_prediction_comes_back_only_for_its_key(tiny: TrainConfig, tmp_
     assert np.array_equal(again.probability, prediction.probability)
     assert np.array_equal(again.labels, prediction.labels)
     pd.testing.assert_frame_equal(again.candidates, prediction.candidates, check_dtype=False)
+    assert (again.not_looked_at, again.warnings) == ("no lung", ("one", "two"))
     assert load_prediction(path, "b") is None
     assert [p.name for p in path.parent.iterdir()] == ["case.npz"]
 
@@ -148,6 +181,7 @@ def test_in_a_window_no_lung_is_looked_for(tiny: TrainConfig):
     found = predict_volume(DenserThan(HALF_WAY), tiny, volume, CPU, is_window=True)
     assert len(found.candidates) == 1
     assert dice(found.labels > 0, masks[0]) > 0.9
+    assert (found.not_looked_at, found.warnings) == ("", ())
 
 
 def test_what_is_certain_has_a_score_all_the_same(tiny: TrainConfig):

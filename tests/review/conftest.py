@@ -26,7 +26,9 @@ ORIGIN_MM = (-30.0, -20.0, 100.0)
 def volume() -> Volume:
     affine = np.diag([SPACING_MM[2], SPACING_MM[1], SPACING_MM[0], 1.0])
     affine[:3, 3] = ORIGIN_MM
-    hu = np.full(SHAPE, -850, np.float32)
+    hu = np.full(SHAPE, -1000, np.float32)
+    hu[:, 4:60, 4:60] = 40
+    hu[:, 10:54, 10:54] = -850
     hu[4:8, 20:30, 20:30] = 40
     return Volume(
         hu, affine, SeriesIdentity("SECRET-ID", "1.2.3", "1.2.3.4"), warnings=("from the reader",)

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from medlib.review.priority import (
+    PRIORITIES,
     case_priority,
     deciding_lesion,
     explained_priority,
@@ -77,6 +78,19 @@ def test_queue_goes_from_high_to_low_then_by_size_and_drops_nobody():
     assert math.isnan(last["lesion_score"])
     assert last["n_lesions"] == 0
     assert last["why"] == "no mark, which rules nothing out"
+
+
+def test_what_was_not_looked_at_stands_at_the_head_of_the_queue_with_its_reason():
+    reason = "no lung was found; the header states BodyPartExamined HEAD"
+    queue = review_queue(
+        {"sure": [lesion(0.95, 30)], "head": [], "none": [], "belly": []},
+        {"head": reason, "belly": "no lung was found", "none": ""},
+    )
+    assert queue["case_id"].tolist() == ["belly", "head", "sure", "none"]
+    assert queue["priority"].tolist() == ["not looked at", "not looked at", "high", "low"]
+    assert queue["why"].tolist()[:2] == ["no lung was found", reason]
+    assert case_priority([], reason) == "not looked at"
+    assert PRIORITIES == ("not looked at", "high", "medium", "low")
 
 
 def test_empty_queue_keeps_its_columns():

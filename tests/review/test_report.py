@@ -12,6 +12,7 @@ from medlib.errors import InputError
 from medlib.images.dicom import read_series, write_series
 from medlib.images.image_files import read_mask
 from medlib.review import report as report_module
+from medlib.review.priority import PRIORITIES
 from medlib.review.report import assist, report_on
 from medlib.review.schema import DECISIONS_FILE, Report, read_report
 from medlib.scope import DISCLAIMER
@@ -58,17 +59,43 @@ def test_nothing_above_the_operating_point_is_low_not_an_error(volume, predictio
     assert not mask.any()
 
 
-def test_warnings_of_the_series(volume, prediction, model):
-    def warnings(volume, prediction):
-        return " | ".join(report_on(volume, prediction, model)[0].warnings)
-
-    empty = dataclasses.replace(
+def nothing_in(prediction):
+    return dataclasses.replace(
         prediction,
         probability=np.zeros_like(prediction.probability),
         labels=np.zeros_like(prediction.labels),
         candidates=prediction.candidates.iloc[:0],
     )
-    assert "says nothing about this series" in warnings(volume, empty)
+
+
+def test_not_looked_at_is_not_low_and_a_healthy_chest_is(volume, prediction, model, tmp_path):
+    healthy, _ = report_on(volume, nothing_in(prediction), model)
+    assert (healthy.review_priority, healthy.not_looked_at) == ("low", "")
+    unseen = dataclasses.replace(nothing_in(prediction), not_looked_at="no lung was found")
+    report, mask = report_on(volume, unseen, model)
+    assert report.review_priority == "not looked at"
+    assert report.not_looked_at == "no lung was found"
+    assert report.warnings[1].startswith("nothing was looked at, no lung was found: an empty")
+    assert not mask.any()
+
+
+def test_a_report_of_before_is_read(reported, tmp_path):
+    content = reported[0].model_dump(mode="json")
+    del content["not_looked_at"]
+    (tmp_path / "report.json").write_text(json.dumps(content))
+    assert read_report(tmp_path) == reported[0]
+
+
+def test_warnings_of_the_series(volume, prediction, model):
+    def warnings(volume, prediction):
+        return " | ".join(report_on(volume, prediction, model)[0].warnings)
+
+    empty = nothing_in(prediction)
+    assert "says nothing about this series" not in warnings(volume, empty)
+    unseen = dataclasses.replace(empty, not_looked_at="no lung was found")
+    assert "says nothing about this series" in warnings(volume, unseen)
+    one_sided = dataclasses.replace(prediction, warnings=("one lung alone",))
+    assert "from the reader | one lung alone | " in warnings(volume, one_sided)
     thick = volume.affine.copy()
     thick[:3, 2] *= 3
     assert "7.5 mm apart" in warnings(dataclasses.replace(volume, affine=thick), empty)
@@ -93,6 +120,7 @@ def test_schema_has_the_fields_of_the_contract_and_says_what_they_mean():
         "operating_point",
         "lesions",
         "review_priority",
+        "not_looked_at",
         "risk_statement",
         "warnings",
         "disclaimer",
@@ -109,7 +137,7 @@ def test_schema_has_the_fields_of_the_contract_and_says_what_they_mean():
     assert "Feret" in lesion["max_diameter_mm"]["description"]
     assert "LPS" in lesion["center_xyz_mm"]["description"]
     assert set(schema["$defs"]["ModelIdentity"]["properties"]) == {"name", "sha256"}
-    assert schema["properties"]["review_priority"]["enum"] == ["high", "medium", "low"]
+    assert schema["properties"]["review_priority"]["enum"] == list(PRIORITIES)
 
 
 @pytest.mark.parametrize(
