@@ -22,7 +22,9 @@ class OneLineErrors(TyperGroup):
         try:
             return super().invoke(ctx)
         except MedlibError as error:
-            typer.echo(f"{ctx.find_root().command.name}: {error}", err=True)
+            # What a file holds may stand in a message, and anything may stand in a file.
+            line = "".join(c if c.isprintable() else "?" for c in str(error))
+            typer.echo(f"{ctx.find_root().command.name}: {line}", err=True)
             raise typer.Exit(1 if isinstance(error, BookError) else 2) from None
         except OSError as error:
             if error.errno not in OF_THE_DISK:

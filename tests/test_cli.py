@@ -120,6 +120,15 @@ def test_errors_for_people(monkeypatch, error, code):
     assert result.stderr == f"medlib: {error}\n"
 
 
+def test_what_stands_in_a_file_makes_no_second_line(monkeypatch):
+    def fail(*_, **__):
+        raise RunError("drawn on 1.2.\x14\n3, not here")
+
+    monkeypatch.setattr("medlib.cohorts.cohort.open_cohort", fail)
+    result = CliRunner().invoke(cli.app, ["data", "phantom"])
+    assert result.stderr == "medlib: drawn on 1.2.??3, not here\n"
+
+
 def test_other_errors_keep_their_traceback(monkeypatch):
     def fail(*_, **__):
         raise ZeroDivisionError("a fault of ours")

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import struct
-import sys
-import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
@@ -17,6 +13,7 @@ from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import RLELossless
 
+from medlib.images.complaints import complaints_held
 from medlib.images.dicom_header import Header
 from medlib.images.dicom_layout import Layout
 from medlib.images.image_errors import ImpossibleSizeError, TruncatedPixelsError
@@ -26,7 +23,6 @@ _MOST_GROWTH = 1.5  # a lossless codestream of noise is a little longer than the
 _END = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
 _J2K_START = b"\xff\x4f\xff\x51"
 _NOT_SOF = (0xC4, 0xC8, 0xCC)  # tables among the frame markers of JPEG
-_ONE_AT_A_TIME = threading.Lock()
 
 
 def decoded_frame(header: Header, layout: Layout, index: int) -> NDArray[Any]:
@@ -118,20 +114,13 @@ def _complaints_raised() -> Iterator[None]:
     """Turn what the JPEG decoder inside GDCM writes to standard error into an error.
 
     It says "corrupt data" or "premature end" there and nowhere else, and goes on with pixels that
-    nobody has measured. The file descriptor belongs to the whole process, so one thread at a time.
+    nobody has measured.
     """
     trace = import_module("gdcm").Trace
-    with _ONE_AT_A_TIME, tempfile.TemporaryFile() as complaints:
+    with complaints_held() as complaints:
         trace.WarningOff()
         trace.ErrorOff()
-        sys.stderr.flush()
-        kept = os.dup(2)
-        os.dup2(complaints.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+        yield
         complaints.seek(0)
         if said := complaints.read(200):
             raise ValueError(said.decode("ascii", "replace"))

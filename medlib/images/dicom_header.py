@@ -110,7 +110,7 @@ def syntax_of(dataset: FileDataset) -> str:
 
 def text_of(dataset: Dataset, keyword: str) -> str | None:
     """Return what stands in an element, readable or not; None if it is absent or empty."""
-    element = dataset.get_item(_tag(keyword))
+    element = dataset.get_item(_tag(keyword), keep_deferred=True)
     value = None if element is None else element.value
     text = (
         value.decode("latin-1")

@@ -20,6 +20,7 @@ from nibabel.imageglobals import logger as nibabel_logger
 from numpy.typing import NDArray
 
 from medlib.errors import InputError
+from medlib.images.complaints import complaints_held
 from medlib.images.dicom_frames import MAX_POSITION_MM, PIXEL_MM
 from medlib.images.dicom_pixels import MAX_VOXELS
 from medlib.images.image_errors import ImpossibleSizeError, ResearchVolumeError, SpacingError
@@ -237,9 +238,7 @@ def _read_by_itk(path: Path) -> Grid:
     _check_claim(voxels, tuple(map(int, shape.split())), item_bytes, packed, header_bytes)
     if encoding in ("true", "gz", "gzip"):
         _check_stream(voxels, header_bytes)
-    warned = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
+    with complaints_held():
         reader = sitk.ImageFileReader()
         reader.SetImageIO("NrrdImageIO" if is_nrrd else "MetaImageIO")
         reader.SetFileName(str(path))
@@ -251,8 +250,6 @@ def _read_by_itk(path: Path) -> Grid:
                 "voxel; expected a grey volume; give the CT in HU"
             )
         image = reader.Execute()
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(warned)
     image = image[:, :, :, 0] if len(size) == 4 else image
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()

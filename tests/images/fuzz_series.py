@@ -50,6 +50,7 @@ KINDS = {
     "NIfTI": lambda f: _research(f, "ct.nii"),
     "NIfTI gzip": lambda f: _research(f, "ct.nii.gz"),
     "NRRD": lambda f: _research(f, "ct.nrrd"),
+    "MetaImage": lambda f: _research(f, "ct.mha"),
 }
 
 
@@ -64,7 +65,7 @@ def _research(folder: Path, name: str) -> None:
     for path in files_of(folder):
         path.unlink()
     values = volume.hu.astype(np.int16)
-    if name.endswith(".nrrd"):
+    if name.endswith((".nrrd", ".mha")):
         sitk.WriteImage(sitk.GetImageFromArray(values), str(folder / name))
     else:
         affine = LPS_TO_RAS @ volume.affine

@@ -11,6 +11,7 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 from series_tools import edit, edit_all, moved
 
+from medlib.errors import MedlibError
 from medlib.images.dicom import read_series, write_series
 from medlib.images.image_errors import (
     DuplicateSlicesError,
@@ -338,3 +339,15 @@ def test_errors_do_not_name_the_patient(folder):
         read_series(folder)
     assert "DOE" not in str(caught.value)
     assert "SECRET" not in str(caught.value)
+
+
+def test_an_empty_value_of_no_known_type_is_no_traceback(volume, tmp_path):
+    write_series(volume, tmp_path)
+    for path in tmp_path.glob("*.dcm"):
+        raw = path.read_bytes()
+        at = raw.index(b"\x28\x00\x30\x00DS")
+        length = int.from_bytes(raw[at + 6 : at + 8], "little")
+        path.write_bytes(raw[: at + 4] + b"D\0\0\0" + raw[at + 8 + length :])
+    with pytest.raises(MedlibError) as refused:
+        read_series(tmp_path)
+    assert str(refused.value).isprintable()
