@@ -112,9 +112,9 @@ def _plane(lines: Sequence[Line], shape_yx: tuple[int, int]) -> tuple[NDArray[np
         for line in lines
         if len(line.points_yx) >= MIN_POINTS or not line.inclusion  # a hole may be one voxel
     ]
-    alone = [outline_plane([one], shape_yx) for one in drawn if one[0]]
-    overlapping = overlap_in_part(np.array(alone).reshape(-1, *shape_yx)).any(axis=0)
-    n_empty = len(lines) - len(drawn) + sum(not area.any() for area in alone)
+    alone = [np.flatnonzero(outline_plane([one], shape_yx)) for one in drawn if one[0]]
+    overlapping = overlap_in_part(alone).any(axis=0)
+    n_empty = len(lines) - len(drawn) + sum(not len(area) for area in alone)
     return outline_plane(drawn, shape_yx), int(overlapping.sum()), n_empty
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.path import Path as Polygon
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from medlib.annotation.lidc import Contour
@@ -69,14 +70,15 @@ def on_line(line_yx: NDArray[np.float64], shape_yx: tuple[int, int]) -> NDArray[
     return mask
 
 
-def overlap_in_part(areas: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which of areas (n, y, x) overlap which, and neither lies wholly inside the other."""
-    n, rows, columns = areas.shape
-    flat = areas.reshape(n, rows * columns).astype(np.float32)
-    common = flat @ flat.T
-    own = common.diagonal()
-    partly: NDArray[np.bool_] = (common > 0) & (common < np.minimum(own, own[:, None]))
-    return partly
+def overlap_in_part(areas: Sequence[NDArray[np.integer]]) -> NDArray[np.bool_]:
+    """Which of areas, each the numbers of its voxels, overlap which without lying inside it."""
+    sizes = np.array([len(area) for area in areas], dtype=int)
+    voxels = np.concatenate([*areas, [0]])[:-1].astype(int)
+    area_of = np.repeat(np.arange(len(areas)), sizes)
+    shape = len(areas), voxels.max(initial=0) + 1
+    holds = csr_array((np.ones(len(voxels), dtype=int), (area_of, voxels)), shape)
+    common = (holds @ holds.T).toarray()
+    return np.asarray((common > 0) & (common < np.minimum(sizes, sizes[:, None])))
 
 
 def structure_plane(
@@ -88,14 +90,19 @@ def structure_plane(
     with their centre on a line belong to the structure, also around a hole: whoever draws through
     centres draws through the outermost voxels.
     """
-    border = np.stack([on_line(line, shape_yx) for line in lines])
-    areas = np.stack([enclosed(line, shape_yx) for line in lines]) & ~border
+    plane, border = np.zeros(shape_yx, dtype=bool), np.zeros(shape_yx, dtype=bool)
+    areas, n_empty = [], 0
+    for line in lines:
+        own = on_line(line, shape_yx)
+        areas.append(np.flatnonzero(enclosed(line, shape_yx) & ~own))
+        n_empty += not len(areas[-1]) and not own.any()
+        border |= own
     partly = overlap_in_part(areas)
-    n, part = connected_components(partly, directed=False)
-    joined = [areas[part == one].any(axis=0) for one in range(n)]
-    plane = np.logical_xor.reduce(joined) | border.any(axis=0)
-    n_empty = int((~(areas | border).any(axis=(1, 2))).sum())
-    return plane, int(partly.any(axis=1).sum()), n_empty
+    n, part_of = connected_components(partly, directed=False)
+    for part in range(n):
+        joined = np.concatenate([areas[i] for i in np.flatnonzero(part_of == part)])
+        plane.flat[np.unique(joined)] ^= True
+    return plane | border, int(partly.any(axis=1).sum()), n_empty
 
 
 def outline_mask(contours: Sequence[Contour], block: Block) -> NDArray[np.bool_]:

@@ -203,8 +203,12 @@ RING = ring(12, 10)
         ([(1, 4, RING), (1, 4, "30,30 31,30")], 49, "1 of 2 lines hold no voxel's centre"),
         ([(1, 4, RING)] + [(1, k, RING) for k in (1, 2, 3, 5.5)], 196, "1 of 5 lines lie half-way"),
         ([(1, 4, RING), (1, 6, RING)], 98, "no line on 1 of its 3 slices"),
+        ([(1, 4, RING), (0, 5, RING)], 49, ""),
     ],
-    ids=["twice", "overlap", "hole of one voxel", "nothing within", "between", "every second"],
+    ids=[
+        *("twice", "overlap", "hole of one voxel", "nothing within", "between", "every second"),
+        "a hole in nothing",
+    ],
 )
 def test_lines_of_a_table(volume, grid, tmp_path, rows, voxels, words):
     path = tmp_path / "a.csv"
