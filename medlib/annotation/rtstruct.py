@@ -236,7 +236,8 @@ def _generation(author: Author) -> dict[str, str]:
     if author.kind != "algorithm":
         return {"ROIGenerationAlgorithm": "MANUAL"}
     kind = "SEMIAUTOMATIC" if author.steered else "AUTOMATIC"
-    return {"ROIGenerationAlgorithm": kind, "ROIGenerationDescription": author.brief(64)}
+    said = author.brief(len(_ALGORITHM) + 64).removeprefix(_ALGORITHM)
+    return {"ROIGenerationAlgorithm": kind, "ROIGenerationDescription": said}
 
 
 def _author(roi: Dataset) -> Author:
@@ -245,7 +246,7 @@ def _author(roi: Dataset) -> Author:
         return READER
     if kind not in ("AUTOMATIC", "SEMIAUTOMATIC"):
         return UNKNOWN
-    said = Author.parse(str(roi.get("ROIGenerationDescription") or ""))
+    said = Author.parse(_ALGORITHM + str(roi.get("ROIGenerationDescription") or ""))
     stated = said if said.kind == "algorithm" else Author("algorithm", "not stated")
     return replace(stated, steered=kind == "SEMIAUTOMATIC")
 

@@ -125,6 +125,7 @@ def test_a_models_mask_is_no_readers(result, series, volume, tmp_path, to):
         [region] = dataset.StructureSetROISequence
         assert region.ROIName == "Lesion 1, algorithm"
         assert region.ROIGenerationAlgorithm == "AUTOMATIC"
+        assert region.ROIGenerationDescription == f"lung-net, run a::{SHA[:12]}"
         expected = Author("algorithm", "lung-net, run a", "", SHA[:12])
     assert read_annotation(out, volume).authors == {1: expected}
     line = medlib(
