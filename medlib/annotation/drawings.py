@@ -93,7 +93,7 @@ class Author:
     @classmethod
     def parse(cls, text: str) -> Author:
         """Read such a text; what says neither reader nor algorithm is unknown."""
-        kind, *more = text.strip().split(":")
+        kind, *more = text.replace("\\", "/").strip().split(":")
         name, version, weights = (*more, "", "", "")[:3]
         if kind == "reader" and len(more) <= 1:
             return cls("reader", name)

@@ -51,6 +51,7 @@ DECIMALS = 4  # of a millimetre: far below a voxel, and short enough for any rea
 FLAT = 0.02  # of the slice distance: a line that varies more in height lies on no slice
 ON_NAMED = 0.45  # of the slice distance: nearer than this, a line lies on the slice that it names
 ROUNDED = 0.02  # of a voxel: points that all lie this near to centres were rounded
+_ALGORITHM = "algorithm:"
 _DATE, _TIME = "20200101", "120000"  # fixed, so that the same masks give the same bytes
 
 
@@ -68,6 +69,7 @@ def write_rtstruct(annotation: Annotation, path: Path, series: Path) -> None:
             ROINumber=number,
             ReferencedFrameOfReferenceUID=images[0].FrameOfReferenceUID,
             ROIName=name,
+            ROIDescription=annotation.names.get(mask.lesion, ""),
             **_generation(annotation.author(mask.reader)),
         )
         for number, (name, mask) in enumerate(zip(names, annotation.masks, strict=True), start=1)
@@ -200,10 +202,10 @@ def list_structures(dataset: Dataset) -> list[Structure]:
         for item in dataset.get("RTROIObservationsSequence", ())
     }
     return [
-        Structure(number, name, kinds.get(number, ""), author, closed[number])
+        Structure(number, name, kinds.get(number, ""), author, closed[number], None, own)
         for roi in dataset.StructureSetROISequence
         for number, name in [(int(roi.ROINumber), str(roi.ROIName))]
-        for author in [author_in(name, _author(roi))]
+        for author, own in [(author_in(name, _author(roi)), str(roi.get("ROIDescription") or ""))]
     ]
 
 

@@ -130,7 +130,7 @@ def _description(
     if author.kind == "algorithm":
         weights = {WEIGHTS: author.weights_sha256} if author.weights_sha256 else None
         algorithm = hd.AlgorithmIdentificationSequence(
-            author.name, FAMILY, author.version or NOT_STATED, parameters=weights
+            author.name[:64], FAMILY, author.version[:64] or NOT_STATED, parameters=weights
         )
     steered = types.SEMIAUTOMATIC if author.steered else types.AUTOMATIC
     description = hd.seg.SegmentDescription(
@@ -188,7 +188,8 @@ def list_structures(dataset: Dataset) -> list[Structure]:
         code = (codes[0], codes[1]) if len(codes) == 2 else None
         kind = code[1][2] if code else ""
         author = author_in(label, _author(segment))
-        found.append(Structure(number, label, kind, author, frames[number], code))
+        own = str(segment.get("SegmentDescription", ""))
+        found.append(Structure(number, label, kind, author, frames[number], code, own))
     return found
 
 
@@ -198,13 +199,9 @@ def _author(segment: Dataset) -> Author:
         return READER
     if kind not in ("AUTOMATIC", "SEMIAUTOMATIC"):
         return UNKNOWN
-    name, version, weights = str(segment.get("SegmentAlgorithmName", "")), "", ""
-    for item in segment.get("SegmentationAlgorithmIdentificationSequence", ())[:1]:
-        name, version = str(item.get("AlgorithmName", name)), str(item.get("AlgorithmVersion", ""))
-        weights = dict(
-            part.split("=", 1)
-            for part in str(item.get("AlgorithmParameters", "")).split(",")
-            if "=" in part
-        ).get(WEIGHTS, "")
-    version = "" if version == NOT_STATED else version
-    return Author("algorithm", name or NOT_STATED, version, weights, kind == "SEMIAUTOMATIC")
+    [said, *_] = segment.get("SegmentationAlgorithmIdentificationSequence") or [Dataset()]
+    name = str(said.get("AlgorithmName") or segment.get("SegmentAlgorithmName") or NOT_STATED)
+    stated = str(said.get("AlgorithmVersion") or "")
+    weights = str(said.get("AlgorithmParameters") or "").partition(f"{WEIGHTS}=")[2].split(",")[0]
+    version = "" if stated == NOT_STATED else stated
+    return Author("algorithm", name, version, weights, kind == "SEMIAUTOMATIC")

@@ -28,7 +28,6 @@ _PATIENT_AND_STUDY = (
     *("StudyID", "AccessionNumber", "ReferringPhysicianName"),
 )
 _IF_PRESENT = ("PatientIdentityRemoved", "DeidentificationMethod", "StudyDescription")
-_CHARACTER_SET = Tag("SpecificCharacterSet")
 _UTF_8 = "ISO_IR 192"
 
 

@@ -55,18 +55,23 @@ class Structure:
     author: Author
     parts: int  # frames, or contours
     code: tuple[Code, Code] | None = None  # category and type
+    description: str = ""  # in a file of ours its own name, which a label may cut
+
+    @property
+    def ours(self) -> re.Match[str] | None:
+        """The label's parts, if it was given here."""
+        return _OWN_NAME.fullmatch(self.label.strip())
 
     @property
     def name(self) -> str:
         """The structure's own name, without what was put around it here; may be empty."""
-        own = _OWN_NAME.fullmatch(self.label.strip())
-        return (own[3] or "") if own else self.label
+        return (self.description or self.ours[3] or "") if self.ours else self.label
 
     @property
     def is_lesion(self) -> bool:
         """Whether it says so: by its name, its code or its type."""
-        if own := _OWN_NAME.fullmatch(self.label.strip()):
-            return own[1].lower() == "lesion"
+        if self.ours:
+            return self.ours[1].lower() == "lesion"
         if self.code and self.code[1][0] in _LESION_CODES:
             return True
         said = self.kind == "GTV" or names_lesion(self.label)
@@ -140,26 +145,16 @@ def _is_meant(one: Structure, roi: str) -> bool:
 
 def _counted(taken: Sequence[Structure]) -> dict[int, tuple[int, int]]:
     """Return lesion and reader as our own names say; else each structure is a lesion."""
-    keys: dict[int, tuple[int, int]] = {}
-    foreign = []
-    for one in taken:
-        if own := _OWN_NAME.fullmatch(one.label.strip()):
-            keys[one.number] = int(own[2]), int(own[5] or 1)
-        else:
-            foreign.append(one)
+    keys = {one.number: (int(o[2]), int(o[5] or 1)) for one in taken if (o := one.ours)}
+    foreign = [one for one in taken if not one.ours]
     lesions = {lesion for lesion, _ in keys.values()}
+    readers = list(dict.fromkeys(one.author for one in foreign))
     first = max((reader for _, reader in keys.values()), default=0) + 1
-    readers = {
-        author: k for k, author in enumerate(dict.fromkeys(o.author for o in foreign), first)
-    }
     for one in foreign:
-        lesion = (
-            one.number
-            if one.number not in lesions and one.number > 0
-            else max(lesions, default=0) + 1
-        )
+        free = one.number > 0 and one.number not in lesions
+        lesion = one.number if free else max(lesions, default=0) + 1
         lesions.add(lesion)
-        keys[one.number] = lesion, readers[one.author]
+        keys[one.number] = lesion, first + readers.index(one.author)
     return keys
 
 
@@ -172,6 +167,7 @@ def author_in(label: str, author: Author) -> Author:
 def label_of(annotation: Annotation, mask: LesionMask) -> str:
     """Name one author's mask of one structure, in at most 64 characters."""
     author, name = annotation.author(mask.reader), annotation.names.get(mask.lesion, "")
+    name = name.replace("\\", "/")  # which parts the values of an LO
     lesion = code_of(annotation, mask.lesion)[1][0] in _LESION_CODES or names_lesion(name)
     number = "" if author.kind == "algorithm" and mask.reader == 1 else f" {mask.reader}"
     role = f" ({author.name})" if author.kind == "reader" and author.name else ""

@@ -94,7 +94,10 @@ def test_names_keep_their_bytes_and_their_character_set(folder, kind, character_
 def test_structures_of_a_plain_series_may_have_any_name(folder, kind):
     [volume] = read_series(folder)
     drawn = two_readers(volume)
-    drawn.names[1], drawn.names[2] = "結節 左肺", "GTV ä"
+    drawn.names[1], drawn.names[2] = (
+        "結節 左肺",
+        "GTV ä, a long name in a structure set of sixty-four characters",
+    )
     write_annotation(drawn, folder.parent / "a.dcm", volume, folder, kind)
     assert read_annotation(folder.parent / "a.dcm", volume).names == drawn.names
 
