@@ -22,6 +22,7 @@ _AXIAL = ((1, 0, 0, 0, 1, 0), (0, 1, 0, 1, 0, 0))  # rows along x; or along y, a
 _TILT_DEGREES = 0.6
 _SLICE_MM = (0.01, 100.0)
 _POSITIONS_NAMED = 4
+_MANY_GAPS = 0.25  # more may also be a part of the patient with twice the slices
 
 
 def stack_frames(frames: list[Frame]) -> tuple[list[Frame], NDArray[np.float64], list[str]]:
@@ -167,9 +168,10 @@ def _refuse_gaps(z: NDArray[np.float64], usual: float, wide: NDArray[np.intp]) -
         for n in range(min(count, _POSITIONS_NAMED))
     ][:_POSITIONS_NAMED]
     where = ", ".join(f"{height:g}" for height in absent) + ", ..." * (sum(counts) > len(absent))
+    twice = ", or separate what was acquired twice" * (len(wide) > _MANY_GAPS * len(z))
     raise errors.MissingSlicesError(
         f"{len(z)} slices {usual:g} mm apart, about {sum(counts)} missing at z = {where} mm; "
-        "expected no gap; fetch the whole series"
+        f"expected no gap; fetch the whole series{twice}"
     )
 
 

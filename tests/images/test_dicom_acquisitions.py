@@ -190,6 +190,14 @@ def test_slices_missing_in_a_rhythm_are_still_missing(tmp_path, every):
         read_series(tmp_path)
 
 
+def test_half_of_the_patient_acquired_twice_may_be_no_missing_slices(tmp_path):
+    acquire(tmp_path)
+    acquire(tmp_path, 2.0, shift=8, n=6)
+    numbered_by_height(tmp_path)
+    with pytest.raises(MissingSlicesError, match="or separate what was acquired twice"):
+        read_series(tmp_path)
+
+
 @pytest.mark.parametrize("start_mm", [1.4, 1.8])
 def test_sets_off_the_middle_are_no_uneven_slices(tmp_path, start_mm):
     acquire(tmp_path)
