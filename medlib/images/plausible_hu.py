@@ -13,7 +13,7 @@ _NO_AIR = 0.01  # less than this share holds air: taken alone, a field of view i
 _MOST_DENSE = 0.05  # share of bone in a body without any air: beyond, it is tissue moved upwards
 _LEAST_RANGE_HU = 20.0  # noise alone spreads further than this
 _DRAWN_WITH = 8  # whole numbers at most, besides the least: a picture of a few tissues, no scan
-_SAMPLED = 2**21  # voxels, at least: the whole of a small volume
+_SAMPLED = 2**18  # voxels, at least: the whole of a small volume
 
 
 def check_hounsfield(hu: NDArray[np.float32]) -> None:
