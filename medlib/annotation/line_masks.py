@@ -44,24 +44,28 @@ def rasterised(
     masks, notes = [], []
     for (lesion, reader), own in of_mask.items():
         slices, said, lost = _on_slices(own, grid)
+        who = f"lesion {lesion}, reader {reader}: "
+        if file and lost > LOST:
+            found = "; ".join(what.rpartition(":")[0] for what in _told(who, said, own))
+            raise GridMismatchError(
+                f"{file}: {found}; expected lines on the slices of the series; give the series "
+                "that they were drawn on"
+            )
         first, last = min(slices, default=0), max(slices, default=-1)
         mask = np.zeros((last + 1 - first, *grid.shape_zyx[1:]), dtype=bool)
         for k, some in slices.items():
             mask[k - first], overlapping, empty = rule(some, grid.shape_zyx[1:])
-            said["overlap others in part"] += overlapping
+            said["overlap others in part: taken together"] += overlapping
             said["hold no voxel's centre"] += empty
         masks.append(LesionMask.cut(lesion, reader, mask, (first, 0, 0)))
-        who = f"lesion {lesion}, reader {reader}: "
-        told = [f"{who}{n} of {len(own)} lines {what}" for what, n in said.items() if n]
-        if file and lost > LOST:
-            raise GridMismatchError(
-                f"{file}: {'; '.join(told)}; expected lines on the slices of the series; give the "
-                "series that they were drawn on"
-            )
+        notes += _told(who, said, own)
         if gaps := len(mask) - len(slices):
-            told.append(f"{who}no line on {gaps} of its {len(mask)} slices; none was filled in")
-        notes += told
+            notes.append(f"{who}no line on {gaps} of its {len(mask)} slices; none was filled in")
     return replace(Annotation.gather(grid, masks, lines, readers, ratings), notes=tuple(notes))
+
+
+def _told(who: str, said: Counter[str], lines: Sequence[Line]) -> list[str]:
+    return [f"{who}{n} of {len(lines)} lines {what}" for what, n in said.items() if n]
 
 
 def _on_slices(
@@ -79,7 +83,8 @@ def _on_slices(
         on_image = np.all((points >= -1) & (points <= grid.shape_zyx[1:]), axis=1)
         inside.append(on_image & (k is not None))
         if k is None:
-            middle = abs((line.z_mm - grid.slice_z_mm(0)) / grid.spacing_mm[0] % 1 - 0.5) < 0.05
+            slice_ = (line.z_mm - grid.slice_z_mm(0)) / grid.spacing_mm[0]
+            middle = abs(slice_ % 1 - 0.5) < 0.05 and 0 < slice_ < grid.shape_zyx[0] - 1
             said[f"lie {'half-way between slices' if middle else 'on no slice'}: left out"] += 1
             continue
         said["reach off the image: drawn as far as it goes"] += not on_image.all()

@@ -181,7 +181,7 @@ def read_rtstruct(path: Path, grid: SeriesGrid, rois: Sequence[str] = ()) -> Ann
         empty = _check_structures(path, found, choice)
         drawn = {one.number for one in found if one.parts} & choice.keys.keys()
         read = [
-            _line(contour, *choice.keys[number], grid)
+            _line(path, contour, *choice.keys[number], grid)
             for number, contours in _contours_of(dataset)
             if number in drawn
             for contour in contours
@@ -257,13 +257,21 @@ def _plane(lines: Sequence[Line], shape_yx: tuple[int, int]) -> tuple[NDArray[np
     return structure_plane([line.points_yx for line in lines], shape_yx)
 
 
-def _line(contour: Dataset, lesion: int, reader: int, grid: SeriesGrid) -> tuple[Line, str]:
+def _line(
+    path: Path, contour: Dataset, lesion: int, reader: int, grid: SeriesGrid
+) -> tuple[Line, str]:
     """Return a line, and what has to be said of the image that it names."""
-    points_mm = np.array(contour.get("ContourData") or (), dtype=np.float64).reshape(-1, 3)
-    if not np.isfinite(points_mm).all():
-        raise ValueError("coordinates that are no numbers")
+    try:
+        points_mm = np.array(contour.get("ContourData") or (), dtype=np.float64).reshape(-1, 3)
+    except ValueError:
+        points_mm = np.full((1, 3), np.nan)
     to_index = np.linalg.inv(grid.affine)
-    index_xyz = (points_mm @ to_index[:3, :3].T + to_index[:3, 3]).clip(-FAR, FAR)
+    index_xyz = points_mm @ to_index[:3, :3].T + to_index[:3, 3]
+    if not (np.abs(index_xyz) < FAR).all():
+        raise InputError(
+            f"{path}: a contour has {contour.get('NumberOfContourPoints', 'some')} points with "
+            "coordinates that are none; expected x, y and z in mm of each; export it again"
+        )
     centres, heights, remark = index_xyz.round(), index_xyz[:, 2], ""
     if np.abs(centres - index_xyz)[:, :2].max(initial=0) < ROUNDED:
         index_xyz = centres

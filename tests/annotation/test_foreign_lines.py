@@ -65,7 +65,7 @@ def test_what_overlaps_in_part_is_one_area_and_is_said(read, grid):
     np.testing.assert_array_equal(
         mask, box(grid, FULL, (4, slice(14, 22), slice(16, 24)), (4, slice(18, 26), slice(20, 28)))
     )
-    assert notes == ("lesion 1, reader 1: 3 of 3 lines overlap others in part",)
+    assert notes == ("lesion 1, reader 1: 3 of 3 lines overlap others in part: taken together",)
 
 
 def test_a_line_inside_another_is_a_hole_and_one_inside_that_an_island(read, grid):
