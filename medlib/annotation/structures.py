@@ -72,10 +72,9 @@ class Structure:
         """Whether it says so: by its name, its code or its type."""
         if self.ours:
             return self.ours[1].lower() == "lesion"
-        if self.code and self.code[1][0] in _LESION_CODES:
+        if self.code and _codes_lesion(self.code):
             return True
-        said = self.kind == "GTV" or names_lesion(self.label)
-        return said and self.kind not in _NO_LESION_TYPES
+        return self.kind not in _NO_LESION_TYPES and names_lesion(f"{self.label} {self.kind}")
 
     def __str__(self) -> str:
         return f"{self.number} {self.label!r}"
@@ -168,7 +167,7 @@ def label_of(annotation: Annotation, mask: LesionMask) -> str:
     """Name one author's mask of one structure, in at most 64 characters."""
     author, name = annotation.author(mask.reader), annotation.names.get(mask.lesion, "")
     name = name.replace("\\", "/")  # which parts the values of an LO
-    lesion = code_of(annotation, mask.lesion)[1][0] in _LESION_CODES or names_lesion(name)
+    lesion = _codes_lesion(code_of(annotation, mask.lesion)) or names_lesion(name)
     number = "" if author.kind == "algorithm" and mask.reader == 1 else f" {mask.reader}"
     role = f" ({author.name})" if author.kind == "reader" and author.name else ""
     head = f"{'Lesion' if lesion else 'Structure'} {mask.lesion}"
@@ -181,6 +180,10 @@ def code_of(annotation: Annotation, lesion: int) -> tuple[Code, Code]:
     """Return category and type of a structure: as in its file, else by its name."""
     name = annotation.names.get(lesion, "")
     return annotation.codes.get(lesion) or _general(not name or names_lesion(name))
+
+
+def _codes_lesion(code: tuple[Code, Code]) -> bool:
+    return code[1][0] in _LESION_CODES or names_lesion(code[1][2])
 
 
 def _general(lesion: bool) -> tuple[Code, Code]:

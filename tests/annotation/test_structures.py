@@ -13,6 +13,7 @@ from medlib.errors import InputError
 
 FILE = Path("a.dcm")
 HEART = (("123037004", "SCT", "Anatomical Structure"), ("80891009", "SCT", "Heart"))
+LUNG_MASS = (("49755003", "SCT", "Abnormal"), ("309529002", "SCT", "Lung mass"))
 MASS = (("49755003", "SCT", "Morphologically Abnormal Structure"), ("4147007", "SCT", "Mass"))
 
 
@@ -49,12 +50,13 @@ def test_lesions_are_taken_by_name_code_or_type_and_the_rest_is_told():
         structure(2, "GTV-1", "ORGAN"),
         structure(4, "Segment_4", "Mass", code=MASS),
         structure(5, "T1", "GTV"),
+        structure(6, "Segment_6", "Lung mass", code=LUNG_MASS),
         structure(9, "Patient", "EXTERNAL"),
         structure(10, "GTV centre", "MARKER"),
     ]
     choice = choose(FILE, there)
-    assert choice.keys == {2: (2, 1), 4: (4, 1), 5: (5, 1)}
-    assert choice.names == {2: "GTV-1", 4: "Segment_4", 5: "T1"}
+    assert choice.keys == {2: (2, 1), 4: (4, 1), 5: (5, 1), 6: (6, 1)}
+    assert choice.names == {2: "GTV-1", 4: "Segment_4", 5: "T1", 6: "Segment_6"}
     assert choice.codes[4] == MASS
     assert choice.codes[5][1][0] == "27925004"
     [note] = choice.notes
