@@ -87,12 +87,12 @@ def list_(
 ) -> None:
     """List the structures of a file: number, name, type, who drew, frames or contours."""
     from medlib.annotation.formats import list_structures
+    from medlib.images.dicom_find import shown
 
     for one in list_structures(file):
         code = f" ({' '.join(one.code[1][:2])})" if one.code else ""
-        typer.echo(
-            f"{one.number}  {one.label}  {one.kind or 'no type'}{code}  {one.author}  {one.parts}"
-        )
+        columns = one.number, one.label, f"{one.kind or 'no type'}{code}", one.author, one.parts
+        typer.echo("  ".join(shown(column, 160) for column in columns))
 
 
 @annotation_app.command()

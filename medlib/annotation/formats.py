@@ -15,6 +15,7 @@ from medlib.annotation.source_images import reading
 from medlib.annotation.structures import Structure, choose
 from medlib.errors import InputError
 from medlib.files import write_file
+from medlib.images.dicom_find import shown
 from medlib.images.volume import Volume
 
 FORMATS = ("table", "seg", "rtstruct", "nifti")
@@ -70,7 +71,9 @@ def _dicom_kind(path: Path) -> str:
         kind = dataset.get("SOPClassUID")
     if kind not in (*SEGMENTATIONS, RTStructureSetStorage):
         name = getattr(kind, "name", kind)
-        raise InputError(f"{path}: DICOM of the kind {name}; {EXPECTED}; choose another file")
+        raise InputError(
+            f"{path}: DICOM of the kind {shown(name)}; {EXPECTED}; choose another file"
+        )
     return str(kind)
 
 
@@ -85,7 +88,9 @@ def drawn_by(annotation: Annotation, who: str) -> Annotation:
     unsaid = [k for k in annotation.readers if annotation.author(k) == UNKNOWN]
     if not unsaid and {annotation.author(k) for k in annotation.readers} != {author}:
         said = ", ".join(str(annotation.author(k)) for k in annotation.readers)
-        raise InputError(f"--by {who}: the file itself says {said}; --by is where it does not")
+        raise InputError(
+            f"--by {who}: the file itself says {shown(said)}; --by is where it does not"
+        )
     return replace(annotation, authors={**annotation.authors, **dict.fromkeys(unsaid, author)})
 
 

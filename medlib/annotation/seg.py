@@ -20,7 +20,7 @@ import pydicom
 from highdicom.sr.coding import CodedConcept
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from medlib.annotation.drawings import (
     READER,
@@ -157,10 +157,14 @@ def read_seg(path: Path, grid: SeriesGrid, rois: Sequence[str] = ()) -> Annotati
     """
     with reading(path, "DICOM SEG"):
         dataset = pydicom.dcmread(path, force=True)
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            implicit, _ = dataset.original_encoding
+            found = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+            dataset.file_meta.TransferSyntaxUID = found
         check_series(path, dataset.get("ReferencedSeriesSequence", ()), grid)
         choice = choose(path, list_structures(dataset), rois)
-        found = marked_voxels(path, dataset, list(choice.keys), grid)
-        masks = [_mask(*key, found[number]) for number, key in choice.keys.items()]
+        voxels = marked_voxels(path, dataset, list(choice.keys), grid)
+        masks = [_mask(*key, voxels[number]) for number, key in choice.keys.items()]
         return choice.label(Annotation.gather(grid, masks), *level_notes(dataset))
 
 

@@ -18,7 +18,7 @@ from pydicom.uid import UID, CTImageStorage, generate_uid
 from medlib.annotation.drawings import Annotation, GridMismatchError, SeriesGrid
 from medlib.errors import InputError, MedlibError
 from medlib.files import put_in_place
-from medlib.images.dicom_find import found_files
+from medlib.images.dicom_find import found_files, shown
 from medlib.images.dicom_header import Header, Memo, read_header
 from medlib.images.image_grids import as_stored
 
@@ -163,6 +163,6 @@ def check_series(path: Path, drawn_on: Iterable[Dataset], grid: SeriesGrid) -> N
     named = sorted({str(series.SeriesInstanceUID) for series in drawn_on})
     if named and grid.series_instance_uid not in named:
         raise GridMismatchError(
-            f"{path}: was drawn on series {named[0]}, not on {grid.series_instance_uid}; give the "
-            "annotation of this series"
+            f"{path}: was drawn on series {shown(named[0])}, not on {grid.series_instance_uid}; "
+            "give the annotation of this series"
         )

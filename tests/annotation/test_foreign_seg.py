@@ -175,6 +175,16 @@ def test_images_named_twice_and_groups_shared_by_all_frames(three, volume):
     assert voxels(read_annotation(three, volume)) == expected
 
 
+def test_no_preamble_and_no_transfer_syntax(three, volume, tmp_path):
+    expected, data = voxels(read_annotation(three, volume)), three.read_bytes()
+    (tmp_path / "a.dcm").write_bytes(data[132:])
+    dataset = pydicom.dcmread(three)
+    del dataset.file_meta.TransferSyntaxUID
+    dataset.save_as(tmp_path / "b.dcm", implicit_vr=False, little_endian=True)
+    for name in ("a.dcm", "b.dcm"):
+        assert voxels(read_annotation(tmp_path / name, volume)) == expected
+
+
 def test_positions_rounded_to_a_tenth_of_a_millimetre(three, volume):
     expected = voxels(read_annotation(three, volume))
 
