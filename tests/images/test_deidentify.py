@@ -8,8 +8,10 @@ import numpy as np
 import pydicom
 import pytest
 from dicomanonymizer.dicom_anonymization_databases import dicomfields_2026c as table
+from pydicom import config
 from pydicom.data import get_testdata_file
 from pydicom.datadict import DicomDictionary
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
@@ -432,6 +434,23 @@ def test_every_name_and_date_of_the_dictionary_goes():
         "000000",
         str(dataset.PatientName),
     }
+
+
+@pytest.mark.parametrize("name", ["Zwiebelfisch^R", "Kim^Li", "王^小明"])
+def test_no_text_of_the_dictionary_keeps_the_name(name):
+    dataset = Dataset()
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset.PatientName, dataset.PatientID = name, "4711"
+    word = name.split("^")[0].upper()
+    texts = ("AE", "CS", "LO", "LT", "SH", "ST", "UC", "UR", "UT")
+    for tag, (vr, vm, _, _, keyword) in DicomDictionary.items():
+        if vr in texts and keyword and tag >> 16 > 2 and tag not in dataset:
+            value = ["X", f"{word} 4711", "Y"] if vm.endswith("n") else f"{word} 4711"
+            dataset.add(DataElement(tag, vr, value, validation_mode=config.IGNORE))
+    assert len(dataset) > 1000
+    deidentify_dataset(dataset, KEY)
+    left = [e.keyword for e in dataset if e.VR in texts and word in str(e.value).upper()]
+    assert left == []
 
 
 def test_uids_that_the_table_does_not_list_are_mapped():
