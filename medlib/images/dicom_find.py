@@ -23,6 +23,7 @@ MAX_ARCHIVE_BYTES = 16 * 2**30  # unpacked: some ten thousand slices and their l
 # Deflate can pack a thousandfold, CT packs about twofold. Small archives may do as they like.
 MAX_PACKING = 100
 FREELY_PACKED_BYTES = 256 * 2**20
+_ARCHIVES = ("", ".zip")  # in a folder; other files may be zip archives, too (docx, npz)
 _DEFLATED = DeflatedExplicitVRLittleEndian.encode()
 
 
@@ -119,7 +120,7 @@ def _add(found: Source, path: Path) -> None:
             for file in below[: MAX_FILES + 1]:
                 name = shown(file.relative_to(path))
                 try:
-                    _add_file(found, file, name)
+                    _add_file(found, file, name, archives=file.suffix.lower() in _ARCHIVES)
                 except OSError:
                     found.files.append(Found(file, name))  # and will be told as damaged
                 except InputError as error:

@@ -315,6 +315,9 @@ def zips_inside(f: Path) -> None:
         for path in some:
             path.rename(f / name / path.name)
         zipped(f / name)
+    (f / "a" / "study.zip").rename(f / "no suffix")
+    with zipfile.ZipFile(f / "report.docx", "w") as archive:
+        archive.writestr("../word.xml", "not to be looked into")
 
 
 def deflated(f: Path) -> None:
