@@ -78,4 +78,6 @@ def volume() -> Volume:
     hu = np.arange(6 * 12 * 10, dtype=np.float32).reshape(6, 12, 10) * 2 - 1024
     affine = np.diag([0.7, 0.75, 2.5, 1.0])
     affine[:3, 3] = (-170.3, -160.1, -212.5)
-    return Volume(hu, affine, SeriesIdentity("P-1", "1.2.3", "1.2.3.4", "1.2.3.5", "M", "X", "K"))
+    return Volume(
+        hu, affine, SeriesIdentity("P-1", "1.2.3", "1.2.3.4", "1.2.3.5", "M", "X", "K", "CHEST")
+    )

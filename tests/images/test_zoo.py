@@ -63,7 +63,7 @@ def source() -> Volume:
     hu = rng.integers(-1024, 1000, SHAPE).astype(np.float32)
     affine = np.diag([0.7, 0.75, 2.5, 1.0])
     affine[:3, 3] = (-170.3, -160.1, -212.5)
-    identity = SeriesIdentity("P-1", "1.2.3", "1.2.3.4", "1.2.3.5", "M", "X", "K")
+    identity = SeriesIdentity("P-1", "1.2.3", "1.2.3.4", "1.2.3.5", "M", "X", "K", "CHEST")
     return Volume(hu, affine, identity)
 
 
