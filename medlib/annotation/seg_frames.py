@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
@@ -115,19 +116,12 @@ def _on_grid(
 
 def _frame_affine(dataset: Dataset, number: int) -> NDArray[np.float64]:
     """Map column and row of a frame to patient coordinates in mm."""
-    asked = (
-        ("PlanePositionSequence", "ImagePositionPatient"),
-        ("PlaneOrientationSequence", "ImageOrientationPatient"),
-        ("PixelMeasuresSequence", "PixelSpacing"),
+    to_patient = hd.spatial.PixelToReferenceTransformer(
+        _group(dataset, number, "PlanePositionSequence").ImagePositionPatient,
+        _group(dataset, number, "PlaneOrientationSequence").ImageOrientationPatient,
+        _group(dataset, number, "PixelMeasuresSequence").PixelSpacing,
     )
-    position, orientation, spacing = (
-        np.array(_group(dataset, number, group)[keyword].value, dtype=np.float64)
-        for group, keyword in asked
-    )
-    affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1] = orientation[:3] * spacing[1], orientation[3:] * spacing[0]
-    affine[:3, 3] = position
-    return affine
+    return np.asarray(to_patient.affine)
 
 
 def _check_drawn_on(
