@@ -189,6 +189,8 @@ def test_assist_writes_mask_and_report_on_the_source_grid(series, tmp_path):
         indices = np.argwhere(np.asarray(image.dataobj) == lesion.id)
         world = nibabel.affines.apply_affine(image.affine, indices).mean(axis=0)
         assert world == pytest.approx(np.array(lesion.center_xyz_mm) * [-1, -1, 1], abs=1e-3)
+    said = bytes(image.header["descrip"].item()).decode()
+    assert said == f"algorithm:{report.model.name}::{report.model.sha256[:12]}"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "not"]
 
 
