@@ -27,6 +27,7 @@ from medlib.annotation.drawings import (
     UNKNOWN,
     Annotation,
     Author,
+    Code,
     LesionMask,
     SeriesGrid,
 )
@@ -183,18 +184,25 @@ def list_structures(dataset: Dataset) -> list[Structure]:
     found = []
     for segment in dataset.SegmentSequence:
         number, label = int(segment.SegmentNumber), str(segment.get("SegmentLabel", ""))
-        codes = [
-            (str(code.get("CodeValue", "")), str(code.get("CodingSchemeDesignator", "")), meaning)
-            for keyword in ("SegmentedPropertyCategory", "SegmentedPropertyType")
-            for code in segment.get(f"{keyword}CodeSequence", ())[:1]
-            for meaning in [str(code.get("CodeMeaning", ""))]
-        ]
-        code = (codes[0], codes[1]) if len(codes) == 2 else None
-        kind = code[1][2] if code else ""
+        category, kind = (
+            _code(segment.get(f"SegmentedProperty{what}CodeSequence"))
+            for what in ("Category", "Type")
+        )
+        code = (category, kind) if category and kind else None
         author = author_in(label, _author(segment))
         own = str(segment.get("SegmentDescription", ""))
-        found.append(Structure(number, label, kind, author, frames[number], code, own))
+        meaning = kind[2] if kind else ""
+        found.append(Structure(number, label, meaning, author, frames[number], code, own))
     return found
+
+
+def _code(sequence: Sequence[Dataset] | None) -> Code | None:
+    """Return a code that is whole, and can be written again."""
+    [item, *_] = sequence or [Dataset()]
+    value = str(item.get("CodeValue") or item.get("LongCodeValue") or "")
+    scheme, meaning = str(item.get("CodingSchemeDesignator", "")), str(item.get("CodeMeaning", ""))
+    fits = value and 0 < len(scheme) <= 16 and 0 < len(meaning) <= 64
+    return (value, scheme, meaning) if fits else None
 
 
 def _author(segment: Dataset) -> Author:

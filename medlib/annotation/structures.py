@@ -42,7 +42,7 @@ _OWN_NAME = re.compile(
     r"(?: \((.*)\))?",
     re.IGNORECASE,
 )
-_LABEL = 64  # characters of a DICOM LO
+_LABEL, _ROLE = 64, 24  # characters of a DICOM LO, and of the role in it
 
 
 @dataclass(frozen=True)
@@ -169,11 +169,11 @@ def label_of(annotation: Annotation, mask: LesionMask) -> str:
     name = name.replace("\\", "/")  # which parts the values of an LO
     lesion = _codes_lesion(code_of(annotation, mask.lesion)) or names_lesion(name)
     number = "" if author.kind == "algorithm" and mask.reader == 1 else f" {mask.reader}"
-    role = f" ({author.name})" if author.kind == "reader" and author.name else ""
+    role = f" ({author.name[:_ROLE]})" if author.kind == "reader" and author.name else ""
     head = f"{'Lesion' if lesion else 'Structure'} {mask.lesion}"
     tail = f", {author.kind}{number}{role}"
     room = _LABEL - len(head + tail) - len(" ()")
-    return f"{head} ({name[:room]}){tail}" if name else head + tail
+    return f"{head} ({name[: max(room, 0)]}){tail}" if name else head + tail
 
 
 def code_of(annotation: Annotation, lesion: int) -> tuple[Code, Code]:
