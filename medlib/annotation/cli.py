@@ -72,6 +72,7 @@ def check(input_path: Input, series: Series, roi: Rois = None) -> None:
         findings = [Finding("grid-mismatch", "the file", str(error))]
     else:
         findings = validate_annotation(annotation, volume)
+        _tell(input_path, annotation)
         typer.echo(
             f"{input_path}: {len(annotation.lesions)} lesions, {len(annotation.readers)} readers, "
             f"{len(findings)} findings"
@@ -115,6 +116,7 @@ def convert(
     volume = _volume(series, input_path)
     annotation = _annotation(input_path, volume, roi, by)
     kind = write_annotation(annotation, out, volume, series, to)
+    _tell(input_path, annotation)
     typer.echo(f"{out}: {kind}, {len(annotation.lesions)} lesions, {len(annotation.masks)} masks")
 
 
@@ -168,6 +170,7 @@ def revise(
         typer.echo("nothing was written: mend these first", err=True)
         raise typer.Exit(1)
     version = revision.revise(folder, revised, role=role, reason=reason, date=date.date())
+    _tell(folder if annotation is None else annotation, revised)
     typer.echo(f"{folder}: version {version.number}, {version.lesions} lesions")
     if version.number > 1:
         was = revision.read_version(folder, version.number - 1)
@@ -200,7 +203,16 @@ def diff(
     from medlib.annotation.diff import difference
 
     volume = _volume(series, before) if series is not None else None
-    typer.echo(str(difference(*(_annotation(path, volume, roi) for path in (before, after)))))
+    both = {path: _annotation(path, volume, roi) for path in (before, after)}
+    typer.echo(str(difference(both[before], both[after])))
+    for path, annotation in both.items():
+        _tell(path, annotation)
+
+
+def _tell(path: Path, annotation: Annotation) -> None:
+    """Say what was left out of a file: once it has served, as a refusal is one line."""
+    for note in annotation.notes:
+        typer.echo(f"{path}: {note}", err=True)
 
 
 def _show(findings: list[Finding]) -> None:
@@ -213,7 +225,7 @@ def _show(findings: list[Finding]) -> None:
 def _annotation(
     path: Path, volume: Volume | None, roi: Sequence[str] | None, by: str | None = None
 ) -> Annotation:
-    """Read an annotation, and say what was left out of it; a history needs no series."""
+    """Read an annotation; a history needs no series."""
     from medlib.annotation.formats import drawn_by, only, read_annotation
     from medlib.annotation.revision import MANIFEST_FILE, read_version
     from medlib.errors import InputError
@@ -228,8 +240,6 @@ def _annotation(
         raise InputError(f"{path}: is no history, so its series is needed; add --series DIR")
     else:
         annotation = read_annotation(path, volume, rois)
-    for note in annotation.notes:
-        typer.echo(f"{path}: {note}", err=True)
     return annotation if by is None else drawn_by(annotation, by)
 
 

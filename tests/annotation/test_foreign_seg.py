@@ -106,6 +106,18 @@ def test_an_organ_that_was_asked_for_is_no_nodule(three, volume, series, tmp_pat
     assert len(listed) == 2
 
 
+def test_a_refusal_is_one_line_though_something_was_left_out(three, series, tmp_path):
+    edited(three, lambda d: delattr(d.SegmentSequence[1], "SegmentAlgorithmType"))
+    call = ["annotation", "convert", str(three), str(tmp_path / "a.csv"), "--series", str(series)]
+    refused = CliRunner().invoke(cli.app, call)
+    assert refused.exit_code == 2
+    [line] = refused.stderr.splitlines()
+    assert "--by" in line
+    done = CliRunner().invoke(cli.app, [*call, "--by", "reader"])
+    assert "left out: 1 'Heart', 3 'Segment_3'" in done.stderr
+    assert done.exit_code == 0
+
+
 def test_without_a_lesion_nothing_is_taken(three, volume, series, tmp_path):
     edited(three, lambda d: setattr(d.SegmentSequence[1], "SegmentLabel", "Liver"))
     with pytest.raises(InputError, match=r"1 'Heart', 2 'Liver', 3 'Segment_3'; choose with --roi"):
