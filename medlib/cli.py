@@ -38,8 +38,11 @@ def assist(
 ) -> None:
     """Mark lung lesions in a CT series, for a human to review.
 
-    The exit code is 0 where every series was looked at, 1 where one was not (no lung was found in
-    it; the report says why), and 2 after an error, which leaves nothing behind.
+    Exit code 0: every series was looked at.
+
+    Exit code 1: all are written, but one was not looked at (no lung was found in it).
+
+    Exit code 2: an error; nothing was written.
     """
     # Rooms are imported where they are used: torch alone takes seconds, `--help` must not.
     from medlib.review.report import assist as assist_series
@@ -48,7 +51,7 @@ def assist(
     folders = assist_series(input_path, out, run)
     reports = [read_report(folder) for folder in folders]
     for folder, report in zip(folders, reports, strict=True):
-        reason = f" ({report.not_looked_at})" if report.not_looked_at else ""
+        reason = f": {report.not_looked_at}" if report.not_looked_at else ""
         typer.echo(
             f"{folder}: marks {len(report.lesions)}, review priority {report.review_priority}"
             f"{reason}, warnings {len(report.warnings)}"

@@ -94,7 +94,7 @@ def test_assist_says_and_exits_1_where_something_was_not_looked_at(monkeypatch, 
         done = CliRunner().invoke(cli.app, ["assist", "in", "--out", "out"])
         assert done.exit_code == code
         assert len(done.stdout.splitlines()) >= len(names) + 1
-    state = "marks 0, review priority not looked at (no lung was found), warnings 0"
+    state = "marks 0, review priority not looked at: no lung was found, warnings 0"
     assert done.stdout.splitlines()[0] == f"{tmp_path / 'head'}: {state}"
 
 

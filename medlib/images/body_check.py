@@ -5,6 +5,7 @@ The limits were chosen on the phantom and on the four whole scans that train or 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -24,33 +25,14 @@ _MIXED_HU = 175.0  # between the quartiles: pneumonia, or stool; beside stool th
 _GAS_IN_MIXED = 0.025
 _LEAST_AROUND = 0.1  # share of the body before and behind it; lung .37 or more, foam of a table .07
 _LEAST_AREA_MM2 = 2000.0  # of the lungs in their largest slice: an apex alone is not judged
+_GAS_APART = 0.02  # of the lungs' volume, in slices without lung; the four have 0.008 (a stomach)
 _WHOLE_CHEST_L = 1.5  # the four have 2.7 or more
 _ONE_SIDED = 0.2  # share of the lesser side; the four have 0.4 or more
 # What a header may state; of CHESTABDOMEN the chest counts. No other text of it reaches a report.
-_WITH_LUNGS = ("CHEST", "THORAX", "LUNG", "HEART", "BREAST", "BODY", "TRUNK", "TSPINE")
-_WITHOUT: tuple[str, ...] = (
-    "HEAD",
-    "SKULL",
-    "BRAIN",
-    "FACE",
-    "SINUS",
-    "NECK",
-    "SPINE",
-    "SHOULDER",
-    "ARM",
-    "HAND",
-)
-_WITHOUT += (
-    "ABDOMEN",
-    "LIVER",
-    "KIDNEY",
-    "COLON",
-    "PELVIS",
-    "HIP",
-    "LEG",
-    "KNEE",
-    "FOOT",
-    "EXTREM",
+_WITH_LUNGS = re.compile("CHEST|THORA|LUNG|HEART|BREAST|BODY|TRUNK|TSPINE")
+_WITHOUT = re.compile(
+    "HEAD|SKULL|BRAIN|FACE|SINUS|NECK|SPINE|SHOULDER|ARM|ELBOW|HAND|ABDOMEN|LIVER|KIDNEY|COLON|"
+    "PELVIS|HIP|LEG|KNEE|ANKLE|FOOT|EXTREMITY"
 )
 
 
@@ -65,10 +47,11 @@ class Lungs(NamedTuple):
 def plausible_lungs(
     hu: NDArray[np.float32], spacing_mm: tuple[float, float, float], body_part: str = ""
 ) -> Lungs:
-    """Find the lungs of a chest: `lung_field`, in the slices that hold lung and not gas alone.
+    """Find the lungs of a chest: its `lung_field`.
 
-    Lungs that the side of the image cuts off are taken where there is no whole one. `body_part` is
-    what the header states; that is often wrong, and decides nothing.
+    Of an abdomen in the same scan, slices that hold gas and no lung are left out. Lungs that the
+    side of the image cuts off are taken where there is no whole one. `body_part` is what the header
+    states; that is often wrong, and decides nothing.
     """
     coarse = CoarseScan.of(hu, spacing_mm)
     inner = coarse.air()
@@ -76,16 +59,19 @@ def plausible_lungs(
     is_cut_off = not lung.any()
     if is_cut_off:
         lung = _lung_parts(coarse.air(at_side=True), coarse)
-    word = next((word for word in (*_WITH_LUNGS, *_WITHOUT) if word in body_part.upper()), "")
-    stated = f"the header states BodyPartExamined {word}"
+    chest = _WITH_LUNGS.search(body_part.upper())
+    word = chest or _WITHOUT.search(body_part.upper())
+    stated = f"the header states BodyPartExamined {word[0]}" if word else ""
     if not lung.any():
         litres = coarse.litres(inner)
-        gas = f" ({litres:.2f} L of air in the body are none, but like bowel gas)" if litres else ""
+        gas = f" (the air in the body, {litres:.2f} L, does not look like it)" if litres else ""
         reason = f"no lung was found{gas}" + (f"; {stated}" if word else "")
         return Lungs(np.zeros(hu.shape, dtype=bool), reason)
-    air = lung if is_cut_off else inner & lung.any(axis=(1, 2), keepdims=True)
+    beside = inner & lung.any(axis=(1, 2), keepdims=True)
+    is_abdomen_too = coarse.litres(inner & ~beside) > _GAS_APART * coarse.litres(lung)
+    air = lung if is_cut_off else beside if is_abdomen_too else inner
     warnings = list(_warnings(air, coarse, is_cut_off=is_cut_off))
-    if word in _WITHOUT:
+    if word and not chest:
         warnings.append(f"{stated}, but lung was found and searched: is this the right scan?")
     return Lungs(field_around(air, coarse), warnings=tuple(warnings))
 

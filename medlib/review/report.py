@@ -141,7 +141,7 @@ def _series_warnings(
         )
     if prediction.not_looked_at:
         yield (
-            f"nothing was looked at, {prediction.not_looked_at}: an empty result says nothing "
+            f"nothing was looked at: {prediction.not_looked_at}. An empty result says nothing "
             "about this series"
         )
     yield from prediction.warnings

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -103,8 +105,8 @@ def test_what_is_no_chest_is_not_looked_at(name):
 def test_the_reason_names_the_air_that_is_no_lung():
     found = plausible_lungs(drawn({-990.0: BOTH}), SPACING_MM)
     litres = BOTH.sum() * 20e-6
-    [stated] = [float(word.strip("(")) for word in found.not_looked_at.split() if "." in word]
-    assert stated == pytest.approx(litres, rel=0.05)
+    [stated] = re.findall(r"[\d.]+ L", found.not_looked_at)
+    assert float(stated.split()[0]) == pytest.approx(litres, rel=0.05)
     assert "header" not in found.not_looked_at
 
 
@@ -203,8 +205,6 @@ def test_every_real_chest_is_searched(real_ct, part):
         volume = read_case(real_ct / part, row).volume
         field = lung_field(volume.hu, volume.spacing_mm)
         found = plausible_lungs(volume.hu, volume.spacing_mm, "CHEST")
-        searched = found.field.any(axis=(1, 2))
-        assert np.array_equal(found.field[searched], field[searched])
-        assert np.sum(field[~searched]) < 0.02 * np.sum(field)  # gas of the stomach, the airway
+        assert np.array_equal(found.field, field)
         few = ("only 1.30 L of lung were looked at: a whole chest has more",)
         assert found.warnings == (few if row["case"] == "LungFCP-01-0001" else ())

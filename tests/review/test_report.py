@@ -75,7 +75,7 @@ def test_not_looked_at_is_not_low_and_a_healthy_chest_is(volume, prediction, mod
     report, mask = report_on(volume, unseen, model)
     assert report.review_priority == "not looked at"
     assert report.not_looked_at == "no lung was found"
-    assert report.warnings[1].startswith("nothing was looked at, no lung was found: an empty")
+    assert report.warnings[1].startswith("nothing was looked at: no lung was found. An empty")
     assert not mask.any()
 
 
