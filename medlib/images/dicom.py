@@ -230,5 +230,7 @@ def _is_across(header: Header) -> bool:
 
 def _lying_notes(position: str) -> list[str]:
     lies = [_LYING.get(position[2:], ""), "feet first" * position.startswith("FF")]
-    note = f"the patient lies {' and '.join(filter(None, lies))} (PatientPosition {position[:4]})"
+    note = (
+        f"the patient lies {' and '.join(filter(None, lies))} (PatientPosition {shown(position)})"
+    )
     return [note] * any(lies)

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from medlib.images.dicom_find import shown
 from medlib.images.dicom_frames import Frame
 from medlib.images.dicom_header import number
 from medlib.images.image_errors import MixedAcquisitionsError
@@ -48,7 +49,7 @@ def refuse_mixed_acquisitions(frames: list[Frame]) -> None:
         steps, first, which = np.unique(values, return_index=True, return_inverse=True)
         if len(steps) == 1 or (np.isnan(values).any() and keyword != "AcquisitionNumber"):
             continue
-        names = [told[k] or "absent" for k in first]
+        names = [shown(told[k]) or "absent" for k in first]
         counts = np.bincount(which)
         groups = [(names[k], z[which == k]) for k in np.flatnonzero(counts >= _LEAST_SLICES)]
         sweeps = [
