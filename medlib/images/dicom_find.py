@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -184,7 +185,7 @@ def _unpack(found: Source, path: Path) -> list[Found]:
 def _inflate(found: Source, path: Path) -> Path:
     """Write a deflated data set (DICOM PS3.5 A.5) as a plain one; a damaged one stays as it is."""
     engine = zlib.decompressobj(-zlib.MAX_WBITS)
-    with path.open("rb") as packed:
+    with path.open("rb") as packed, warnings.catch_warnings(action="ignore"):
         try:
             read_preamble(packed, force=True)
             read_dataset(packed, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2)

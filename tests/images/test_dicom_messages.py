@@ -196,3 +196,20 @@ def test_scouts_only_are_told(folder):
     edit_all(folder, ImageType=["ORIGINAL", "PRIMARY", "SCOUT"])
     with pytest.raises(e.NoCTError, match="6 file.*localizers only"):
         read_series(folder)
+
+
+def test_a_damaged_deflated_file_is_damaged_and_no_more(volume, folder, recwarn):
+    """What is no deflated stream makes pydicom warn and zlib raise: neither is for the user."""
+    path = folder / "zz.dcm"
+    data = files_of(folder)[0].read_bytes()
+    plain, other = b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99"
+    at = data.index(b"\x02\x00\x10\x00UI") + 6
+    assert data[at + 2 : at + 22] == plain
+    length = len(other).to_bytes(2, "little")
+    damaged = bytearray(data[:at] + length + other + data[at + 22 :])
+    damaged[136:138] = b"\0\0"  # the first VR
+    path.write_bytes(damaged)
+    [read] = read_series(folder)
+    assert np.array_equal(read.hu, volume.hu)
+    assert read.warnings == ("1 damaged DICOM file(s) passed over",)
+    assert not recwarn.list
