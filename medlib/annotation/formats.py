@@ -58,7 +58,9 @@ def read_annotation(path: Path, volume: Volume, rois: Sequence[str] = ()) -> Ann
 def list_structures(path: Path) -> list[Structure]:
     """List what a SEG or an RTSTRUCT holds; its series is not needed."""
     if path.suffix in (".csv", *LABEL_FILES) or not path.is_file():
-        raise InputError(f"{path}: no DICOM file; expected a SEG or an RTSTRUCT; check the path")
+        raise InputError(
+            f"{path}: no DICOM file here; expected a SEG or an RTSTRUCT; check the path"
+        )
     is_rtstruct = _dicom_kind(path) == RTStructureSetStorage
     listed = rtstruct.list_structures if is_rtstruct else seg.list_structures
     with reading(path, "annotation", EXPECTED):
@@ -85,7 +87,8 @@ def drawn_by(annotation: Annotation, who: str) -> Annotation:
             f"--by {who}: neither reader nor algorithm; expected reader, reader:ROLE or "
             "algorithm:NAME[:VERSION]"
         )
-    unsaid = [k for k in annotation.readers if annotation.author(k) == UNKNOWN]
+    open_to_it = UNKNOWN, replace(author, name="")  # a reader whose role is not said, too
+    unsaid = [k for k in annotation.readers if annotation.author(k) in open_to_it]
     if not unsaid and {annotation.author(k) for k in annotation.readers} != {author}:
         said = ", ".join(str(annotation.author(k)) for k in annotation.readers)
         raise InputError(

@@ -126,7 +126,7 @@ def _description(
     number: int, mask: LesionMask, annotation: Annotation
 ) -> hd.seg.SegmentDescription:
     category, kind = (CodedConcept(*code) for code in code_of(annotation, mask.lesion))
-    author = annotation.author(mask.reader)
+    author, name = annotation.author(mask.reader), annotation.names.get(mask.lesion, "")
     types, algorithm = hd.seg.SegmentAlgorithmTypeValues, None
     if author.kind == "algorithm":
         weights = {WEIGHTS: author.weights_sha256} if author.weights_sha256 else None
@@ -143,9 +143,9 @@ def _description(
         algorithm_type=steered if algorithm else types.MANUAL,
         algorithm_identification=algorithm,
         tracking_uid=derived_uid("lesion", annotation.grid.series_instance_uid, str(mask.lesion)),
-        tracking_id=f"Lesion {mask.lesion}",
+        tracking_id=name or f"Lesion {mask.lesion}",
     )
-    if name := annotation.names.get(mask.lesion):
+    if name:
         description.SegmentDescription = name
     return description
 

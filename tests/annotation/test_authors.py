@@ -184,6 +184,14 @@ def test_a_foreign_seg_that_names_no_author_is_asked_about(annotation, volume, s
     assert voxels(back) == voxels(annotation)
 
 
+def test_a_reader_may_be_given_a_role_and_no_other_author(annotation, both):
+    told = drawn_by(annotation, "reader:resident")
+    assert set(told.authors.values()) == {Author("reader", "resident")}
+    for who in ("reader", "reader:resident", "algorithm:lung-net"):
+        with pytest.raises(InputError, match="the file itself says reader:reviewer, algorithm"):
+            drawn_by(both, who)
+
+
 def test_a_pair_holds_readers_by_definition(both, annotation, volume, series, tmp_path):
     with pytest.raises(InputError, match="drawn by an algorithm"):
         write_annotation(both, tmp_path / "pair", volume, series)
