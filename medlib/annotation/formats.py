@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -129,16 +130,18 @@ def write_annotation(
             "nothing says who drew this, a reader or an algorithm; say it with --by reader, --by "
             "reader:ROLE or --by algorithm:NAME[:VERSION]"
         )
-    if chosen == "table":
-        write_file(path, contour_table.table_text(annotation))
-    elif chosen == "seg":
-        seg.write_seg(annotation, path, series)
-    elif chosen == "rtstruct":
-        rtstruct.write_rtstruct(annotation, path, series)
-    elif path.name.endswith(NIFTI):
-        mask_files.write_labels(annotation, path, volume)
-    else:
-        mask_files.write_pair(annotation, path, volume)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on values of the source that break their own rules
+        if chosen == "table":
+            write_file(path, contour_table.table_text(annotation))
+        elif chosen == "seg":
+            seg.write_seg(annotation, path, series)
+        elif chosen == "rtstruct":
+            rtstruct.write_rtstruct(annotation, path, series)
+        elif path.name.endswith(NIFTI):
+            mask_files.write_labels(annotation, path, volume)
+        else:
+            mask_files.write_pair(annotation, path, volume)
     return chosen
 
 

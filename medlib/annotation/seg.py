@@ -7,7 +7,6 @@ LABELMAP, and files whose references highdicom refuses.
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
@@ -58,29 +57,25 @@ def write_seg(annotation: Annotation, path: Path, series: Path) -> None:
     series_uid = annotation.grid.series_instance_uid
     said = annotation.authors, [(label_of(annotation, m), m.start_zyx) for m in annotation.masks]
     content = (series_uid, repr(said))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on values of the source that break their own rules
-        segmentation = hd.seg.Segmentation(
-            source_images=[_single(images[k]) for k in slices],
-            pixel_array=pixels,
-            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=[
-                _description(number, mask, annotation)
-                for number, mask in enumerate(annotation.masks, start=1)
-            ],
-            series_instance_uid=derived_uid("SEG series", *content),
-            series_number=SERIES_NUMBER,
-            sop_instance_uid=derived_uid(
-                "SEG", *content, hashlib.sha256(pixels.tobytes()).hexdigest()
-            ),
-            instance_number=1,
-            manufacturer="medlib",
-            manufacturer_model_name="medlib",
-            software_versions=version("medlib"),
-            device_serial_number="0",
-            content_label="LUNG_LESIONS",
-            content_description="Lung lesions as outlined or marked",
-        )
+    segmentation = hd.seg.Segmentation(
+        source_images=[_single(images[k]) for k in slices],
+        pixel_array=pixels,
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[
+            _description(number, mask, annotation)
+            for number, mask in enumerate(annotation.masks, start=1)
+        ],
+        series_instance_uid=derived_uid("SEG series", *content),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=derived_uid("SEG", *content, hashlib.sha256(pixels.tobytes()).hexdigest()),
+        instance_number=1,
+        manufacturer="medlib",
+        manufacturer_model_name="medlib",
+        software_versions=version("medlib"),
+        device_serial_number="0",
+        content_label="LUNG_LESIONS",
+        content_description="Lung lesions as outlined or marked",
+    )
     if annotation.grid.frame_numbers:
         _refer_to_frames(segmentation, images, annotation.grid)
     save(segmentation, whose, path)

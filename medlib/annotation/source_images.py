@@ -138,8 +138,7 @@ def references(images: Iterable[Dataset]) -> list[Dataset]:
 def save(dataset: Dataset, whose: Dataset, path: Path) -> None:
     """Write a file for the patient and study that `source_images` found."""
     dataset.update(whose)
-    with put_in_place(path) as beside, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on a character set that nobody knows
+    with put_in_place(path) as beside:
         dataset.save_as(beside, enforce_file_format=True)
 
 

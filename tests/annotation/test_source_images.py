@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import warnings
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from series_tools import multi_frame
 
 from medlib.annotation.drawings import Annotation
 from medlib.annotation.formats import read_annotation, write_annotation
+from medlib.annotation.revision import read_version, revise
 from medlib.images.dicom import read_series
 from medlib.images.volume import Volume
 
@@ -106,7 +109,10 @@ def test_structures_of_a_plain_series_may_have_any_name(folder, kind):
 def test_values_that_break_their_rules_are_kept(folder, kind):
     edit(folder, raw("PatientBirthDate", "DA", b"1953/01/02"))
     edit(folder, raw("PatientSex", "CS", b"weiblich"))
-    _, _, written = there_and_back(folder, kind)
+    edit(folder, raw("StudyInstanceUID", "UI", b"1.2.X.003\0"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the command line says one line, or none
+        _, _, written = there_and_back(folder, kind)
     assert written.get_item("PatientBirthDate").value == b"1953/01/02"
     assert written.get_item("PatientSex").value == b"weiblich"
 
@@ -184,6 +190,19 @@ def test_a_seg_lies_on_the_rows_and_columns_of_its_images(tmp_path, turn):
         marked += 1
     assert marked == len(written.pixel_array)
     assert (volume.source_affine is None) == (turn == "supine")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_history_of_a_turned_series_can_be_written(tmp_path, kind):
+    volume = make_series(tmp_path / "ct", "prone")
+    drawn, out = two_readers(volume), tmp_path / "a.dcm"
+    revise(tmp_path / "case", drawn, role="reader", reason="first", date=date(2026, 3, 1))
+    write_annotation(read_version(tmp_path / "case"), out, volume, tmp_path / "ct", kind)
+    assert voxels(read_annotation(out, volume)) == voxels(drawn)
+    if kind == "seg":
+        [shared] = pydicom.dcmread(out).SharedFunctionalGroupsSequence
+        turned = shared.PlaneOrientationSequence[0].ImageOrientationPatient
+        assert list(map(float, turned)) == [-1, 0, 0, 0, -1, 0]
 
 
 def _on_the_side(dataset):
