@@ -42,12 +42,14 @@ def refuse_mixed_acquisitions(frames: list[Frame]) -> None:
     z = np.array([frame.z for frame in frames])
     for keyword in _TOLD_BY:
         told = ["" if (v := frame.get(keyword)) is None else str(v) for frame in frames]
-        if keyword == "InstanceNumber" and 1 < len(set(told)) < len(told):  # counted afresh
+        if len(set(told)) == 1:
+            continue
+        if keyword == "InstanceNumber" and len(set(told)) < len(told):  # counted afresh
             keyword = "Images of the same InstanceNumber,"
             told = [str(told[: k + 1].count(one)) for k, one in enumerate(told)]
         values = np.array([number(one) for one in told], dtype=np.float64)
-        steps, first, which = np.unique(values, return_index=True, return_inverse=True)
-        if len(steps) == 1 or (np.isnan(values).any() and keyword != "AcquisitionNumber"):
+        _, first, which = np.unique(values, return_index=True, return_inverse=True)
+        if np.isnan(values).any() and keyword != "AcquisitionNumber":
             continue
         names = [shown(told[k]) or "absent" for k in first]
         counts = np.bincount(which)
