@@ -5,9 +5,12 @@ import json
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
+from medlib import cli
 from medlib.errors import InputError
 from medlib.images.dicom import read_series, write_series
 from medlib.images.image_files import read_mask
@@ -192,6 +195,29 @@ def test_assist_writes_mask_and_report_on_the_source_grid(series, tmp_path):
     said = bytes(image.header["descrip"].item()).decode()
     assert said == f"algorithm:{report.model.name}::{report.model.sha256[:12]}"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "not"]
+
+
+def test_a_body_with_gas_alone_is_not_looked_at_from_the_file_to_the_exit_code(
+    volume, write_run, tmp_path
+):
+    gas = dataclasses.replace(volume, hu=np.where(volume.hu == -850, -990, volume.hu))
+    write_series(gas, tmp_path / "in")
+    for path in (tmp_path / "in").iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.BodyPartExamined = "ABDOMEN"
+        dataset.save_as(path)
+    out, run = tmp_path / "out", write_run(tmp_path / "run")
+    done = CliRunner().invoke(
+        cli.app, ["assist", str(tmp_path / "in"), "--out", str(out), "--run", str(run)]
+    )
+    assert done.exit_code == 1
+    [folder] = out.iterdir()
+    report = read_report(folder)
+    assert report.review_priority == "not looked at"
+    assert report.not_looked_at.endswith("the header states BodyPartExamined ABDOMEN")
+    assert report.lesions == ()
+    assert f"marks 0, review priority not looked at: {report.not_looked_at}, " in done.stdout
+    assert (folder / "mask.nii.gz").is_file()
 
 
 @pytest.mark.usefixtures("toy_model")
