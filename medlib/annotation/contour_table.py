@@ -113,9 +113,9 @@ def _plane(lines: Sequence[Line], shape_yx: tuple[int, int]) -> tuple[NDArray[np
         if len(line.points_yx) >= MIN_POINTS or not line.inclusion  # a hole may be one voxel
     ]
     alone = [np.flatnonzero(outline_plane([one], shape_yx)) for one in drawn if one[0]]
-    overlapping = overlap_in_part(alone).any(axis=0)
+    overlapping = np.unique(overlap_in_part(alone).nonzero()[0])
     n_empty = len(lines) - len(drawn) + sum(not len(area) for area in alone)
-    return outline_plane(drawn, shape_yx), int(overlapping.sum()), n_empty
+    return outline_plane(drawn, shape_yx), len(overlapping), n_empty
 
 
 def _line(row: Any, grid: SeriesGrid) -> Line:

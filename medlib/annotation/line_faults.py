@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from medlib.annotation.drawings import Line
+
 Points = NDArray[np.float64]
 REPEATED = 0.3  # of a voxel: lines that run no farther apart are one, rounded or sampled anew
 _STEP = 0.2
 
 
-def same_line(one: Points, other: Points) -> bool:
-    """Whether two closed lines run the same way round or back, wherever their points lie."""
-    boxes = [np.r_[points.min(axis=0), points.max(axis=0)] for points in (one, other)]
-    if np.abs(boxes[0] - boxes[1]).max() > REPEATED:
-        return False
+def repeated(lines: Sequence[Line]) -> set[int]:
+    """Which lines run as an earlier one does, round or back, wherever their points lie."""
+    boxes = [
+        (*line.points_yx.min(axis=0), *line.points_yx.max(axis=0), line.inclusion) for line in lines
+    ]
+    pairs = cKDTree(boxes).query_pairs(REPEATED, p=np.inf)
+    return {
+        later for first, later in pairs if _same(lines[first].points_yx, lines[later].points_yx)
+    }
+
+
+def _same(one: Points, other: Points) -> bool:
     dense = [_along(points) for points in (one, other)]
     return all(cKDTree(a).query(b)[0].max() <= REPEATED for a, b in permutations(dense))
 

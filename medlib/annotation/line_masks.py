@@ -17,7 +17,7 @@ from medlib.annotation.drawings import (
     Ratings,
     SeriesGrid,
 )
-from medlib.annotation.line_faults import same_line
+from medlib.annotation.line_faults import repeated
 
 FAR = 1e6  # voxels: a point farther off is as far off
 LOST = 0.25  # of a mask's points: a file is refused if more lie off the series
@@ -88,11 +88,10 @@ def _on_slices(
             said[f"lie {'half-way between slices' if middle else 'on no slice'}: left out"] += 1
             continue
         said["reach off the image: drawn as far as it goes"] += not on_image.all()
-        drawn = slices.setdefault(k, [])
-        alike = (other for other in drawn if other.inclusion == line.inclusion)
-        if any(same_line(points, other.points_yx) for other in alike):
-            said["are listed twice: taken once"] += 1
-        else:
-            drawn.append(line)
+        slices.setdefault(k, []).append(line)
+    for k, drawn in slices.items():
+        again = repeated(drawn)
+        said["are listed twice: taken once"] += len(again)
+        slices[k] = [line for n, line in enumerate(drawn) if n not in again]
     share = np.concatenate(inside)
     return slices, said, 1 - float(share.mean()) if len(share) else 0.0

@@ -70,15 +70,17 @@ def on_line(line_yx: NDArray[np.float64], shape_yx: tuple[int, int]) -> NDArray[
     return mask
 
 
-def overlap_in_part(areas: Sequence[NDArray[np.integer]]) -> NDArray[np.bool_]:
+def overlap_in_part(areas: Sequence[NDArray[np.integer]]) -> csr_array:
     """Which of areas, each the numbers of its voxels, overlap which without lying inside it."""
     sizes = np.array([len(area) for area in areas], dtype=int)
     voxels = np.concatenate([*areas, [0]])[:-1].astype(int)
     area_of = np.repeat(np.arange(len(areas)), sizes)
     shape = len(areas), voxels.max(initial=0) + 1
     holds = csr_array((np.ones(len(voxels), dtype=int), (area_of, voxels)), shape)
-    common = (holds @ holds.T).toarray()
-    return np.asarray((common > 0) & (common < np.minimum(sizes, sizes[:, None])))
+    common = (holds @ holds.T).tocoo()
+    one, other = common.coords
+    partly = common.data < np.minimum(sizes[one], sizes[other])
+    return csr_array((partly[partly], (one[partly], other[partly])), common.shape)
 
 
 def structure_plane(
@@ -102,7 +104,7 @@ def structure_plane(
     for part in range(n):
         joined = np.concatenate([areas[i] for i in np.flatnonzero(part_of == part)])
         plane.flat[np.unique(joined)] ^= True
-    return plane | border, int(partly.any(axis=1).sum()), n_empty
+    return plane | border, len(np.unique(partly.nonzero()[0])), n_empty
 
 
 def outline_mask(contours: Sequence[Contour], block: Block) -> NDArray[np.bool_]:

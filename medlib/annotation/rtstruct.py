@@ -20,7 +20,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
+from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 from pydicom.valuerep import DSfloat
 
 from medlib.annotation.drawings import (
@@ -150,7 +150,8 @@ def _header(images: Sequence[Dataset], content: str) -> Dataset:
         _item(FrameOfReferenceUID=image.FrameOfReferenceUID, RTReferencedStudySequence=[study])
     ]
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    # Explicit VR has no room for the numbers of a long line: 64 kB.
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     dataset.file_meta.ImplementationClassUID = derived_uid("implementation")
     dataset.file_meta.ImplementationVersionName = "MEDLIB"
     return dataset
@@ -261,8 +262,11 @@ def _line(
     path: Path, contour: Dataset, lesion: int, reader: int, grid: SeriesGrid
 ) -> tuple[Line, str]:
     """Return a line, and what has to be said of the image that it names."""
+    values = contour.get("ContourData") or ()
+    if isinstance(values, bytes):  # UN, as explicit files hold what has more than 64 kB
+        values = values.decode("ascii", "replace").rstrip(" \0").split("\\")
     try:
-        points_mm = np.array(contour.get("ContourData") or (), dtype=np.float64).reshape(-1, 3)
+        points_mm = np.array(values, dtype=np.float64).reshape(-1, 3)
     except ValueError:
         points_mm = np.full((1, 3), np.nan)
     to_index = np.linalg.inv(grid.affine)

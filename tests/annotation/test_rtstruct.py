@@ -6,13 +6,14 @@ import numpy as np
 import pydicom
 import pytest
 from annotated import TURNS, make_series, two_readers, voxels
+from pydicom.uid import ExplicitVRLittleEndian
 
-from medlib.annotation.drawings import Annotation, GridMismatchError, LesionMask
+from medlib.annotation.drawings import Annotation, GridMismatchError, LesionMask, SeriesGrid
 from medlib.annotation.formats import read_annotation, write_annotation
 from medlib.annotation.rtstruct import read_rtstruct, write_rtstruct
 from medlib.annotation.validate import validate_annotation
 from medlib.errors import InputError
-from medlib.images.dicom import read_series
+from medlib.images.dicom import read_series, write_series
 
 LEANING = [float(np.cos(0.008)), 0.0, float(np.sin(0.008)), 0.0, 1.0, 0.0]
 
@@ -50,6 +51,31 @@ def test_any_mask_comes_back(volume, series, grid, tmp_path):
     back = read_rtstruct(tmp_path / "a.dcm", grid)
     assert voxels(back) == voxels(annotation)
     assert not back.notes
+
+
+@pytest.mark.filterwarnings("ignore:The value for the data element")
+def test_a_line_of_more_than_64_kb(tmp_path):
+    """Explicit files of other programs hold it as UN."""
+    volume = make_series(tmp_path / "ct")
+    large = replace(volume, hu=np.tile(volume.hu, (1, 8, 7)))
+    write_series(large, tmp_path / "large")
+    [volume] = read_series(tmp_path / "large")
+    mask = np.zeros(volume.hu.shape, dtype=bool)
+    mask[4, 10:290:10, 10:290] = mask[4, 10:290, 10] = True
+    for row in range(10, 290, 10):
+        mask[4, row : row + 7, 10:290:2] = True
+    annotation = Annotation.gather(SeriesGrid.of(volume), [LesionMask.cut(1, 1, mask)])
+    path = tmp_path / "a.dcm"
+    write_rtstruct(annotation, path, tmp_path / "large")
+    dataset = pydicom.dcmread(path)
+    [line] = dataset.ROIContourSequence[0].ContourSequence
+    assert line["ContourData"].VR == "DS"
+    assert sum(len(str(value)) + 1 for value in line.ContourData) > 2**16
+    assert voxels(read_annotation(path, volume)) == voxels(annotation)
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.save_as(path)
+    assert path.read_bytes().count(b"\x06\x30\x50\x00UN") == 1
+    assert voxels(read_annotation(path, volume)) == voxels(annotation)
 
 
 def test_a_slice_that_leans_by_less_than_half_a_degree_is_one_height(tmp_path):
