@@ -23,6 +23,7 @@ _MOST_GAS = 0.75
 _LUNG_BELOW_HU = -600.0  # median; what is denser all over is not told from stool
 _MIXED_HU = 175.0  # between the quartiles: pneumonia, or stool; beside stool there is gas:
 _GAS_IN_MIXED = 0.025
+_MOST_STOOL_L = 2.0  # no bowel holds more in one piece: two lungs with a pneumothorax do
 _LEAST_AROUND = 0.1  # share of the body before and behind it; lung .37 or more, foam of a table .07
 _LEAST_AREA_MM2 = 2000.0  # of the lungs in their largest slice: an apex alone is not judged
 _GAS_APART = 0.02  # of the lungs' volume, in slices without lung; the four have 0.008 (a stomach)
@@ -88,18 +89,18 @@ def _lung_parts(air: NDArray[np.bool_], coarse: CoarseScan) -> NDArray[np.bool_]
             middle = box[1].start + int(np.nonzero(inside)[1].mean())
             around = before[middle] / before[-1]
             is_lung[number] = _LEAST_AROUND < around < 1 - _LEAST_AROUND and _is_lung(
-                coarse.hu[box][inside]
+                coarse.hu[box][inside], coarse.litres(inside)
             )
     lung = is_lung[labels]
     area_mm2 = lung.sum(axis=(1, 2)).max() * coarse.spacing_mm[1] * coarse.spacing_mm[2]
     return lung & bool(area_mm2 >= _LEAST_AREA_MM2)
 
 
-def _is_lung(hu: NDArray[np.float32]) -> bool:
+def _is_lung(hu: NDArray[np.float32], litres: float) -> bool:
     """Tell lung by what is inside a part of the air."""
     low, median, high = np.percentile(hu, (25, 50, 75))
     gas = np.mean(hu < _GAS_BELOW_HU)
-    is_mixed = high - low > _MIXED_HU and gas > _GAS_IN_MIXED
+    is_mixed = high - low > _MIXED_HU and gas > _GAS_IN_MIXED and litres < _MOST_STOOL_L
     return bool(gas < _MOST_GAS and median < _LUNG_BELOW_HU and not is_mixed)
 
 
