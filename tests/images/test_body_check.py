@@ -138,7 +138,7 @@ def test_a_chest_is_searched_where_the_lung_field_is(name):
 def test_a_pneumothorax_is_searched():
     """Gas beside collapsed lung on one side, and both sides touch in front of the heart."""
     air = BOTH | ((np.abs(X) < 30) & (np.abs(Y + 30) < 15) & (np.abs(Z) < 60))
-    gas = air & (X > 0) & (Y < 0)
+    gas = air & (X > 0) & (Y < -20)
     hu = drawn({-850.0: air, -620.0: air & (X > 0), -990.0: gas}, noise_hu=25)
     found = plausible_lungs(hu, (8.0, 2.0, 2.0))
     assert found.field[air].mean() > 0.97
