@@ -134,8 +134,8 @@ def write_mask(mask: NDArray[Any], volume: Volume, path: Path, description: str 
     """Write a mask or label volume, shape (z, y, x), with the axes of the file of its series.
 
     `path` is ``.nii`` or ``.nii.gz``; the same mask gives the same bytes. Of `description` the
-    header holds `DESCRIPTION_BYTES`. Raises ValueError if
-    the mask does not have the shape of the volume.
+    header holds `DESCRIPTION_BYTES`. Raises ValueError if the mask does not have the shape of the
+    volume.
     """
     if mask.shape != volume.hu.shape:
         raise ValueError(f"mask is {mask.shape}, the volume is {volume.hu.shape}: one grid, please")

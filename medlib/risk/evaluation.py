@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from medlib.annotation.case import Case
+from medlib.annotation.drawings import Author
 from medlib.baseline.network_passes import Model, predict_window
 from medlib.baseline.outline import outline_window
 from medlib.baseline.run import CARD, Run
@@ -19,7 +20,7 @@ from medlib.cohorts.cohort import Cohort, open_cohort
 from medlib.cohorts.project_split import lidc_patients
 from medlib.errors import DataError, RunError
 from medlib.files import write_json
-from medlib.images.image_files import write_mask
+from medlib.images.image_files import DESCRIPTION_BYTES, write_mask
 from medlib.keys import code_key, digest
 from medlib.risk.case_figures import SCANS, WINDOWS, Figures, summary
 from medlib.risk.evaluation_files import METRICS_FILE, operating_point, shipped_run
@@ -81,6 +82,9 @@ def evaluate(
     if only_unseen:
         table = table[~table["seen_by_the_run"]]
     see, draw = predictor(run), _draw(run)
+    name = f"{run.card['model']['name']}, run {run.folder.name}"
+    author = Author("algorithm", name, weights_sha256=run.weights_sha256())
+    drawn_by = author.brief(DESCRIPTION_BYTES)
 
     def rows_of(case: Case) -> Matching:
         tables, marked = judge(case, see, draw)
@@ -92,7 +96,7 @@ def evaluate(
                 shown = tables.candidates.loc[is_shown, "candidate_id"]
                 marked = np.where(np.isin(marked, shown), marked, 0)
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_mask(marked, case.volume, file)
+            write_mask(marked, case.volume, file, drawn_by)
         return tables
 
     key = digest(

@@ -73,6 +73,7 @@ def test_metrics_and_masks_of_volumes_of_interest(vois, run_folder, tmp_path):
     assert found["summary"]["seen_by_the_run"]["n_cases"] == 1
     for row in found["cases"]:
         image = nibabel.load(out / "masks" / f"{row['voi_id']}_pred.nii.gz")
+        assert bytes(image.header["descrip"]).startswith(b"algorithm:")  # no reader drew it
         assert image.shape == (20, 24, 4)
         assert np.allclose(image.affine, AFFINE)
         marked = np.asarray(image.dataobj) > 0
