@@ -82,8 +82,7 @@ def evaluate(
     if only_unseen:
         table = table[~table["seen_by_the_run"]]
     see, draw = predictor(run), _draw(run)
-    name = f"{run.card['model']['name']}, run {run.folder.name}"
-    author = Author("algorithm", name, weights_sha256=run.weights_sha256())
+    author = Author("algorithm", f"run {run.folder.name}", weights_sha256=run.weights_sha256())
     drawn_by = author.brief(DESCRIPTION_BYTES)
 
     def rows_of(case: Case) -> Matching:
