@@ -137,7 +137,8 @@ def read_label_values(path: Path, volume: Volume) -> NDArray[np.integer]:
         if error.__cause__ is not None:  # the file itself could not be read
             raise
         raise GridMismatchError(str(error)) from None
-    whole = values.astype(np.uint16)
+    with np.errstate(invalid="ignore"):  # NaN
+        whole = values.astype(np.uint16)
     if not np.array_equal(whole, values):
         raise InputError(
             f"{path}: holds values that are no whole numbers from 0; expected a label file; "

@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 
 from medlib.annotation.case import LESION_COLUMNS, Case
+from medlib.annotation.mask_files import read_label_values
 from medlib.cohorts.phantom_receipts import read_receipt
 from medlib.cohorts.tables import IDENTITY, read_table
 from medlib.errors import DataError
 from medlib.files import sha256_of
 from medlib.images.dicom import read_series
-from medlib.images.image_files import read_mask
 from medlib.phantom.cohort_sizes import PARTS
 
 TABLE = "cohort.csv"
@@ -69,7 +69,7 @@ def read_case(cohort_folder: Path, row: pd.Series, name: str | None = None) -> C
     if missing := [column for column in LESION_COLUMNS if column not in lesions]:
         raise DataError(f"{folder / 'lesions.csv'} lacks the columns {', '.join(missing)}")
     readers, labels = (
-        read_mask(folder / name, volume).astype(np.uint8, copy=False) for name in FILES[:2]
+        read_label_values(folder / name, volume).astype(np.uint8, copy=False) for name in FILES[:2]
     )
     return Case(
         **dict(row[list(IDENTITY)]),

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from medlib.errors import DataError, InputError
+from medlib.annotation.mask_files import read_label_values
+from medlib.errors import InputError
 from medlib.files import write_file, write_json
 from medlib.images.dicom import read_series
-from medlib.images.image_files import read_mask
 from medlib.images.volume import Volume
 from medlib.images.windows import WINDOWS, apply_window
 
@@ -62,18 +62,15 @@ def convert_ct(source: Path, mask: Path, out: Path, form: str) -> list[BoxedImag
     Raises
     ------
     InputError
-        If the images cannot be read, there is more than one series, or the mask is of another.
-    DataError
-        If the mask holds no whole numbers.
+        If the images cannot be read, there is more than one series, or the mask is of another, or
+        holds no whole numbers.
     """
     volumes = read_series(source)
     if len(volumes) > 1:
         raise InputError(f"{source}: holds {len(volumes)} CT series; expected one; give its folder")
     [volume] = volumes
-    labels = read_mask(mask, volume)
-    if (labels < 0).any() or (labels != np.floor(labels)).any():
-        raise DataError(f"{mask}: holds other values than 0, 1, 2, ...; expected k inside lesion k")
-    labels = labels.astype(np.int64) if labels.max() > 1 else labels > 0
+    values = read_label_values(mask, volume)
+    labels = values if values.max() > 1 else values > 0
     images = write_slices(volume, labels, out / "images", source.resolve().name.split(".")[0])
     if form == "coco":
         write_coco(images, out / "boxes.json")

@@ -15,12 +15,13 @@ import pandas as pd
 
 from medlib.annotation.case import Case, lesion_row, lesion_table
 from medlib.annotation.lidc import RATINGS
+from medlib.annotation.mask_files import read_label_values
 from medlib.annotation.reference import reader_masks
 from medlib.cohorts.project_split import split_of
 from medlib.cohorts.tables import IDENTITY, read_table
 from medlib.errors import DataError
 from medlib.files import sha256_of
-from medlib.images.image_files import read_image, read_mask
+from medlib.images.image_files import read_image
 from medlib.images.volume import Volume
 
 TABLE = "lidc_voi.csv"
@@ -67,7 +68,7 @@ def read_case(folder: Path, row: pd.Series) -> Case:
     """
     ct, bits = (folder / row[column] for column in FILES)
     volume = read_image(ct, row["patient_id"])
-    readers = read_mask(bits, volume).astype(np.uint8, copy=False)
+    readers = read_label_values(bits, volume).astype(np.uint8, copy=False)
     masks = reader_masks(readers)
     if masks.any(axis=(1, 2, 3)).sum() != row["n_readers"]:
         raise DataError(

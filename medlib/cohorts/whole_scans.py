@@ -23,13 +23,14 @@ from scipy import ndimage
 
 from medlib.annotation.case import Case, LabelKind, lesion_row, lesion_table
 from medlib.annotation.lidc import RATINGS
+from medlib.annotation.mask_files import read_label_values
 from medlib.annotation.reference import reader_masks
 from medlib.cohorts.project_split import split_of
 from medlib.cohorts.tables import IDENTITY, read_table
 from medlib.errors import DataError
 from medlib.files import sha256_of
 from medlib.images.dicom import read_series
-from medlib.images.image_files import read_image, read_mask
+from medlib.images.image_files import read_image
 from medlib.images.image_grids import as_stored, upright
 from medlib.images.volume import Volume
 
@@ -94,7 +95,9 @@ def read_case(folder: Path, row: pd.Series) -> Case:
     if kind != "none":
         label = files / row["label_file"]
         # Readers' bits as they are; of anything else, whatever is marked is bit 0.
-        drawn = _inside_boxes(label, volume) if kind == "boxes" else read_mask(label, volume)
+        drawn = (
+            _inside_boxes(label, volume) if kind == "boxes" else read_label_values(label, volume)
+        )
         readers = (drawn if kind == "readers" else drawn > 0).astype(np.uint8, copy=False)
     if isinstance(row.get("doubtful_file"), str):
         doubtful = _inside_boxes(files / row["doubtful_file"], volume) & (readers == 0)
@@ -174,9 +177,21 @@ def _inside_boxes(path: Path, volume: Volume) -> NDArray[np.bool_]:
             raise DataError(f"{path}: the column {name} holds more than numbers; mend it")
     is_dicom = bool(volume.sop_instance_uids)
     inside = np.zeros_like(as_stored(volume.hu, volume) if is_dicom else volume.hu, dtype=bool)
-    for box in boxes.itertuples():
-        z = int(box.slice_index_ascending_z)
-        if not 0 <= z < len(inside):
-            raise DataError(f"{path}: a box lies on slice {z} of {len(inside)}; mend the table")
-        inside[z, int(box.ymin) : int(box.ymax) + 1, int(box.xmin) : int(box.xmax) + 1] = True
+    _check_boxes(path, boxes, inside.shape)
+    for box in boxes[list(BOX_COLUMNS)].astype(int).itertuples():
+        inside[box.slice_index_ascending_z, box.ymin : box.ymax + 1, box.xmin : box.xmax + 1] = True
     return upright(inside, volume) if is_dicom else inside
+
+
+def _check_boxes(path: Path, boxes: pd.DataFrame, shape_zyx: tuple[int, ...]) -> None:
+    z, y, x = shape_zyx
+    low, high = boxes[["slice_index_ascending_z", "ymin", "xmin"]], boxes[["ymax", "xmax"]]
+    fits = (low >= 0).all(axis=1) & (boxes["slice_index_ascending_z"] < z)
+    fits &= (high.to_numpy() >= low[["ymin", "xmin"]]).all(axis=1) & (high < (y, x)).all(axis=1)
+    if not fits.all():
+        z_, *corners = boxes.loc[~fits, list(BOX_COLUMNS)].iloc[0]
+        raise DataError(
+            f"{path}: {(~fits).sum()} of {len(boxes)} boxes do not lie on the {z} slices of {y} "
+            f"rows and {x} columns, the first on slice {z_:g} with xmin, xmax, ymin, ymax "
+            f"{' '.join(f'{c:g}' for c in corners)}; mend the table"
+        )

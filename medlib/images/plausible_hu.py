@@ -8,12 +8,16 @@ from numpy.typing import NDArray
 from medlib.images.image_errors import NotHounsfieldError
 
 _LUNG_BELOW_HU = -200.0  # what is lower holds air
+_AIR_REACHES_HU = -520.0  # where there is lung, some of it is lower; half of -1024 is not
 _DENSE_ABOVE_HU = 600.0  # cortical bone, teeth, metal
 _NO_AIR = 0.01  # less than this share holds air: taken alone, a field of view inside the body
+_LUNG = 0.05  # more than this share holds air: not only the rim of something
 _MOST_DENSE = 0.05  # share of bone in a body without any air: beyond, it is tissue moved upwards
-_LEAST_RANGE_HU = 20.0  # noise alone spreads further than this
+_CUT_OFF = 0.02  # share of one least value: beyond, what was lower was set to it
+_LEAST_RANGE_HU, _TISSUE_RANGE_HU = 20.0, 150.0  # noise alone; a body without fat
 _DRAWN_WITH = 8  # whole numbers at most, besides the least: a picture of a few tissues, no scan
 _SAMPLED = 2**18  # voxels, at least: the whole of a small volume
+_EXPECTED = "expected HU, air near -1000 and soft tissue near 0"
 
 
 def check_hounsfield(hu: NDArray[np.float32]) -> None:
@@ -26,18 +30,26 @@ def check_hounsfield(hu: NDArray[np.float32]) -> None:
     sample = hu[:, ::step, ::step]
     measured = sample[sample > sample.min()]
     some = np.unique(measured[:: measured.size // 1000 + 1])
-    if not (some % 1).any() and some.size <= _DRAWN_WITH:
+    drawn = not (some % 1).any() and some.size <= _DRAWN_WITH
+    if drawn:
         measured = sample
     low, median, high = np.percentile(measured, (0.1, 50, 99.9)).tolist()
     if high - low < _LEAST_RANGE_HU:
         raise NotHounsfieldError(
-            f"values lie between {low:.3g} and {high:.3g}; expected HU, air near -1000 and soft "
-            "tissue near 0: a scaled picture is no CT; give the CT in HU"
+            f"values lie between {low:.3g} and {high:.3g}; {_EXPECTED}: a scaled picture is no CT; "
+            "give the CT in HU"
         )
-    dense = float(np.mean(measured > _DENSE_ABOVE_HU))
-    if np.mean(measured < _LUNG_BELOW_HU) < _NO_AIR and dense > _MOST_DENSE:
+    air, dense = np.mean(measured < _LUNG_BELOW_HU), np.mean(measured > _DENSE_ABOVE_HU)
+    if air < _NO_AIR and dense > _MOST_DENSE:
         raise NotHounsfieldError(
             f"{100 * dense:.0f} % of the values are above {_DENSE_ABOVE_HU:g} and none is air "
-            f"(median {median:.0f}); expected HU, air near -1000 and soft tissue near 0: the "
-            "intercept of the rescale is lost; give the CT in HU"
+            f"(median {median:.0f}); {_EXPECTED}: the intercept of the rescale is lost; give the "
+            "CT in HU"
+        )
+    least = sample.min() if sample.min() > _LUNG_BELOW_HU else measured.min()
+    cut = np.mean(sample == least) > _CUT_OFF or (low >= 0 and high - low > _TISSUE_RANGE_HU)
+    if (air < _NO_AIR and cut and not drawn) or (air > _LUNG and low > _AIR_REACHES_HU):
+        raise NotHounsfieldError(
+            f"values lie between {low:.3g} and {high:.3g}, and none is air; {_EXPECTED}: a grey "
+            "picture, or a squeezed scale, is no CT; give the CT in HU"
         )

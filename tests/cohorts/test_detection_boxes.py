@@ -150,7 +150,7 @@ def test_what_the_command_refuses(volume, tmp_path):
     write_mask(np.full(volume.hu.shape, -1, np.int16), volume, tmp_path / "negative.nii.gz")
     for mask, message in (
         ([], "name it with --mask"),
-        (["--mask", str(tmp_path / "negative.nii.gz")], "expected k inside lesion k"),
+        (["--mask", str(tmp_path / "negative.nii.gz")], "expected a label file"),
         (["--mask", str(tmp_path / "none.nii.gz")], "not a readable NIfTI file"),
     ):
         arguments = ["data", "convert", str(tmp_path / "scan"), "--to", "coco", *mask]

@@ -15,6 +15,7 @@ def folder(tmp_path):
     affine = np.diag([-1.0, -1.0, 3.0, 1.0])
     (tmp_path / "boxed").mkdir()
     hu = np.full((8, 7, 5), -800, np.int16)
+    hu[::2] = 40
     nibabel.save(nibabel.Nifti1Image(hu, affine), tmp_path / "boxed" / "ct.nii.gz")
     box = {"slice_index_ascending_z": [2], "xmin": [1], "xmax": [3], "ymin": [4], "ymax": [5]}
     pd.DataFrame(box).to_csv(tmp_path / "boxed" / "boxes.csv")
@@ -33,10 +34,28 @@ def test_boxes_become_a_mask(folder):
 
 
 def test_a_box_beyond_the_scan_is_told(folder):
-    boxes = pd.read_csv(folder / "boxed" / "boxes.csv").assign(slice_index_ascending_z=5)
-    boxes.to_csv(folder / "boxed" / "boxes.csv")
-    with pytest.raises(DataError, match="slice 5 of 5"):
-        read_case(folder, open_table(folder).iloc[0])
+    boxes = pd.read_csv(folder / "boxed" / "boxes.csv")
+    for change in (
+        {"slice_index_ascending_z": 5},
+        *({"xmin": -1}, {"xmin": 4}, {"xmax": 8}, {"ymax": 7}, {"ymin": -1e30}, {"ymax": np.inf}),
+    ):
+        boxes.assign(**change).to_csv(folder / "boxed" / "boxes.csv")
+        with pytest.raises(DataError, match="1 of 1 boxes do not lie on the 5 slices of 7 rows"):
+            read_case(folder, open_table(folder).iloc[0])
+
+
+@pytest.mark.parametrize("values", [0.3, -1, np.nan], ids=["probabilities", "negative", "NaN"])
+def test_a_mask_that_is_no_label_file_is_told(folder, values):
+    ct = nibabel.load(folder / "boxed" / "ct.nii.gz")
+    mask = np.zeros(ct.shape, np.float32)
+    table = open_table(folder).assign(label_file="mask.nii", label_kind="outline")
+    for marked in (1, values):
+        mask[2:4, 2, 2] = marked
+        nibabel.save(nibabel.Nifti1Image(mask, ct.affine), folder / "boxed" / "mask.nii")
+        if marked == 1:
+            assert read_case(folder, table.iloc[0]).reference.sum() == 2
+    with pytest.raises(InputError, match="no whole numbers from 0"):
+        read_case(folder, table.iloc[0])
 
 
 @pytest.mark.parametrize(
@@ -71,7 +90,7 @@ def test_a_mask_that_lies_elsewhere_is_told(folder):
     assert read_case(folder, table.iloc[0]).reference.all()
     mask.SetOrigin((0.0, 5.0, 0.0))
     SimpleITK.WriteImage(mask, folder / "boxed" / "mask.nrrd")
-    with pytest.raises(InputError, match=r"mask.nrrd: the mask lies 5.0 mm from the series"):
+    with pytest.raises(InputError, match=r"mask.nrrd: the mask lies 0 x 5 x 0 voxels from"):
         read_case(folder, table.iloc[0])
 
 

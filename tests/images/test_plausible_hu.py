@@ -27,6 +27,10 @@ def padded(hu: np.ndarray, value: float) -> np.ndarray:
     return np.where(x**2 + y**2 > 1, np.float32(value), hu)
 
 
+def grey(hu: np.ndarray) -> np.ndarray:
+    return np.round(255 * np.clip((hu + 1000) / 1400, 0, 1))
+
+
 @pytest.mark.parametrize(
     "moved",
     [
@@ -36,9 +40,20 @@ def padded(hu: np.ndarray, value: float) -> np.ndarray:
         lambda hu: hu + 1024,
         lambda hu: padded(hu + 1024, -1024),
         lambda hu: padded(hu + 1000, -1000),
+        lambda hu: padded(hu + 1000, -2000).clip(-1024),
+        lambda hu: padded(grey(hu), -1024),
+        lambda hu: grey(hu) - 128,
+        lambda hu: padded(np.abs(hu + 1000) * 0.3, -1024),
+        lambda hu: np.clip(hu, -160, 240),
+        lambda hu: padded(np.clip(hu, -160, 240), -1024),
+        lambda hu: np.maximum(hu, -1024) / 2,
         lambda hu: np.full_like(hu, -1024),
     ],
-    ids=["-1..1", "z-score", "thousandths", "+1024", "+1024 padded", "+1000 padded", "one value"],
+    ids=[
+        *("-1..1", "z-score", "thousandths", "+1024", "+1024 padded", "+1000 padded"),
+        *("+1000 padded low", "grey padded", "grey signed", "MRI padded", "window"),
+        *("window padded", "halves", "one value"),
+    ],
 )
 def test_what_is_no_hu_is_refused(chest, moved):
     with pytest.raises(NotHounsfieldError, match="expected"):

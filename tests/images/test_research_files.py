@@ -113,3 +113,26 @@ def test_two_forms_that_differ_are_told(volume, tmp_path):
     image.set_qform(np.diag([-1.0, 1, 1, 1]) @ image.affine, 1)
     nibabel.save(image, tmp_path / "ct.nii")
     assert "places the voxels twice" in read_image(tmp_path / "ct.nii").warnings[1]
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [lambda hu: 10 * hu, lambda hu: 2 * hu, lambda hu: hu - 1024],
+    ids=["ten times", "twice", "rescaled again"],
+)
+def test_much_below_air_that_is_no_padding_is_refused(volume, tmp_path, moved):
+    values = moved(volume.hu).transpose(2, 1, 0)
+    values[:, : values.shape[1] // 2] = -1024
+    save_nifti(volume, tmp_path / "ct.nii.gz", values)
+    with pytest.raises(ResearchVolumeError, match="rescaled twice"):
+        read_image(tmp_path / "ct.nii.gz")
+
+
+@pytest.mark.parametrize("value", [-2000, -3024, -32768, np.nan])
+def test_padding_of_any_value_becomes_air(volume, tmp_path, value):
+    values = volume.hu.transpose(2, 1, 0).astype(np.float32)
+    values[:, : values.shape[1] // 3] = value
+    save_nifti(volume, tmp_path / "ct.nii.gz", values)
+    read = read_image(tmp_path / "ct.nii.gz")
+    assert (read.hu[:, : values.shape[1] // 3] == -1024).all()
+    assert any("padding" in warning for warning in read.warnings)
