@@ -58,7 +58,7 @@ def read_annotation(path: Path, volume: Volume, rois: Sequence[str] = ()) -> Ann
 
 def list_structures(path: Path) -> list[Structure]:
     """List what a SEG or an RTSTRUCT holds; its series is not needed."""
-    if path.suffix in (".csv", *LABEL_FILES) or not path.is_file():
+    if path.name.endswith((".csv", *LABEL_FILES)) or not path.is_file():
         raise InputError(
             f"{path}: no DICOM file here; expected a SEG or an RTSTRUCT; check the path"
         )
@@ -73,10 +73,8 @@ def _dicom_kind(path: Path) -> str:
         dataset = pydicom.dcmread(path, force=True, specific_tags=["SOPClassUID"])
         kind = dataset.get("SOPClassUID")
     if kind not in (*SEGMENTATIONS, RTStructureSetStorage):
-        name = getattr(kind, "name", kind)
-        raise InputError(
-            f"{path}: DICOM of the kind {shown(name)}; {EXPECTED}; choose another file"
-        )
+        found = f"DICOM of the kind {shown(getattr(kind, 'name', kind))}" if kind else "no DICOM"
+        raise InputError(f"{path}: {found}; {EXPECTED}; choose another file")
     return str(kind)
 
 

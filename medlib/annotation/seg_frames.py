@@ -36,11 +36,13 @@ def _group(dataset: Dataset, number: int, keyword: str) -> Dataset:
 
 
 def segment_numbers(dataset: Dataset) -> list[int]:
-    """Return the segment of each frame that has one; in a LABELMAP the values name them."""
+    """Return the segment of each frame; a LABELMAP has those of a frame's values in one."""
+    if dataset.SegmentationType == "LABELMAP":
+        frames = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
+        return [number for frame in frames for number in np.unique(frame).tolist()]
     return [
         int(_group(dataset, k, "SegmentIdentificationSequence").ReferencedSegmentNumber)
         for k in range(len(dataset.get("PerFrameFunctionalGroupsSequence", ())))
-        if dataset.SegmentationType != "LABELMAP"
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -25,6 +26,9 @@ MAX_ARCHIVE_BYTES = 16 * 2**30  # unpacked: some ten thousand slices and their l
 MAX_PACKING = 100
 FREELY_PACKED_BYTES = 256 * 2**20
 _ARCHIVES = ("", ".zip")  # in a folder; other files may be zip archives, too (docx, npz)
+_VOXELS = re.compile(
+    r"[\w-][\w. -]{0,99}\.z?raw", re.IGNORECASE
+)  # of a MetaImage, beside its header
 _DEFLATED = DeflatedExplicitVRLittleEndian.encode()
 
 
@@ -157,7 +161,10 @@ def _add_file(found: Source, path: Path, name: str, *, archives: bool = True) ->
 
 
 def _unpack(found: Source, path: Path) -> list[Found]:
-    """Unpack members under names of our own: theirs are only ever shown."""
+    """Unpack members under names of our own: theirs are only ever shown.
+
+    Voxels of a MetaImage keep the plain name by which their header, in the same folder, finds them.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
@@ -165,10 +172,18 @@ def _unpack(found: Source, path: Path) -> list[Found]:
             found.packed_bytes += path.stat().st_size
             _check_room(found, len(members), sum(member.file_size for member in members))
             scratch = Path(tempfile.mkdtemp(dir=found.scratch))
-            files = [
-                Found(scratch / f"{k:06d}", shown(member.filename))
-                for k, member in enumerate(members)
-            ]
+            folders: dict[str, Path] = {}
+            taken: set[Path] = set()
+            files = []
+            for k, member in enumerate(members):
+                folder, _, name = member.filename.replace("\\", "/").rpartition("/")
+                beside = folders.setdefault(folder, scratch / f"folder{len(folders)}")
+                beside.mkdir(exist_ok=True)
+                kept = beside / name
+                if not _VOXELS.fullmatch(name) or kept in taken:
+                    kept = beside / f"{k:06d}"
+                taken.add(kept)
+                files.append(Found(kept, shown(member.filename)))
             for file, member in zip(files, members, strict=True):
                 with archive.open(member) as packed, file.path.open("wb") as unpacked:
                     shutil.copyfileobj(packed, unpacked)  # ends at the size that was checked

@@ -195,3 +195,6 @@ def test_label_files_of_other_tools_and_one_label_of_them(volume, series, tmp_pa
 def test_list_names_what_it_expects(series, good, tmp_path):
     for file in (good, tmp_path, tmp_path / "none.dcm", next(series.glob("*.dcm"))):
         assert "SEG or" in one_line_error(medlib("list", file))
+    for name, said in (("a.nii.gz", "no DICOM file here"), ("a.txt", "no DICOM; expected")):
+        (tmp_path / name).write_bytes(b"text")
+        assert said in one_line_error(medlib("list", tmp_path / name))

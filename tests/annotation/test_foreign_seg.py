@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from medlib import cli
 from medlib.annotation.drawings import Author, GridMismatchError, SeriesGrid
-from medlib.annotation.formats import read_annotation, write_annotation
+from medlib.annotation.formats import list_structures, read_annotation, write_annotation
 from medlib.annotation.seg import read_seg
 from medlib.errors import InputError
 from medlib.images.dicom import read_series
@@ -152,6 +152,8 @@ def test_labelmap_is_read(series, volume, tmp_path):
     read = read_annotation(path, volume)
     assert [mask.n_voxels for mask in read.masks] == [(labels == k).sum() for k in (1, 2)]
     assert read.names == {1: "Lesion A", 2: "Lesion B"}
+    holding = [(labels == k).any(axis=(1, 2)).sum() for k in (1, 2)]
+    assert [one.parts for one in list_structures(path)[-2:]] == holding
 
 
 def test_images_named_twice_and_groups_shared_by_all_frames(three, volume):

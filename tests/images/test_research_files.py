@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,22 @@ def test_metaimage_and_nrrd_are_read(volume, tmp_path, name, packed):
         assert np.array_equal(read.hu, volume.hu)
         assert read.affine == pytest.approx(volume.affine)
         assert len(read.warnings) == 1  # that it is no DICOM
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_metaimages_of_two_files_in_an_archive(volume, tmp_path, packed):
+    with zipfile.ZipFile(tmp_path / "cts.zip", "w") as archive:
+        for case, hu in (("one", volume.hu), ("two", volume.hu[:, ::-1])):
+            sitk.WriteImage(
+                itk_image(dataclasses.replace(volume, hu=hu)), tmp_path / "ct.mhd", packed
+            )
+            for file in ("ct.mhd", "ct.zraw" if packed else "ct.raw"):
+                archive.write(tmp_path / file, f"study/{case}/{file}")
+                (tmp_path / file).unlink()
+    for source in (tmp_path, tmp_path / "cts.zip"):
+        one, two = read_series(source)
+        assert np.array_equal(one.hu, volume.hu)
+        assert np.array_equal(two.hu, volume.hu[:, ::-1])
 
 
 def test_metaimage_turned_by_its_header(volume, tmp_path):
