@@ -15,7 +15,7 @@ _LUNG = 0.05  # more than this share holds air: not only the rim of something
 _MOST_DENSE = 0.05  # share of bone in a body without any air: beyond, it is tissue moved upwards
 _CUT_OFF = 0.02  # share of one least value: beyond, what was lower was set to it
 # Of what is no air 0.91 of a chest or more is soft tissue, 0.86 of a head; doubled 0.06.
-_BODY_ABOVE_HU, _SOFT_UP_TO_HU, _LEAST_SOFT = -400.0, 300.0, 0.45
+_BODY_ABOVE_HU, _SOFT_UP_TO_HU, _LEAST_SOFT = -400.0, 300.0, 0.3
 _LEAST_BODY = 0.005  # share of the voxels: less is not judged
 _LEAST_RANGE_HU, _TISSUE_RANGE_HU = 20.0, 150.0  # noise alone; a body without fat
 _DRAWN_WITH = 8  # whole numbers at most, besides the least: a picture of a few tissues, no scan
