@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medlib.errors import InputError
-from medlib.images.dicom_acquisitions import interleaving_notes
+from medlib.images.dicom_acquisitions import refuse_alternating
 from medlib.images.dicom_find import Found, Source, found_files, shown
 from medlib.images.dicom_frames import frames_of
 from medlib.images.dicom_geometry import stack_frames
@@ -42,6 +42,8 @@ _DOCUMENTS = ("104.", "88.", "11.", "481.3", "481.5", "481.8", "9.", "78.", "66.
 _LYING = {"P": "prone", "DR": "on the right side", "DL": "on the left side"}
 # What ImageType says of screen saves, of a scanner's protocol page, and of reconstructions.
 _CAPTURED = re.compile(r"SCREEN(?!ING)|SNAPSHOT|CAPTURE| PROT\b")
+_CALLED_CAPTURE = re.compile(r"SCREEN ?(SAVE|SHOT|CAPTURE)|DOSE (REPORT|INFO)|PATIENT PROTOCOL")
+_OF_A_SCREEN = 8  # bits of a grey value
 _RECONSTRUCTED = re.compile(r"DERIVED.*\b(AXIAL|MPR|REFORMATTED|RESAMPLED)\b")
 _FROM_PICTURES = ("DF", "DRW", "DV", "SD", "SI")  # film, drawing, video, a page, a picture
 _SAVES = "screen save(s) or image(s) with text in them"
@@ -147,8 +149,13 @@ def _look_at(files: list[Found]) -> _Contents:
 def is_capture(header: Header) -> bool:
     """Whether an image in the CT class is a picture of a screen or a page, or has text in it."""
     kind, made = "\\".join(header.image_type), header.get("ConversionType")
+    in_colour = (header.number("SamplesPerPixel") or 1) > 1
+    shades = header.number("BitsStored") if "SECONDARY" in kind else None
     return (
-        _CAPTURED.search(kind) is not None
+        in_colour
+        or shades == _OF_A_SCREEN
+        or _CAPTURED.search(kind) is not None
+        or _CALLED_CAPTURE.search(str(header.get("SeriesDescription")).upper()) is not None
         or str(header.get("BurnedInAnnotation")).upper() == "YES"
         or made in _FROM_PICTURES
         or (made == "WSD" and not _RECONSTRUCTED.search(kind))
@@ -189,6 +196,7 @@ def _read_volume(uid: str, headers: list[Header]) -> Volume:
     hu, more = read_hounsfield(frames)
     hu, affine, source_affine = turned_upright(hu, affine)
     check_hounsfield(hu)
+    refuse_alternating(hu)
     header = frames[0].header
     identity = SeriesIdentity(
         patient_id=header.text("PatientID"),
@@ -204,7 +212,7 @@ def _read_volume(uid: str, headers: list[Header]) -> Volume:
         more.append("without SOPClassUID: taken for CT images by what else their headers say")
     if "MIP" in header.image_type or "PROJECTION IMAGE" in header.image_type:
         more.append("a projection (MIP), not a reconstruction: HU and sizes are not those imaged")
-    more += interleaving_notes(hu) + _lying_notes(header.text("PatientPosition").upper())
+    more += _lying_notes(header.text("PatientPosition").upper())
     sops = tuple(str(frame.header.get("SOPInstanceUID") or "") for frame in frames)
     many = any(frame.header.sop_class in MULTI_FRAME_CT for frame in frames)
     places = tuple(frame.index + 1 for frame in frames) if many else ()

@@ -27,6 +27,8 @@ _EVEN_WITHIN_MM = 0.1
 _EVEN_SHARE = 0.8  # one may lack a slice
 _MOST_SETS = 8
 _APART = 1.15  # neighbours against every second slice: 0.56 to 0.68 in 14 scans of chests
+_ORDINALS = ("second", "third", "fourth")
+_MOST_IN_TURN = 1 + len(_ORDINALS)
 _APART_HU = 20.0
 _SIDE_LOOKED_AT = 32  # so many rows, columns and slices
 
@@ -125,15 +127,18 @@ def refuse_interleaved_sets(z: _Z) -> None:
             )
 
 
-def interleaving_notes(hu: NDArray[np.float32]) -> list[str]:
-    """Say if even and odd slices look like two acquisitions, though their headers are silent."""
+def refuse_alternating(hu: NDArray[np.float32]) -> None:
+    """Raise MixedAcquisitionsError if slices look like those of several acquisitions in turn."""
     step = hu.shape[1] // _SIDE_LOOKED_AT
-    if len(hu) < 2 * _LEAST_SLICES or not step:
-        return []
-    at = np.unique(np.linspace(0, len(hu) - 3, _SIDE_LOOKED_AT).astype(int))
-    one, two, three = (np.clip(hu[at + k, ::step, ::step], -1000, 400) for k in range(3))
-    near, far = (float(np.median(np.abs(s - one).mean(axis=(1, 2)))) for s in (two, three))
-    note = (
-        "even and odd slices differ as those of two acquisitions: check that they belong together"
+    if len(hu) < _MOST_IN_TURN * _LEAST_SLICES or not step:
+        return
+    at = np.unique(np.linspace(0, len(hu) - 1 - _MOST_IN_TURN, _SIDE_LOOKED_AT).astype(int))
+    one, *others = (
+        np.clip(hu[at + k, ::step, ::step], -1000, 400) for k in range(_MOST_IN_TURN + 1)
     )
-    return [note] * (near > _APART * far and near > _APART_HU)
+    near, *far = (float(np.median(np.abs(s - one).mean(axis=(1, 2)))) for s in others)
+    if near > _APART * min(far) and near > _APART_HU:
+        raise MixedAcquisitionsError(
+            f"every slice differs from the next, and looks like the {_ORDINALS[np.argmin(far)]}: "
+            "acquisitions or phases in one series; expected one; give each in a folder of its own"
+        )

@@ -30,6 +30,7 @@ _PERSONS = ("PatientName", "OtherPatientNames", "PatientBirthName", "PatientMoth
 _NUMBERS = ("PatientID", "OtherPatientIDs", "AccessionNumber")
 _PARTICLES = {"al", "bin", "da", "de", "del", "den", "der", "di", "dos", "du", "el", "la", "le"}
 _PARTICLES |= {"ten", "ter", "van", "von"}
+_SPELT_OUT = str.maketrans({"ä": "ae", "æ": "ae", "ö": "oe", "ø": "oe", "ü": "ue"})
 _UNSPACED = re.compile(
     r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]+"
 )
@@ -50,8 +51,10 @@ def naming(dataset: Dataset) -> re.Pattern[str]:
         if element.keyword in _PERSONS + _NUMBERS:
             words_of = _of_name if element.keyword in _PERSONS else _of_number
             for value in element.value if element.VM > 1 else [element.value]:
-                found.update(words_of(folded(str(value or "")[:MOST_CHARACTERS])))
-    return re.compile("|".join(sorted(found)) or r"(?!)")
+                plain = str(value or "")[:MOST_CHARACTERS].casefold().translate(_SPELT_OUT)
+                found.update(words_of(folded(plain)))
+    # "Müller" is written Mueller and Muller, too.
+    return re.compile(re.sub("(?<=[aou])e", "e?", "|".join(sorted(found))) or r"(?!)")
 
 
 def blank(element: DataElement, names: re.Pattern[str]) -> bool:

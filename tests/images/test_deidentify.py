@@ -344,6 +344,9 @@ def test_folders_and_files_named_after_the_patient_leave_no_trace(source, tmp_pa
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7.4"}, "picture of a screen or page"),
         ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, "picture of a screen or page"),
         ({"ImageType": ["ORIGINAL", "SECONDARY", "OTHER", "CT_SOM5 PROT"]}, "screen or page"),
+        ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "screen or page"),
+        ({"ImageType": ["DERIVED", "SECONDARY"], "BitsStored": 8}, "screen or page"),
+        ({"SeriesDescription": "Patient Protocol"}, "screen or page"),
     ],
 )
 def test_burned_in_text_is_left_out(source, tmp_path, values, reason):

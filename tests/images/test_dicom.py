@@ -261,10 +261,10 @@ REFUSALS = {
         lambda f: (f / "0004.dcm").write_bytes((f / "0004.dcm").read_bytes()[:-100]),
     ),
     "colour": (
-        PixelDataError,
-        "0004.dcm",
-        lambda f: edit(
-            f / "0004.dcm",
+        NoCTError,
+        "6 screen save",
+        lambda f: edit_all(
+            f,
             SamplesPerPixel=3,
             PlanarConfiguration=0,
             PhotometricInterpretation="RGB",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from pydicom.uid import generate_uid
 from series_tools import edit, files_of, multi_frame
 
 from medlib.images.dicom import read_series, write_series
+from medlib.images.dicom_acquisitions import refuse_alternating
 from medlib.images.image_errors import (
     DuplicateSlicesError,
     MissingSlicesError,
@@ -211,9 +211,8 @@ def test_where_headers_are_silent_the_pixels_speak(tmp_path):
     acquire(tmp_path)
     acquire(tmp_path, 2.0, shift=8)
     numbered_by_height(tmp_path)
-    [read] = read_series(tmp_path)
-    [warning] = read.warnings
-    assert "even and odd slices differ as those of two acquisitions" in warning
+    with pytest.raises(MixedAcquisitionsError, match="looks like the second"):
+        read_series(tmp_path)
 
 
 def read_without_a_word(folder: Path, step_mm: float = STEP_MM) -> Volume:
@@ -302,12 +301,16 @@ def test_an_image_twice_at_one_height_but_beside_is_no_copy(tmp_path):
         read_series(tmp_path)
 
 
-def test_a_phantom_and_noise_do_not_look_like_two(volume):
-    from medlib.images.dicom_acquisitions import interleaving_notes
-
+def test_a_phantom_and_noise_do_not_look_like_several():
     noise = np.random.default_rng(0).normal(-300, 400, (40, 128, 128)).astype(np.float32)
-    assert interleaving_notes(noise) == []
-    assert interleaving_notes(anatomy(np.arange(40.0))) == []
-    mixed = dataclasses.replace(volume, hu=anatomy(np.arange(40.0)))
-    mixed.hu[1::2] = np.roll(mixed.hu[1::2], (6, 6), (1, 2))
-    assert len(interleaving_notes(mixed.hu)) == 1
+    refuse_alternating(noise)
+    refuse_alternating(anatomy(np.arange(40.0)))
+
+
+@pytest.mark.parametrize(("sets", "which"), [(2, "second"), (3, "third"), (4, "fourth")])
+def test_sets_in_turn_are_refused(sets, which):
+    hu = anatomy(np.arange(40.0))
+    for k in range(1, sets):
+        hu[k::sets] = np.roll(hu[k::sets], (6 * k, 6 * k), (1, 2))
+    with pytest.raises(MixedAcquisitionsError, match=f"looks like the {which}"):
+        refuse_alternating(hu)

@@ -537,6 +537,16 @@ ZOO: list[tuple[str, object, Outcome]] = [
         "1 screen save(s)",
     ),
     (
+        "a picture in colour in the series",
+        lambda f: beside(f, "save", SamplesPerPixel=3, PhotometricInterpretation="RGB"),
+        "1 screen save(s)",
+    ),
+    (
+        "a picture called dose report beside",
+        lambda f: beside(f, "save", SeriesInstanceUID="1.2.9", SeriesDescription="Dose Report"),
+        "1 screen save(s)",
+    ),
+    (
         "text burned into an image beside",
         lambda f: beside(f, "save", SeriesInstanceUID="1.2.9", BurnedInAnnotation="YES"),
         "1 screen save(s) or image(s) with text in them",
@@ -765,7 +775,7 @@ ZOO: list[tuple[str, object, Outcome]] = [
     ("marked as compressed, is not", lambda f: marked(f, JPEGLSLossless), e.PixelDataError),
     ("a film in a slice's place", lambda f: marked(f, "1.2.840.10008.1.2.4.100"), e.PixelDataError),
     ("marked as deflated, is not", lambda f: marked(f, "1.2.840.10008.1.2.1.99"), e.NotDicomError),
-    ("in colour", rgb, e.PixelDataError),
+    ("in colour", rgb, e.NoCTError),
     (
         "12 bits that need 13",
         lambda f: change_stored(f, lambda v: v + 3000, BitsStored=12, HighBit=11),
