@@ -16,6 +16,7 @@ from medlib.images.dicom_codestreams import decoded_frame
 from medlib.images.dicom_frames import Frame
 from medlib.images.dicom_layout import Layout, check_layout
 from medlib.images.image_errors import ImpossibleSizeError, NotHounsfieldError, PixelDataError
+from medlib.images.plausible_hu import check_stray, stray_below_air
 
 AIR_HU = -1024.0  # what scanners that clip write outside the field of view
 LOWEST_HU = -1500.0  # air is -1000; noise reaches a few hundred further, never this far
@@ -29,6 +30,7 @@ _WORKERS = min(4, (os.cpu_count() or 1) + 1)
 
 Tally = Counter[str]  # how many voxels each of these notes is about
 _TO_AIR = f"{{}} voxels outside the field of view (padding) were set to {AIR_HU:g} HU"
+_STRAY = "below air"  # and no note
 _LEFT = "{} voxels hold the padding value, which is that of a tissue: they were left as they are"
 _CUT = "an overlay was cut from the unused bits of {} pixels"
 
@@ -52,6 +54,7 @@ def read_hounsfield(frames: list[Frame]) -> tuple[NDArray[np.float32], list[str]
 
     with ThreadPoolExecutor(_WORKERS) as pool:
         tally = sum(pool.map(read, range(len(frames))), Tally())
+    check_stray(tally.pop(_STRAY, 0), hu.size)
     notes = [note for layout in layouts.values() for note in layout.notes]
     notes += [frame.note for frame in frames if frame.note]
     return hu, [*dict.fromkeys(notes), *_tally_notes(tally, hu.size)]
@@ -122,6 +125,7 @@ def _read_frame(frame: Frame, layout: Layout, out: NDArray[np.float32]) -> Tally
     if float(stored.min()) * frame.slope + frame.intercept < LOWEST_HU:
         outside = out < LOWEST_HU
         tally[_TO_AIR] += int(np.count_nonzero(outside))
+        tally[_STRAY] += stray_below_air(out[outside])
         out[outside] = AIR_HU
     if float(stored.max()) * frame.slope + frame.intercept > HIGHEST_HU and out.max() > HIGHEST_HU:
         raise NotHounsfieldError(

@@ -22,12 +22,11 @@ from medlib.images.image_grids import (
     turned,
     turned_upright,
 )
-from medlib.images.plausible_hu import check_hounsfield
+from medlib.images.plausible_hu import check_hounsfield, check_stray, stray_below_air
 from medlib.images.volume import SeriesIdentity, Volume
 
 DESCRIPTION_BYTES = 80  # of a NIfTI header
 _AXIS_TOLERANCE = 0.01  # sine of the angle
-_MOST_BELOW = 0.05  # of a volume, lower than air and not the value of its padding
 _SAME_VOXEL = 0.1  # how far the corners of a mask may lie from those of its series, in voxels
 
 
@@ -74,7 +73,7 @@ def _without_padding(hu: NDArray[np.float32]) -> list[str]:
     """Set what was not measured to air."""
     unmeasured = ~np.isfinite(hu) | (hu < LOWEST_HU)
     changed = int(np.count_nonzero(unmeasured))
-    _check_padding(hu[np.isfinite(hu) & unmeasured], hu.size)
+    check_stray(stray_below_air(hu[unmeasured & np.isfinite(hu)]), hu.size)
     hu[unmeasured] = AIR_HU
     if hu.min() >= 0 or hu.max() > HIGHEST_HU or 2 * changed > hu.size:
         raise ResearchVolumeError(
@@ -83,17 +82,6 @@ def _without_padding(hu: NDArray[np.float32]) -> list[str]:
         )
     notes = [f"{changed} voxels outside the field of view (padding) were set to {AIR_HU:g} HU"]
     return notes * (changed > 0)
-
-
-def _check_padding(low: NDArray[np.float32], n_voxels: int) -> None:
-    """Refuse what is below air and no constant: a scale that was stretched, or moved down."""
-    counts = np.unique(low, return_counts=True)[1]
-    if len(low) - counts.max(initial=0) > _MOST_BELOW * n_voxels:
-        raise ResearchVolumeError(
-            f"values from {low.min():g}, and many between that and {LOWEST_HU:g}; expected "
-            "Hounsfield units, air near -1000 and one value where nothing was measured: rescaled "
-            "twice, perhaps; give the CT in HU"
-        )
 
 
 def _identity(

@@ -16,7 +16,8 @@ _MOST_DENSE = 0.05  # share of bone in a body without any air: beyond, it is tis
 _CUT_OFF = 0.02  # share of one least value: beyond, what was lower was set to it
 # Of what is no air 0.91 of a chest or more is soft tissue, 0.86 of a head; doubled 0.06.
 _BODY_ABOVE_HU, _SOFT_UP_TO_HU, _LEAST_SOFT = -400.0, 300.0, 0.3
-_LEAST_BODY = 0.005  # share of the voxels: less is not judged
+_LEAST_BODY = 0.25  # share of the voxels: around a nodule in the lung it is less, and half rim
+_MOST_STRAY = 0.05  # of all voxels, below air and no padding
 _LEAST_RANGE_HU, _TISSUE_RANGE_HU = 20.0, 150.0  # noise alone; a body without fat
 _DRAWN_WITH = 8  # whole numbers at most, besides the least: a picture of a few tissues, no scan
 _SAMPLED = 2**18  # voxels, at least: the whole of a small volume
@@ -62,4 +63,18 @@ def check_hounsfield(hu: NDArray[np.float32]) -> None:
         raise NotHounsfieldError(
             f"values lie between {low:.3g} and {high:.3g}, and none is air; {_EXPECTED}: a grey "
             "picture, or a squeezed scale, is no CT; give the CT in HU"
+        )
+
+
+def stray_below_air(low: NDArray[np.float32]) -> int:
+    """Count values of those below air that are no padding: that is one value, or two."""
+    return int(np.count_nonzero((low > low.min()) & (low < low.max()))) if low.size else 0
+
+
+def check_stray(stray: int, n_voxels: int) -> None:
+    """Refuse a scale that was stretched, or moved down: much of it lies below air."""
+    if stray > _MOST_STRAY * n_voxels:
+        raise NotHounsfieldError(
+            f"{stray} values lie far below air, and not all at that of padding; {_EXPECTED}: "
+            "rescaled twice, perhaps; give the CT in HU"
         )

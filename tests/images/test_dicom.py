@@ -19,6 +19,7 @@ from medlib.images.image_errors import (
     MissingSlicesError,
     NoCTError,
     NotDicomError,
+    NotHounsfieldError,
     ObliqueError,
     PixelDataError,
     SpacingError,
@@ -159,6 +160,12 @@ def test_gaps_between_thin_slices_are_said(volume, folder):
     edit_all(folder, SliceThickness="1")
     assert "were not imaged" not in read_series(folder)[0].warnings[0]
     assert "2.5 mm apart but 1 mm thick" in read_series(folder)[0].warnings[0]
+
+
+def test_hu_that_were_rescaled_again_are_refused(folder):
+    edit_all(folder, RescaleIntercept="-2048")
+    with pytest.raises(NotHounsfieldError, match="rescaled twice"):
+        read_series(folder)
 
 
 def test_missing_end_is_said(volume, folder):

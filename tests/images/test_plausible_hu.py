@@ -27,6 +27,13 @@ def padded(hu: np.ndarray, value: float) -> np.ndarray:
     return np.where(x**2 + y**2 > 1, np.float32(value), hu)
 
 
+def ground_glass(hu: np.ndarray) -> np.ndarray:
+    """Part of a lung with a nodule as faint as the rim of others: nowhere is soft tissue."""
+    lung = hu[:, 20:44, 14:26].copy()
+    lung[4:8, 8:16, 3:9] += 550
+    return lung
+
+
 def grey(hu: np.ndarray) -> np.ndarray:
     return np.round(255 * np.clip((hu + 1000) / 1400, 0, 1))
 
@@ -73,8 +80,12 @@ def test_what_is_no_hu_is_refused(chest, moved):
         lambda hu: hu[:, 38:52, 24:40],  # around the spine
         lambda hu: hu[6:7],
         lambda hu: np.clip(hu, -1000, 400),
+        ground_glass,
     ],
-    ids=["whole", "padded", "clipped", "lung", "muscle", "spine", "one slice", "cut at 400"],
+    ids=[
+        *("whole", "padded", "clipped", "lung", "muscle", "spine", "one slice", "cut at 400"),
+        "ground glass",
+    ],
 )
 def test_what_is_ct_passes(chest, part):
     check_hounsfield(np.ascontiguousarray(part(chest), dtype=np.float32))

@@ -15,7 +15,7 @@ import SimpleITK
 
 from medlib.errors import InputError
 from medlib.images.dicom import read_series
-from medlib.images.image_errors import ResearchVolumeError
+from medlib.images.image_errors import NotHounsfieldError, ResearchVolumeError
 from medlib.images.image_files import read_image, read_mask
 from medlib.images.volume import Volume
 
@@ -142,7 +142,7 @@ def test_much_below_air_that_is_no_padding_is_refused(volume, tmp_path, moved):
     values = moved(volume.hu).transpose(2, 1, 0)
     values[:, : values.shape[1] // 2] = -1024
     save_nifti(volume, tmp_path / "ct.nii.gz", values)
-    with pytest.raises(ResearchVolumeError, match="rescaled twice"):
+    with pytest.raises(NotHounsfieldError, match="rescaled twice"):
         read_image(tmp_path / "ct.nii.gz")
 
 
