@@ -29,8 +29,8 @@ def padded(hu: np.ndarray, value: float) -> np.ndarray:
 
 def ground_glass(hu: np.ndarray) -> np.ndarray:
     """Part of a lung with a nodule as faint as the rim of others: nowhere is soft tissue."""
-    lung = hu[:, 20:44, 14:26].copy()
-    lung[4:8, 8:16, 3:9] += 550
+    lung = hu[:, 26:38, 15:24].copy()
+    lung[4:8, 3:9, 2:7] += 550
     return lung
 
 
