@@ -41,7 +41,7 @@ _DIRECTORY = "1.2.840.10008.1.3.10"  # a DICOMDIR: the list of a disc
 _DOCUMENTS = ("104.", "88.", "11.", "481.3", "481.5", "481.8", "9.", "78.", "66.")
 _LYING = {"P": "prone", "DR": "on the right side", "DL": "on the left side"}
 # What ImageType says of screen saves, of a scanner's protocol page, and of reconstructions.
-_CAPTURED = re.compile(r"SCREEN(?!ING)|SNAPSHOT|CAPTURE| PROT\b")
+_CAPTURED = re.compile(r"SCREEN(?!ING)|SNAPSHOT|CAPTURE|DOSE.INFO| PROT\b")
 _CALLED_CAPTURE = re.compile(r"SCREEN ?(SAVE|SHOT|CAPTURE)|DOSE (REPORT|INFO)|PATIENT PROTOCOL")
 _OF_A_SCREEN = 8  # bits of a grey value
 _RECONSTRUCTED = re.compile(r"DERIVED.*\b(AXIAL|MPR|REFORMATTED|RESAMPLED)\b")

@@ -14,7 +14,7 @@ from medlib.images.dicom_frames import Frame
 from medlib.images.dicom_header import text_of
 from medlib.images.dicom_pixels import same_hounsfield
 
-_SAME_POSITION_MM = 0.01
+_SAME_POSITION_MM = 0.06  # headers round to a tenth
 _EVEN_WITHIN_MM = 0.1  # positions in headers are often rounded to a tenth
 _EVEN_WITHIN_SHARE = 0.05
 _AXIS_TOLERANCE = 0.01  # sine of the angle: about half a degree

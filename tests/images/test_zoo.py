@@ -366,6 +366,11 @@ def packed_copy(f: Path) -> None:
     edit(f / "again" / "1.dcm", SOPInstanceUID=generate_uid())
 
 
+def rounded_copy(f: Path) -> None:
+    beside(f, "again")
+    moved(f / "again", dz=0.05)
+
+
 def scout(f: Path, name: str = "scout", **values) -> None:
     """A scout inside the series."""
     values = {"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"], "InstanceNumber": 0, **values}
@@ -524,6 +529,7 @@ ZOO: list[tuple[str, object, Outcome]] = [
     ("a slice twice under another UID", lambda f: beside(f, "again"), "1 file(s) are copies"),
     ("a slice twice, once with a private element", with_private, "1 file(s) are copies"),
     ("a slice twice, once compressed", packed_copy, "1 file(s) are copies"),
+    ("a slice twice, once rounded to a tenth", rounded_copy, "1 file(s) are copies"),
     (
         "a screen save beside",
         lambda f: beside(
