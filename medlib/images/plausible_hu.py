@@ -17,6 +17,8 @@ _CUT_OFF = 0.02  # share of one least value: beyond, what was lower was set to i
 # Of what is no air 0.91 of a chest or more is soft tissue, 0.86 of a head; doubled 0.06.
 _BODY_ABOVE_HU, _SOFT_UP_TO_HU, _LEAST_SOFT = -400.0, 300.0, 0.3
 _LEAST_BODY = 0.25  # share of the voxels: around a nodule in the lung it is less, and half rim
+# Of padding, -2000 or -3024, blurred where it was compressed with loss.
+_PADDING_FROM_HU, _PADDING_UP_TO_HU = -4096.0, -1950.0
 _MOST_STRAY = 0.05  # of all voxels, below air and no padding
 _LEAST_RANGE_HU, _TISSUE_RANGE_HU = 20.0, 150.0  # noise alone; a body without fat
 _DRAWN_WITH = 8  # whole numbers at most, besides the least: a picture of a few tissues, no scan
@@ -67,8 +69,9 @@ def check_hounsfield(hu: NDArray[np.float32]) -> None:
 
 
 def stray_below_air(low: NDArray[np.float32]) -> int:
-    """Count values of those below air that are no padding: that is one value, or two."""
-    return int(np.count_nonzero((low > low.min()) & (low < low.max()))) if low.size else 0
+    """Count values of those below air that are no padding: not where padding is, nor one value."""
+    stray = low[(low > _PADDING_UP_TO_HU) | (low < _PADDING_FROM_HU)]
+    return int(np.count_nonzero(stray > stray.min())) if stray.size else 0
 
 
 def check_stray(stray: int, n_voxels: int) -> None:
