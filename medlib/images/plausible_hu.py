@@ -22,7 +22,7 @@ _PADDING_FROM_HU, _PADDING_UP_TO_HU = -4096.0, -1950.0
 _MOST_STRAY = 0.05  # of all voxels, below air and no padding
 _LEAST_RANGE_HU, _TISSUE_RANGE_HU = 20.0, 150.0  # noise alone; a body without fat
 _DRAWN_WITH = 8  # whole numbers at most, besides the least: a picture of a few tissues, no scan
-_SAMPLED = 2**18  # voxels, at least: the whole of a small volume
+_SAMPLED = 2**16  # voxels, at least: time is short, and the whole of a small volume
 _EXPECTED = "expected HU, air near -1000 and soft tissue near 0"
 
 
