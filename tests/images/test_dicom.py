@@ -27,12 +27,6 @@ from medlib.images.image_errors import (
 )
 
 
-@pytest.fixture
-def folder(volume, tmp_path) -> Path:
-    write_series(volume, tmp_path / "ct")
-    return tmp_path / "ct"
-
-
 def same(read, volume) -> bool:
     return np.array_equal(read.hu, volume.hu) and np.allclose(read.affine, volume.affine)
 

@@ -17,14 +17,8 @@ from pydicom.uid import (
 from series_tools import compress, edit_all, files_of, multi_frame, rewrite
 
 from medlib.images import image_errors as e
-from medlib.images.dicom import read_series, write_series
+from medlib.images.dicom import read_series
 from medlib.images.dicom_header import syntax_of
-
-
-@pytest.fixture
-def folder(volume, tmp_path) -> Path:
-    write_series(volume, tmp_path / "ct")
-    return tmp_path / "ct"
 
 
 def put_text(folder: Path, tag: int, text: str) -> None:
